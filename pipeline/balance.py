@@ -1,0 +1,26 @@
+"""Weights that make losses of different kinds comparable."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def constant_loss(loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], target: Tensor) -> float:
+    """The loss of the best constant predictor: one value a channel, the same in every row and at every position.
+
+    loss: (prediction, target) -> (B,). shape: of a row's prediction, (C, *grid). target: (B, ...). A loss divided by
+    this is about 1 before anything is learnt, whatever its kind: static balance, after which weights are plain numbers.
+    """
+    constant = torch.zeros((1, shape[0]) + (1,) * (len(shape) - 1), device=target.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(constant.expand(len(target), *shape), target).mean()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        return max(loss(constant.expand(len(target), *shape), target).mean().item(), 1e-6)

@@ -1,0 +1,32 @@
+"""What a stage's work cost, for the report's ledger. Kept apart from the results, which must not depend on it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all, with sorted keys."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    os.replace(draft, path)
+
+
+@contextmanager
+def measured(path: Path) -> Iterator[dict[str, float]]:
+    """Time a block of work and write {"seconds", "cpu_seconds", ...} when it ends well; the block may add more keys."""
+    more: dict[str, float] = {}
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield more
+    spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    write_json(path, {**spent, **more})
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

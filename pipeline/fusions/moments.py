@@ -1,0 +1,46 @@
+"""Streamed second moments, from which every linear fusion is computed."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from pipeline.fusions.fusion import Features
+
+
+class Moments:
+    """Mean and covariance of the concatenated channels, over all rows and positions, in float64.
+
+    Batches are merged by Chan's update, which unlike `E[x^2] - E[x]^2` does not cancel. widths: {"teacher/tap": D}.
+    """
+
+    def __init__(self, batches: Iterable[Features]):
+        self.widths: dict[str, int] = {}
+        self.count = 0
+        for features in batches:
+            self.widths = {name: x.shape[1] for name, x in features.items()}
+            self.merge(positions(features).double())
+        if not self.count:
+            raise ValueError("no rows to fit on: the transfer set is empty")
+        self.covariance = self.scatter / self.count
+
+    def merge(self, x_PD: Tensor) -> None:
+        count, mean = len(x_PD), x_PD.mean(0)
+        centred = x_PD - mean
+        scatter = centred.T @ centred
+        if not self.count:
+            self.count, self.mean, self.scatter = count, mean, scatter
+            return
+        total, step = self.count + count, mean - self.mean
+        self.scatter += scatter + torch.outer(step, step) * (self.count * count / total)
+        self.mean = self.mean + step * (count / total)
+        self.count = total
+
+
+def positions(features: Features) -> Tensor:
+    """Features joined along channels, one line a position: (B * prod(grid), sum D)."""
+    grids = {name: x.shape[2:] for name, x in features.items()}
+    if len(set(grids.values())) > 1:
+        raise ValueError(f"teachers' features lie on different grids: {grids}; tap them at one stride")
+    x_BDG = torch.cat([x.flatten(2) if x.dim() > 2 else x[..., None] for x in features.values()], 1)
+    return x_BDG.transpose(1, 2).flatten(0, 1)

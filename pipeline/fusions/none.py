@@ -1,0 +1,32 @@
+"""No fusion: one target a teacher, the baseline that every fusion must beat (URL, 2204.02744)."""
+
+from collections.abc import Iterable
+from typing import Self, final
+
+from pipeline.fusions.fusion import Features, Fusion
+from pipeline.fusions.moments import Moments
+
+
+@final
+class NoFusion(Fusion):
+    """Every teacher's feature, each channel standardised; channels of no variance become zero."""
+
+    def fit(self, batches: Iterable[Features]) -> Self:
+        moments = Moments(batches)
+        std = moments.covariance.diagonal().sqrt()
+        scale = (std > 1e-6) / std.clamp(min=1e-6)
+        split = list(moments.widths.values())
+        self.affine = {
+            name: (mean.float(), factor.float())
+            for name, mean, factor in zip(moments.widths, moments.mean.split(split), scale.split(split), strict=True)
+        }
+        return self
+
+    def transform(self, features: Features) -> Features:
+        return {name: standardise(features[name].float(), *self.affine[name]) for name in features}
+
+
+def standardise(x, mean_D, scale_D):
+    """(x - mean) * scale over dim 1 of (B, D, *grid)."""
+    shape = (-1,) + (1,) * (x.dim() - 2)
+    return (x - mean_D.view(shape)) * scale_D.view(shape)

@@ -1,0 +1,150 @@
+"""Which files a store has and what Zarr metadata says of them: a pure function of its fields, rows and shard size."""
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.shard import Layout, StoreError
+
+FORMAT = 1
+DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+CODECS = ("raw", "lz4", "zstd")
+CHUNK_BYTES = 2**20
+LARGEST = 2**40  # elements of an array: more is no store but an attack
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a store, as its rows are stored.
+
+    shape: of one row; of one item, if ragged. codec: raw, lz4 or zstd. chunk_rows: rows a chunk, a divisor of the
+    shard's; by default such that a chunk is about 1 MiB. max_items: above 0 the field is ragged, with at most so many
+    items a row. attributes: JSON for readers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    codec: str = "raw"
+    chunk_rows: int | None = None
+    max_items: int = 0
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def sized(self, shard_rows: int) -> "Field":
+        """The same field with its chunk_rows settled."""
+        if self.chunk_rows:
+            return self
+        row_bytes = max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
+        most = max(1, CHUNK_BYTES // row_bytes)
+        chunk = max(d for d in range(1, shard_rows + 1) if shard_rows % d == 0 and d <= most)
+        return Field(self.shape, self.dtype, self.codec, chunk, self.max_items, self.attributes)
+
+
+IDS = {"sample_id": Field((16,), "uint8", "zstd"), "view": Field((), "int32", "zstd")}
+
+
+def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: str) -> None:
+    """Refuse what no honest writer makes, before a path or an array is made of it."""
+
+    def whole(value: Any, least: int) -> bool:
+        return type(value) is int and value >= least
+
+    if not whole(n_rows, 1) or not whole(shard_rows, 1):
+        raise StoreError(f"{where}: {n_rows} rows in shards of {shard_rows}: both must be at least 1")
+    for name, f in fields.items():
+        problem = (
+            "its name is no relative path of plain names"
+            if not NAME.fullmatch(name)
+            else f"dtype {f.dtype!r} is not one of {', '.join(DTYPES)}"
+            if f.dtype not in DTYPES
+            else f"codec {f.codec!r} is not one of {', '.join(CODECS)}"
+            if f.codec not in CODECS
+            else f"shape {f.shape} is not of whole numbers above 0"
+            if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0)
+            else "it is absurdly large"
+            if n_rows * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST
+            else f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
+            if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows)
+            else None
+        )
+        if any(other.startswith(name + "/") for other in fields):
+            problem = "another field lies inside it"
+        if problem:
+            raise StoreError(f"{where}: field {name!r}: {problem}")
+
+
+def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
+    """The Zarr arrays behind a field: itself; or, if ragged, its values and each row's (begin, end) among them.
+
+    Values are packed from the start of their row shard's range, so value shard s belongs to row shard s.
+    """
+    assert f.chunk_rows is not None
+    if not f.max_items:
+        return {name: Layout(f.shape, f.dtype, shard_rows, f.chunk_rows, f.codec)}
+    return {
+        f"{name}/values": Layout(f.shape, f.dtype, shard_rows * f.max_items, f.chunk_rows * f.max_items, "zstd"),
+        f"{name}/offsets": Layout((2,), "int64", shard_rows, f.chunk_rows, "zstd"),
+    }
+
+
+def array_metadata(name: str, layout: Layout, n_rows: int, row_dimension: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """An array's zarr.json."""
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    itemsize = np.dtype(layout.dtype).itemsize
+    blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": itemsize, "blocksize": 0}
+    coders = {
+        "raw": [],
+        "lz4": [{"name": "blosc", "configuration": blosc}],
+        "zstd": [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}],
+    }
+    sharding = {
+        "chunk_shape": [layout.chunk_rows, *layout.shape],
+        "codecs": [little, *coders[layout.codec], {"name": "crc32c"}],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    prefix = name.replace("/", ".")
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [n_rows, *layout.shape],
+        "data_type": layout.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [layout.shard_rows, *layout.shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": False if layout.dtype == "bool" else 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "dimension_names": [row_dimension, *(f"{prefix}.{axis}" for axis in range(1, len(layout.shape) + 1))],
+        "attributes": attributes,
+        "storage_transformers": [],
+    }
+
+
+def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A group's zarr.json."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def shard_file(array: str, layout: Layout, shard: int) -> str:
+    """Where a shard lies, relative to the store."""
+    return "/".join([array, "c", str(shard), *("0" for _ in layout.shape)])
+
+
+def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> dict[str, dict[str, Any]]:
+    """{relative path: content} of every zarr.json but the root's."""
+    shards = -(-n_rows // shard_rows)
+    files: dict[str, dict[str, Any]] = {}
+    for name, f in fields.items():
+        for array, layout in arrays_of(name, f, shard_rows).items():
+            packed = array.endswith("/values") and f.max_items > 0
+            rows, dimension = (shards * layout.shard_rows, f"{name}.item".replace("/", ".")) if packed else (n_rows, "row")
+            files[f"{array}/zarr.json"] = array_metadata(array, layout, rows, dimension, f.attributes)
+            parents = array.split("/")[:-1]
+            for depth in range(1, len(parents) + 1):
+                files.setdefault("/".join([*parents[:depth], "zarr.json"]), group_metadata({}))
+    return files
+
+
+def field_as_json(f: Field) -> dict[str, Any]:
+    return {**asdict(f), "shape": list(f.shape)}

@@ -1,0 +1,36 @@
+"""Losses that no single task owns: pure functions of student and target, one value per row (`loss_B`)."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def per_row(loss: Tensor) -> Tensor:
+    """Mean over everything but the rows: (B, ...) -> (B,)."""
+    return loss.reshape(len(loss), -1).mean(1)
+
+
+def soft_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`T^2 KL(teacher || student)` over dim 1, summed over classes, averaged over positions (Hinton et al., 1503.02531).
+
+    student, teacher: logits (B, C, *grid). Returns (B,), in nats.
+    """
+    log_s = F.log_softmax(student / temperature, dim=1)
+    log_t = F.log_softmax(teacher / temperature, dim=1)
+    return temperature**2 * per_row((log_t.exp() * (log_t - log_s)).sum(1, keepdim=True))
+
+
+def soft_bce(student: Tensor, teacher: Tensor) -> Tensor:
+    """Binary cross-entropy against the teacher's probabilities, averaged over labels.
+
+    student, teacher: logits (B, C, *grid). Returns (B,), in nats.
+    """
+    return per_row(F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none"))
+
+
+def cosine_smooth_l1(student: Tensor, target: Tensor) -> Tensor:
+    """`1/2 (1 - cos) + 1/2 SmoothL1` per position (UNIC, 2408.05088); expects standardised targets.
+
+    student, target: (B, D, *grid). Returns (B,); the cosine part lies in [0, 1].
+    """
+    cosine = 1 - F.cosine_similarity(student, target, dim=1, eps=1e-6)
+    return 0.5 * per_row(cosine) + 0.5 * per_row(F.smooth_l1_loss(student, target, reduction="none"))

@@ -1,0 +1,70 @@
+"""How commands speak: one clear line for what is wrong, progress with rate and time left."""
+
+import errno
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipeline.params import ParamsError
+from pipeline.shard import StoreError
+
+LOG_EVERY = 10.0  # seconds, where there is no terminal
+
+
+def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a user can mend ends in one line on stderr and exit code 1; STILLROOM_DEBUG=1 shows the traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (ParamsError, StoreError, ValueError, OSError) as error:
+            if os.environ.get("STILLROOM_DEBUG"):
+                raise
+            click.echo(f"error: {one_line(error)}", err=True)
+            sys.exit(1)
+
+    return wrapped
+
+
+def one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.filename or 'disk'}: the disk is full; what was finished is kept: free some space and run again"
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on a terminal, a line now and then in a log. Yields `advance(units)`."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bars:
+            task = bars.add_task(label, total=total, rate="")
+
+            def advance(units: int) -> None:
+                bars.advance(task, units)
+                bars.update(task, rate=f"{bars.tasks[0].speed or 0:.0f} {unit}/s")
+
+            yield advance
+        return
+    start = last = time.monotonic()
+    done = 0
+
+    def log(units: int) -> None:
+        nonlocal done, last
+        done, now = done + units, time.monotonic()
+        if now - last > LOG_EVERY:
+            rate = done / (now - start)
+            click.echo(f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {(total - done) / rate:.0f} s left", err=True)
+            last = now
+
+    yield log
+    spent = time.monotonic() - start
+    click.echo(f"{label}: {done} {unit} in {spent:.1f} s", err=True)

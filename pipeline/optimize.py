@@ -1,0 +1,64 @@
+"""The training loop of one network: a teacher, a student, the heads of one."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.batches import Rows, tensors
+from pipeline.objective import Objective
+
+WARM_UP = 0.1  # share of the updates
+CLIP = 5.0  # norm of the gradient
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means on this machine."""
+    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: AdamW, the rate rising linearly over the first tenth and falling to 0 as a cosine (1608.03983)."""
+
+    updates: int
+    learning_rate: float
+    weight_decay: float
+
+    def rate(self, update: int) -> float:
+        """Learning rate of an update in [0, updates), as a share of the highest."""
+        warm = max(1, round(WARM_UP * self.updates))
+        if update < warm:
+            return (update + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, self.updates - warm)))
+
+
+def optimize(
+    objective: Objective, recipe: Recipe, knowledge: Iterator[Rows] | None, labelled: Iterator[Rows] | None
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """`recipe.updates` optimiser steps on the sum of the objective's terms; yields the count and the terms after each.
+
+    Trains what requires a gradient, and leaves training and evaluation mode to the caller.
+    """
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    device = trained[0].device
+    optimizer = torch.optim.AdamW(decay_groups(trained, recipe.weight_decay), lr=recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
+    for update in range(1, recipe.updates + 1):
+        terms = objective(*(tensors(next(source), device) if source else None for source in (knowledge, labelled)))
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        nn.utils.clip_grad_norm_(trained, CLIP, error_if_nonfinite=True)
+        optimizer.step()
+        schedule.step()
+        yield update, {name: term.detach() for name, term in terms.items()}
+
+
+def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
+    """Weights decay; biases and the scales of normalisation do not."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

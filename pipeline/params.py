@@ -1,0 +1,294 @@
+"""params.yaml as typed sections. Whatever is wrong in it is one line: what, where, what was expected, what to do."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+CLONE = Path(__file__).resolve().parents[1]
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Term = Literal["fused", "logits", "labels"]
+
+
+class ParamsError(Exception):
+    """Something wrong in params.yaml or dvc.yaml, as one line."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassSpec(BaseModel):
+    """A class and its constructor's arguments: `{code: plugins/flow.py, class: Flow, width: 8}`.
+
+    `code` is a path, so that it can be a dependency: below the project folder, or else below the clone.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    code: str
+    class_: str = Field(alias="class")
+    _where: str = PrivateAttr("")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "class": self.class_, **self.arguments}
+
+    def file(self) -> Path:
+        for folder in (Path.cwd(), CLONE):
+            if (folder / self.code).is_file():
+                return (folder / self.code).resolve()
+        raise ParamsError(f"{self._where}.code: no file {self.code} in the project folder or the clone")
+
+    def load(self) -> Any:
+        """The class."""
+        module = import_file(self.file())
+        if not hasattr(module, self.class_):
+            raise ParamsError(f"{self._where}.class: {self.code} has no class {self.class_!r}{near(self.class_, vars(module))}")
+        return getattr(module, self.class_)
+
+    def build(self, **more: Any) -> Any:
+        """An instance, from the arguments in params and some that only the caller knows."""
+        cls = self.load()
+        accepted = inspect.signature(cls).parameters
+        for name in self.arguments:
+            if name not in accepted:
+                raise ParamsError(f"{self._where}.{name}: no argument of {self.class_}, which takes {', '.join(accepted)}")
+        given = self.arguments | {name: value for name, value in more.items() if name in accepted}
+        for name, parameter in accepted.items():
+            if name not in given and parameter.default is parameter.empty:
+                raise ParamsError(f"{self._where}.{name}: missing; {self.class_} needs it")
+        try:
+            return cls(**given)
+        except (TypeError, ValueError) as error:
+            raise ParamsError(f"{self._where}: {error}") from error
+
+
+def import_file(file: Path) -> Any:
+    """The module of a file: its real one inside this clone, so that a class is one class; else one of its own."""
+    if file.is_relative_to(CLONE / "pipeline"):
+        return importlib.import_module(".".join(file.relative_to(CLONE).with_suffix("").parts))
+    name = "_".join(["plugin", *file.with_suffix("").parts[1:]])
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec and spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+class Recipe(Section):
+    """How a field is stored."""
+
+    dtype: Literal["float16", "float32"]
+    codec: Literal["raw", "lz4", "zstd"]
+
+
+class Prepare(Section):
+    source: ClassSpec
+    shard_rows: Count
+
+
+class TrainTeacher(Section):
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Weight
+    evaluations: Count
+
+
+class Teacher(Section):
+    tasks: Annotated[list[Name], Field(min_length=1)]
+    encoder: ClassSpec
+    updates: Count
+
+
+class Extract(Section):
+    batch_size: Count
+    features: Recipe
+    logits: Recipe
+
+
+class Fuse(Section):
+    batch_size: Count
+    fused: Recipe
+
+
+class FusionSpec(ClassSpec):
+    """A fusion's class, and the teachers that it fuses (all: none named)."""
+
+    teachers: list[Name] | None = None
+
+
+class Distill(Section):
+    encoder: ClassSpec
+    seeds: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Weight
+    evaluations: Count
+    memory_budget: Count
+
+
+class Student(Section):
+    """What is not given is as in `distill`; tasks: all."""
+
+    reads: Name
+    updates: Count
+    weights: dict[Term, Weight]
+    tasks: list[Name] = []
+    encoder: ClassSpec | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    labelled_share: Share = 1.0
+    head_updates: Annotated[int, Field(ge=0)] = 0
+    separate: bool = False
+
+
+class Evaluate(Section):
+    shots: list[Count]
+    draws: Count
+
+
+class Report(Section):
+    baseline: Name
+    strip: list[Name]
+    strip_rows: Count
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu", "cuda"]
+    prepare: Prepare
+    tasks: dict[Name, ClassSpec]
+    train_teacher: TrainTeacher
+    teachers: dict[Name, Teacher]
+    extract: Extract
+    fuse: Fuse
+    fusions: dict[Name, FusionSpec]
+    distill: Distill
+    students: dict[Name, Student]
+    evaluate: Evaluate
+    report: Report
+
+    def student(self, name: str) -> Student:
+        """A student with nothing left open: zero weights dropped, the rest from `distill`."""
+        student = self.students[name]
+        defaults = {key: getattr(self.distill, key) for key in ("encoder", "batch_size", "learning_rate")}
+        filled = {key: getattr(student, key) or value for key, value in defaults.items()}
+        weights = {term: weight for term, weight in student.weights.items() if weight > 0}
+        return student.model_copy(update={**filled, "weights": weights, "tasks": student.tasks or list(self.tasks)})
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml; classes are not imported. Raises ParamsError."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: expected sections (seed, prepare, tasks, ...), found {type(content).__name__}")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {first_problem(error, content)}") from None
+    for where, problem in problems(params):
+        raise ParamsError(f"{path}: {where}: {problem}")
+    for where, spec in class_specs(params).items():
+        spec._where = f"{path}: {where}"
+        spec.file()
+    return params
+
+
+def class_specs(params: Params) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of every class that params name."""
+    return {
+        "prepare.source": params.prepare.source,
+        "distill.encoder": params.distill.encoder,
+        **{f"tasks.{name}": spec for name, spec in params.tasks.items()},
+        **{f"teachers.{name}.encoder": teacher.encoder for name, teacher in params.teachers.items()},
+        **{f"fusions.{name}": spec for name, spec in params.fusions.items()},
+        **{f"students.{name}.encoder": s.encoder for name, s in params.students.items() if s.encoder},
+    }
+
+
+def first_problem(error: ValidationError, content: Any) -> str:
+    """pydantic's first complaint in our words."""
+    problem = error.errors()[0]
+    path = [part for part in problem["loc"] if part != "[key]"]
+    where = ".".join(map(str, path))
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{near(str(path[-1]), known_keys(path[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; it must be given"
+    if "[key]" in problem["loc"] and problem["type"] == "string_pattern_mismatch":
+        return f"{where}: a name is of letters, digits, - and _, since it names files"
+    return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def known_keys(path: list[Any]) -> list[str]:
+    """Keys of the section at a path of params.yaml."""
+    model: Any = Params
+    for part in path:
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            annotation = model.model_fields[part].annotation
+            model = next((a for a in getattr(annotation, "__args__", [])[::-1] if hasattr(a, "model_fields")), annotation)
+    return [f.alias or name for name, f in getattr(model, "model_fields", {}).items()]
+
+
+def near(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, [k for k in known if not k.startswith("_")], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def problems(params: Params) -> list[tuple[str, str]]:
+    """What no single section can know: names that lead nowhere, students that could not learn."""
+    found = [problem for name in params.students for problem in student_problems(params, name)]
+    for key in ("tasks", "teachers", "fusions", "students"):
+        if not getattr(params, key):
+            found.append((key, "empty; name at least one"))
+    for name, teacher in params.teachers.items():
+        found += [(f"teachers.{name}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
+    taught = {task for teacher in params.teachers.values() for task in teacher.tasks}
+    found += [(f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught]
+    for name, fusion in params.fusions.items():
+        if name == "transfer":
+            found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
+        wrong = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
+        found += [(f"fusions.{name}.teachers", lead(teacher, params.teachers, "teacher")) for teacher in wrong]
+    shown = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
+    found += [(key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students]
+    return found
+
+
+def student_problems(params: Params, name: str) -> list[tuple[str, str]]:
+    where, student = f"students.{name}", params.student(name)
+    knowledge = student.weights.keys() & {"fused", "logits"}
+    found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in student.tasks if task not in params.tasks]
+    if student.reads not in {"transfer", *params.fusions}:
+        found.append((f"{where}.reads", lead(student.reads, {"transfer", *params.fusions}, "fusion makes a store")))
+    if not student.weights:
+        found.append((f"{where}.weights", "all are zero: nothing to learn from; give fused, logits or labels a weight"))
+    if student.reads == "transfer" and knowledge:
+        found.append((f"{where}.reads", f"transfer holds no knowledge for the weight of {min(knowledge)}; read a fusion's store"))
+    if not student.weights.keys() & {"logits", "labels"} and not student.head_updates:
+        found.append((f"{where}.head_updates", "fused features alone train no head; give head_updates, or weigh logits or labels"))
+    return found
+
+
+def lead(name: str, known: Any, what: str) -> str:
+    return f"no {what} named {name!r}{near(name, known)}; there are {', '.join(sorted(known))}"

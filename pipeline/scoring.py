@@ -1,0 +1,51 @@
+"""What a network predicts on a split, and its metrics there."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches import Batch, in_order, input_fields, part, tensors
+from pipeline.network import Network, Outputs
+from pipeline.store import Store
+from pipeline.tasks.task import Task
+
+BATCH = 256
+
+Scores = dict[str, dict[str, float]]
+
+
+@torch.no_grad()
+def forward(network: Network, split: Store, fields: list[str]) -> Iterator[tuple[Outputs, Batch]]:
+    """Outputs on every row in order, in evaluation mode, with these fields of the same rows."""
+    device = next(network.parameters()).device
+    network.eval()
+    for rows in in_order(split, input_fields(split) + fields, BATCH):
+        batch = tensors(rows, device)
+        yield network(part(batch, "inputs")), batch
+
+
+def score(network: Network, tasks: dict[str, Task], split: Store) -> Scores:
+    """{task: {metric: value}} of the tasks that the network has a head for."""
+    names = [name for name in tasks if name in network.heads]
+    tallies: dict[str, list] = {name: [] for name in names}
+    for outputs, batch in forward(network, split, [f"labels/{name}" for name in names]):
+        for name in names:
+            tallies[name].append(tasks[name].tally(outputs.logits[name], batch[f"labels/{name}"]))
+    return {name: tasks[name].summarize(tallies[name]) for name in names}
+
+
+def predictions(network: Network, split: Store, rows: int) -> dict[str, Tensor]:
+    """Logits {task: (R, C, *grid)} of the first rows, on the CPU."""
+    outputs, _ = next(forward(network, split, []))
+    return {task: x[:rows].cpu().contiguous() for task, x in outputs.logits.items()}
+
+
+def pooled_features(networks: list[Network], split: Store) -> np.ndarray:
+    """Mean and maximum over positions of each network's last feature, side by side: (N, sum 2 D)."""
+    pooled = []
+    for network in networks:
+        taps = [outputs.features[network.tap].flatten(2) for outputs, _ in forward(network, split, [])]
+        pooled += [torch.cat([torch.cat([x.mean(2), x.amax(2)], 1) for x in taps])]
+    return torch.cat(pooled, 1).cpu().numpy()

@@ -1,0 +1,9 @@
+"""Every random seed, derived from the one in params."""
+
+import hashlib
+
+
+def derive_seed(seed: int, *path: str | int) -> int:
+    """A seed in [0, 2^63) for one use, e.g. `derive_seed(seed, "teacher", name)`: independent of every other path's."""
+    text = "/".join(str(part) for part in (seed, *path))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

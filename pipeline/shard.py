@@ -1,0 +1,131 @@
+"""The bytes of one shard file: Zarr v3's `sharding_indexed` with the index at the end, written and read without zarr.
+
+A shard is its chunks one after another, each followed by its crc32c, then the index: offset and length of every chunk as
+little-endian u64 pairs, and the crc32c of those. Only rows are chunked, so a chunk is a block of whole rows.
+"""
+
+import mmap
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numcodecs
+import numpy as np
+
+numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
+
+CRC = 4  # bytes
+
+
+class StoreError(Exception):
+    """A store that cannot be made or trusted, as one line: what, where, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of one array lie in its shards. codec: raw, lz4 (Blosc with byte shuffle) or zstd."""
+
+    shape: tuple[int, ...]  # of one row
+    dtype: str
+    shard_rows: int
+    chunk_rows: int
+    codec: str
+
+    @property
+    def chunks(self) -> int:
+        return self.shard_rows // self.chunk_rows
+
+    @property
+    def chunk_bytes(self) -> int:
+        return self.chunk_rows * int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def index_bytes(self) -> int:
+        return 16 * self.chunks + CRC
+
+    @cached_property
+    def coder(self) -> Any:
+        itemsize = np.dtype(self.dtype).itemsize
+        coders = {
+            "raw": lambda: None,
+            "lz4": lambda: numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE, typesize=itemsize),
+            "zstd": lambda: numcodecs.Zstd(level=1),
+        }
+        return coders[self.codec]()
+
+
+def checksum(data: bytes | np.ndarray) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(CRC, "little")
+
+
+def encode_shard(rows: np.ndarray, layout: Layout) -> bytes:
+    """A shard file's bytes; fewer rows than a shard's are padded with zeros."""
+    padded = np.zeros((layout.shard_rows, *layout.shape), layout.dtype)
+    padded[: len(rows)] = rows
+    body, index = bytearray(), []
+    for chunk in padded.reshape(layout.chunks, layout.chunk_rows, *layout.shape):
+        data = bytes(chunk.tobytes() if layout.coder is None else layout.coder.encode(chunk))
+        index.append((len(body), len(data) + CRC))
+        body += data + checksum(data)
+    table = np.array(index, "<u8").tobytes()
+    return bytes(body) + table + checksum(table)
+
+
+class Shard:
+    """One shard file, mapped into memory; refused if its index is not whole and sane.
+
+    Chunks are checked against their crc32c when they are first touched.
+    """
+
+    def __init__(self, path: Path, layout: Layout):
+        self.path, self.layout = path, layout
+        try:
+            with path.open("rb") as file:
+                self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise self.damaged(f"cannot be read ({error})") from None
+        if len(self.data) < layout.index_bytes:
+            raise self.damaged("is shorter than its index")
+        table = self.data[-layout.index_bytes : -CRC]
+        if checksum(table) != self.data[-CRC:].tobytes():
+            raise self.damaged("has an index that fails its checksum")
+        self.index = np.frombuffer(table.tobytes(), "<u8").reshape(-1, 2).tolist()
+        self.check_index()
+        self.touched = np.zeros(layout.chunks, bool)
+
+    def check_index(self) -> None:
+        """Every chunk is there, chunks follow one another, and they fill the file: nothing missing, nothing hidden."""
+        end = 0
+        for offset, length in self.index:
+            raw_length = self.layout.chunk_bytes + CRC
+            if offset != end or length <= CRC or self.layout.coder is None and length != raw_length:
+                raise self.damaged("has an index with missing or misplaced chunks")
+            end = offset + length
+        if end != len(self.data) - self.layout.index_bytes:
+            raise self.damaged(f"holds {len(self.data)} bytes, its index says {end + self.layout.index_bytes}")
+
+    def chunk(self, number: int) -> np.ndarray:
+        """Rows of a chunk, (chunk_rows, *shape), read-only: a view of the mapped file if raw, else decoded."""
+        offset, length = self.index[number]
+        data = self.data[offset : offset + length - CRC]
+        if not self.touched[number]:
+            if checksum(data) != self.data[offset + length - CRC : offset + length].tobytes():
+                raise self.damaged(f"has a chunk ({number}) that fails its checksum")
+            self.touched[number] = True
+        rows = data if self.layout.coder is None else self.decoded(data, number)
+        return rows.view(self.layout.dtype).reshape(self.layout.chunk_rows, *self.layout.shape)
+
+    def decoded(self, data: np.ndarray, number: int) -> np.ndarray:
+        out = np.empty(self.layout.chunk_bytes, np.uint8)
+        try:
+            size = len(self.layout.coder.decode(data, out=out))
+        except (RuntimeError, ValueError) as error:
+            raise self.damaged(f"has a chunk ({number}) that does not decode ({error})") from None
+        if size != len(out):
+            raise self.damaged(f"has a chunk ({number}) of {size} bytes, expected {len(out)}")
+        return out
+
+    def damaged(self, what: str) -> StoreError:
+        return StoreError(f"{self.path}: damaged: the shard {what}; restore the store from its remote, or make it again")

@@ -1,0 +1,48 @@
+"""Where samples come from: the abstract source, and what it gives."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split; row i of every array is the same view of the same sample.
+
+    inputs: {name: (N, ...)}. labels: {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled:
+    {task: (N,) bool}, which rows carry that label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8.
+    """
+
+    inputs: Arrays
+    labels: dict[str, np.ndarray | list[np.ndarray]]
+    labelled: Arrays
+    view: np.ndarray
+    sample_id: np.ndarray
+
+    def fields(self) -> dict[str, np.ndarray | list[np.ndarray]]:
+        """Everything but the ids, named as in a store."""
+        kinds = {"inputs": self.inputs, "labels": self.labels, "labelled": self.labelled}
+        return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
+
+
+class Source(ABC):
+    """Samples, split before anything learns from them. Constructor arguments are params, and `seed`."""
+
+    @abstractmethod
+    def splits(self) -> dict[str, Split]:
+        """"transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
+
+    @staticmethod
+    @abstractmethod
+    def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+        """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
+
+
+def content_ids(array: np.ndarray) -> np.ndarray:
+    """Ids of samples by their content: (N, ...) -> (N, 16) uint8, the head of each row's SHA-256."""
+    digests = b"".join(hashlib.sha256(row.tobytes()).digest()[:16] for row in array)
+    return np.frombuffer(digests, np.uint8).reshape(-1, 16)

@@ -1,0 +1,132 @@
+"""Object detection by centre points: a heatmap a class, and the box at each centre (CenterNet, 1904.07850)."""
+
+import contextlib
+import io
+from typing import Any, final
+
+import numpy as np
+import torch
+from faster_coco_eval import COCO, COCOeval_faster
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.losses import per_row
+from pipeline.tasks.task import Grid, Task
+
+FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
+SPREAD = 0.7  # of a centre's peak on the heatmap, in cells
+
+
+@final
+class Detection(Task):
+    """Labels: boxes (B, M, 5) of class, x0, y0, x1, y1 in pixels; class -1 is padding.
+
+    Predictions: (B, C + 4, h, w): heatmap logits, then the box of a centre in that cell: the centre's offset in the cell
+    and log width and height, in cells of `stride` pixels. Metrics: mAP at IoU 0.5, and COCO mAP (0.50:0.95).
+    """
+
+    primary = "mAP50"
+
+    def __init__(self, *, classes: int, stride: int, box_weight: float):
+        self.classes, self.stride, self.box_weight = classes, stride, box_weight
+
+    def head(self, width: int, grid: Grid) -> nn.Module:
+        head = nn.Conv2d(width, self.classes + 4, 1)
+        nn.init.constant_(head.bias[: self.classes], -4.0)  # centres are rare: start at probability 0.02
+        return head
+
+    def loss(self, pred: Tensor, label: Tensor) -> Tensor:
+        heat, box, weight = self.targets(label, pred.shape[-2:])
+        return self.focal(pred[:, : self.classes], heat) + self.box_weight * box_l1(pred, box, weight)
+
+    def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        heat, box = teacher.split([self.classes, 4], dim=1)
+        soft = F.binary_cross_entropy_with_logits(student[:, : self.classes], heat.sigmoid(), reduction="none")
+        weight = heat.sigmoid().amax(1, keepdim=True)
+        return soft.flatten(1).sum(1) + self.box_weight * box_l1(student, box, weight)
+
+    @staticmethod
+    def focal(logits: Tensor, heat: Tensor) -> Tensor:
+        """CenterNet's penalty-reduced focal loss, summed over cells and divided by the number of centres: (B,)."""
+        prob, centre = logits.sigmoid(), heat == 1
+        hit = (1 - prob) ** 2 * F.logsigmoid(logits)
+        miss = (1 - heat) ** 4 * prob**2 * F.logsigmoid(-logits)
+        return -torch.where(centre, hit, miss).flatten(1).sum(1) / centre.flatten(1).sum(1).clamp(min=1)
+
+    def targets(self, label: Tensor, grid: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+        """Heatmaps (B, C, h, w) in [0, 1], boxes (B, 4, h, w), and the cells that hold a centre (B, 1, h, w)."""
+        height, width = grid
+        kind, real = label[..., 0].long().clamp(min=0), label[..., 0] >= 0
+        x0, y0, x1, y1 = (label[..., 1:] / self.stride).unbind(2)
+        x, y = (x0 + x1) / 2, (y0 + y1) / 2
+        column, line = x.long().clamp(0, width - 1), y.long().clamp(0, height - 1)
+        sizes = (x1 - x0).clamp(min=0.1).log(), (y1 - y0).clamp(min=0.1).log()
+        heat = label.new_zeros(len(label), self.classes, height, width)
+        box = label.new_zeros(len(label), 5, height, width)
+        cells = torch.arange(max(grid), device=label.device)
+        rows = torch.arange(len(label), device=label.device)
+        for m in range(label.shape[1]):
+            across = torch.exp(-((cells[:width] - column[:, m, None]) ** 2) / (2 * SPREAD**2))
+            down = torch.exp(-((cells[:height] - line[:, m, None]) ** 2) / (2 * SPREAD**2))
+            peak = down[:, :, None] * across[:, None, :] * real[:, m, None, None]
+            heat[rows, kind[:, m]] = torch.maximum(heat[rows, kind[:, m]], peak)
+            values = torch.stack([x - column, y - line, *sizes, torch.ones_like(x)], 2)[:, m]
+            here = rows[real[:, m]]
+            box[here, :, line[here, m], column[here, m]] = values[here]
+        return heat, box[:, :4], box[:, 4:]
+
+    def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best FOUND peaks of a prediction: scores (B, FOUND), classes (B, FOUND), boxes x0, y0, x1, y1 in pixels."""
+        heat, box = pred[:, : self.classes].sigmoid(), pred[:, self.classes :]
+        peaks = heat * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))
+        score, where = peaks.flatten(1).topk(FOUND)
+        cells, width = pred.shape[2] * pred.shape[3], pred.shape[3]
+        kind, cell = where // cells, where % cells
+        x, y, w, h = box.flatten(2).gather(2, cell[:, None].expand(-1, 4, -1)).unbind(1)
+        x, y = x + cell % width, y + cell // width
+        w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
+        return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
+
+    def count(self, pred: Tensor, threshold: float) -> Tensor:
+        """Boxes scored above a threshold: (B,)."""
+        return (self.decode(pred)[0] > threshold).sum(1)
+
+    def tally(self, pred: Tensor, label: Tensor) -> tuple[np.ndarray, ...]:
+        score, kind, box = self.decode(pred)
+        return tuple(part.cpu().numpy() for part in (score, kind, box, label))
+
+    def summarize(self, tallies: list[Any]) -> dict[str, float]:
+        score, kind, box, label = (np.concatenate(part) for part in zip(*tallies, strict=True))
+        stats = coco_stats(score, kind, box, label, self.classes)
+        return {"mAP50": float(stats[1]), "mAP": float(stats[0])}
+
+
+def box_l1(pred: Tensor, box: Tensor, weight: Tensor) -> Tensor:
+    """L1 of the four box channels, averaged over cells by `weight` (B, 1, h, w): (B,)."""
+    error = (pred[:, -4:] - box).abs().sum(1, keepdim=True)
+    return (weight * error).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1)
+
+
+def coco_stats(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """COCO's twelve detection statistics of boxes (N, M, 4) in x0, y0, x1, y1 against labels (N, M', 5)."""
+
+    def annotation(image: int, cls: int, corners: np.ndarray) -> dict[str, Any]:
+        x0, y0, x1, y1 = corners.tolist()
+        return {"image_id": image, "category_id": cls, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
+
+    truth = [annotation(i, int(b[0]), b[1:]) for i, boxes in enumerate(label) for b in boxes if b[0] >= 0]
+    truth = [{**item, "id": number, "iscrowd": 0} for number, item in enumerate(truth, 1)]
+    found = [
+        {**annotation(i, int(c), corners), "score": float(s)}
+        for i, row in enumerate(zip(score, kind, box, strict=True))
+        for s, c, corners in zip(*row, strict=True)
+        if s > 0
+    ]
+    if not truth or not found:
+        return np.zeros(12)
+    names = {"images": [{"id": i} for i in range(len(label))], "categories": [{"id": c} for c in range(classes)]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold = COCO({**names, "annotations": truth})
+        evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
+        evaluation.run()
+    return np.asarray(evaluation.stats)

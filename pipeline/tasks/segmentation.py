@@ -1,0 +1,52 @@
+"""Semantic segmentation on a grid coarser than the pixels, with class 0 as background."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.losses import per_row, soft_kl
+from pipeline.tasks.task import Grid, Task
+
+
+@final
+class Segmentation(Task):
+    """Labels: class maps (B, H, W). Predictions: logits (B, C, h, w), every (H / h)-th pixel. Metric: mIoU, no background.
+
+    upscale: how many times finer the prediction is than the encoder's grid. temperature: of distillation.
+    """
+
+    primary = "mIoU"
+
+    def __init__(self, *, classes: int, upscale: int, background_weight: float, temperature: float):
+        self.classes, self.upscale = classes, upscale
+        self.background_weight, self.temperature = background_weight, temperature
+
+    def head(self, width: int, grid: Grid) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(width, self.classes * self.upscale**2, 1), nn.PixelShuffle(self.upscale))
+
+    def loss(self, pred: Tensor, label: Tensor) -> Tensor:
+        target = at_stride(label, pred)
+        weight = torch.where(target == 0, self.background_weight, 1.0)
+        return per_row(weight * F.cross_entropy(pred, target, reduction="none"))
+
+    def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return soft_kl(student, teacher, self.temperature)
+
+    def tally(self, pred: Tensor, label: Tensor) -> Tensor:
+        """Confusion counts (C, C): label by prediction."""
+        pair = at_stride(label, pred) * self.classes + pred.argmax(1)
+        return torch.bincount(pair.flatten(), minlength=self.classes**2).view(self.classes, self.classes).cpu()
+
+    def summarize(self, tallies: list[Tensor]) -> dict[str, float]:
+        counts = torch.stack(tallies).sum(0).double()
+        union = counts.sum(0) + counts.sum(1) - counts.diag()
+        iou = (counts.diag() / union.clamp(min=1))[1:][union[1:] > 0]
+        return {"mIoU": iou.mean().item() if len(iou) else 0.0}
+
+
+def at_stride(label_BHW: Tensor, pred_BChw: Tensor) -> Tensor:
+    """The label at the prediction's positions: (B, h, w), int64."""
+    stride = label_BHW.shape[-1] // pred_BChw.shape[-1]
+    return label_BHW[:, ::stride, ::stride].long()

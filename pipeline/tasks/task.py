@@ -1,0 +1,39 @@
+"""What is predicted and how it is judged: the abstract task."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+Grid = tuple[int, ...]
+
+
+class Task(ABC):
+    """One kind of prediction. A final class gives its head, its losses and its metrics; constructor arguments are params.
+
+    A prediction, and so a teacher's logits, is one tensor (B, C, *grid'); a label is as the source stores it, ragged ones
+    padded. What a loss needs of a label it makes itself.
+    """
+
+    primary: str  # the metric that Delta_MTL and the report count
+    higher_is_better = True
+
+    @abstractmethod
+    def head(self, width: int, grid: Grid) -> nn.Module:
+        """A module from the encoder's last feature (B, width, *grid) to this task's prediction."""
+
+    @abstractmethod
+    def loss(self, pred: Tensor, label: Tensor) -> Tensor:
+        """Supervised loss_B."""
+
+    @abstractmethod
+    def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """loss_B of the student's prediction against cached teacher logits of the same shape."""
+
+    @abstractmethod
+    def tally(self, pred: Tensor, label: Tensor) -> Any:
+        """What one batch adds to the metrics: `summarize` takes a list of these, in any order."""
+
+    @abstractmethod
+    def summarize(self, tallies: list[Any]) -> dict[str, float]:
+        """The metrics of a split, each in [0, 1]; `primary` is one of them."""

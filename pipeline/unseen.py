@@ -1,0 +1,84 @@
+"""Unseen tasks: how much a student knows of what nobody trained it for, from a few examples."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.network import Network
+from pipeline.scoring import forward, pooled_features
+from pipeline.store import Store
+from pipeline.tasks.detection import Detection
+from pipeline.tasks.task import Task
+
+STRENGTHS = np.logspace(-3, 3, 7)  # of the penalty; chosen by cross-validation among the shots
+THRESHOLDS = np.linspace(0.05, 0.95, 19)  # of a box's score, when boxes are counted
+
+Examples = tuple[np.ndarray, np.ndarray]  # features (N, D), labels (N,)
+
+
+def unseen_examples(
+    networks: list[Network], tasks: dict[str, Task], few: Store, test: Store
+) -> dict[str, tuple[Callable[[], Any], Examples, Examples]]:
+    """{name: (model, few-shot examples, test examples)} of every label with one number a row that is of no task.
+
+    The features are all networks' pooled last features. Counting is also done by counting predicted boxes, which shows
+    what needs no probe.
+    """
+    labels = [name.split("/")[1] for name, field in few.fields.items() if name.startswith("labels/") and not field.shape]
+    answers = {label: [split.read(f"labels/{label}", None) for split in (few, test)] for label in labels if label not in tasks}
+    pooled = [pooled_features(networks, split) for split in (few, test)]
+    examples = {
+        label: (ridge if np.issubdtype(few_y.dtype, np.floating) else logistic, (pooled[0], few_y), (pooled[1], test_y))
+        for label, (few_y, test_y) in answers.items()
+    }
+    detectors = [(net, task, name) for net in networks for name, task in tasks.items() if name in net.heads and isinstance(task, Detection)]
+    for network, task, name in detectors:
+        if "count" in answers:
+            counts = [box_counts(network, task, name, split) for split in (few, test)]
+            examples["count_from_boxes"] = (BestColumn, *zip(counts, answers["count"], strict=True))
+    return examples
+
+
+def few_shot(model: Callable[[], Any], train: Examples, test: Examples, shots: int, draws: int, seed: int) -> list[float]:
+    """Scores of a model fitted on `shots` examples, one for each of `draws` draws of them: accuracy, or R^2 >= -1."""
+    x, y = train
+    if len(x) < shots:
+        raise ValueError(f"evaluate.shots: {shots} shots asked of {len(x)} unseen examples; prepare more, or ask for fewer")
+    rng = np.random.default_rng(seed)
+    picks = [rng.permutation(len(x))[:shots] for _ in range(draws)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest penalties need not converge to lose
+        return [max(-1.0, float(model().fit(x[pick], y[pick]).score(*test))) for pick in picks]
+
+
+def ridge() -> Any:
+    return make_pipeline(StandardScaler(), RidgeCV(alphas=1e2 * STRENGTHS))
+
+
+def logistic() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=1 / STRENGTHS, cv=3, scoring="neg_log_loss"))
+
+
+def box_counts(network: Network, task: Detection, name: str, split: Store) -> np.ndarray:
+    """Boxes found per row at each threshold, (N, T)."""
+    logits = torch.cat([outputs.logits[name] for outputs, _ in forward(network, split, [])])
+    return torch.stack([task.count(logits, threshold) for threshold in THRESHOLDS], 1).cpu().numpy()
+
+
+@final
+class BestColumn:
+    """Answers with one column of x as it is: the one that is right most often on the examples."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
+        self.column = int((x == y[:, None]).mean(0).argmax())
+        return self
+
+    def score(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float((x[:, self.column] == y).mean())

@@ -1,0 +1,56 @@
+"""evaluate@student: score one student on every test split, and on tasks that nobody trained it for."""
+
+import shutil
+from pathlib import Path
+
+import click
+from safetensors.torch import save_file
+
+from pipeline.checkpoints import load_network
+from pipeline.cost import write_json
+from pipeline.lineage import open_project
+from pipeline.manners import one_line_errors, progress
+from pipeline.optimize import pick_device
+from pipeline.scoring import predictions, score
+from pipeline.seeds import derive_seed
+from pipeline.store import open_store
+from pipeline.unseen import few_shot, unseen_examples
+
+
+@click.command()
+@click.argument("name")
+@click.option("--student", type=Path, required=True)
+@click.option("--test", type=Path, required=True)
+@click.option("--unseen", type=Path, required=True)
+@click.option("--scores", type=Path, required=True)
+@one_line_errors
+def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> None:
+    params = open_project()
+    settings, device, shot_seed = params.evaluate, pick_device(params.device), derive_seed(params.seed, "shots")
+    splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
+    few, held_out = open_store(unseen / "train.zarr"), open_store(unseen / "test.zarr")
+    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    folders = sorted(student.glob("seed-*"))
+    results, strip = [], {}
+    with progress(f"evaluate {name}", total=len(folders), unit="seeds") as advance:
+        for folder in folders:
+            loaded = [load_network(path, device) for path in sorted(folder.glob("*.safetensors"))]
+            networks = [network for network, _, _ in loaded]
+            tested = {
+                split: {task: s for network in networks for task, s in score(network, tasks, store).items()}
+                for split, store in splits.items()
+            }
+            shots = {
+                label: {str(k): few_shot(*example, k, settings.draws, shot_seed) for k in settings.shots}
+                for label, example in unseen_examples(networks, tasks, few, held_out).items()
+            }
+            results.append({"test": tested, "unseen": shots})
+            strip = {k: x for net in networks for k, x in predictions(net, splits["clean"], params.report.strip_rows).items()}
+            advance(1)
+    write_json(scores / "scores.json", results)
+    shutil.copyfile(student / "curve.json", scores / "curve.json")
+    save_file(strip, scores / "predictions.safetensors")
+
+
+if __name__ == "__main__":
+    main()

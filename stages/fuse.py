@@ -1,0 +1,70 @@
+"""fuse@fusion: fuse the teachers' features into what students learn from: one store, which needs no other."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import click
+import torch
+
+from pipeline.batches import Batch, in_order, part, tensors
+from pipeline.cost import measured
+from pipeline.lineage import open_project
+from pipeline.manners import one_line_errors, progress
+from pipeline.optimize import pick_device
+from pipeline.store import Field, Store, create_store, open_aligned, open_store
+
+
+@click.command()
+@click.argument("name")
+@click.option("--transfer", type=Path, required=True)
+@click.option("--features", type=Path, required=True)
+@click.option("--out", type=Path, required=True)
+@click.option("--cost", type=Path, required=True)
+@one_line_errors
+@torch.inference_mode()
+def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> None:
+    params = open_project()
+    settings, spec = params.fuse, params.fusions[name]
+    teachers = spec.teachers or list(params.teachers)
+    inputs, *stores = open_aligned(transfer, *(features / f"{teacher}.zarr" for teacher in teachers))
+    identity = {
+        "fusion": spec.as_dict(),
+        "input": inputs.digest,
+        "features": {teacher: store.digest for teacher, store in zip(teachers, stores, strict=True)},
+        "batch_size": settings.batch_size,
+        "device": pick_device(params.device).type,
+    }
+    with measured(cost) as ledger, progress(f"fuse {name}", total=2 * inputs.n_rows, unit="rows") as advance:
+        stream = partial(features_of, stores, settings.batch_size, pick_device(params.device), advance)
+        fusion = spec.build().fit(stream(slice(None)))
+        sample = fusion.transform(next(stream(slice(0, 2))))
+        fields = {f"fused/{k}": Field(tuple(x.shape[1:]), **settings.fused.model_dump()) for k, x in sample.items()}
+        kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
+        fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
+        writer = create_store(out, inputs.sample_id, inputs.view, fields, identity=identity, shard_rows=inputs.shard_rows)
+        for store, names in kept.items():
+            writer.link(store, names)
+        for shard in writer.unfinished:
+            done = [fusion.transform(batch) for batch in stream(writer.rows(shard))]
+            writer.write(shard, {f"fused/{k}": torch.cat([d[k] for d in done]).cpu().numpy() for k in sample})
+        writer.publish()
+        ledger["bytes"] = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
+
+
+def features_of(
+    stores: list[Store], batch_size: int, device: torch.device, advance: Callable[[int], None], rows: slice
+) -> Iterator[Batch]:
+    """{"teacher/tap": (B, D, *grid)} of every store, row by row together."""
+    parts = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
+    for together in zip(*parts, strict=True):
+        yield part({field: x for batch in together for field, x in tensors(batch, device).items()}, "features")
+        advance(len(next(iter(together[0].values()))))
+
+
+def with_prefix(store: Store, prefix: str) -> list[str]:
+    return [field for field in store.fields if field.startswith(prefix)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""prepare: get the samples; write the transfer set, and the splits that measure."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from pipeline.cost import bytes_in, measured
+from pipeline.lineage import open_project
+from pipeline.manners import one_line_errors, progress
+from pipeline.seeds import derive_seed
+from pipeline.sources.source import Split
+from pipeline.store import Field, create_store
+
+
+@click.command()
+@click.option("--transfer", type=Path, required=True)
+@click.option("--val", type=Path, required=True)
+@click.option("--test", type=Path, required=True)
+@click.option("--unseen", type=Path, required=True)
+@click.option("--cost", type=Path, required=True)
+@one_line_errors
+def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> None:
+    params = open_project()
+    seed = derive_seed(params.seed, "data")
+    source = params.prepare.source.build(seed=seed)
+    identity = {"source": params.prepare.source.as_dict(), "seed": seed}
+    places = {"transfer": transfer, "val": val}
+    with measured(cost) as ledger:
+        splits = source.splits()
+        with progress("write stores", total=len(splits), unit="splits") as advance:
+            for name, split in splits.items():
+                kind, _, rest = name.partition("/")
+                path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
+                write(path, split, {**identity, "split": name}, params.prepare.shard_rows)
+                advance(1)
+        ledger["bytes"] = bytes_in(transfer)
+
+
+def write(path: Path, split: Split, identity: dict, shard_rows: int) -> None:
+    arrays = split.fields()
+    fields = {name: field_of(x) for name, x in arrays.items()}
+    writer = create_store(path, split.sample_id, split.view, fields, identity=identity, shard_rows=shard_rows)
+    for shard in writer.unfinished:
+        rows = writer.rows(shard)
+        writer.write(shard, {name: x[rows] for name, x in arrays.items()})
+    writer.publish()
+
+
+def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
+    """Labels and inputs are small or compress well: zstd. A list is ragged."""
+    if isinstance(values, list):
+        return Field(values[0].shape[1:], values[0].dtype.name, max_items=max(1, *map(len, values)))
+    return Field(values.shape[1:], values.dtype.name, codec="zstd")
+
+
+if __name__ == "__main__":
+    main()

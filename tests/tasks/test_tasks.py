@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from tests.laws import check_task
+
+from pipeline.tasks.detection import Detection
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.segmentation import Segmentation
+
+BOXES = torch.tensor(
+    [
+        [[3, 2, 3, 10, 12], [7, 12, 10, 22, 21], [-1, 0, 0, 0, 0]],
+        [[0, 5, 5, 15, 15], [-1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]],
+        [[1, 0, 0, 9, 9], [1, 14, 14, 23, 24], [2, 0, 14, 8, 22]],
+        [[9, 10, 2, 18, 12], [-1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]],
+    ]
+).float()
+MAPS = torch.randint(0, 11, (4, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+PRESENT = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.uint8)
+
+detection = Detection(classes=10, stride=4, box_weight=2)
+segmentation = Segmentation(classes=11, upscale=2, background_weight=0.3, temperature=2)
+multi_label = MultiLabel(classes=3)
+
+
+@pytest.mark.parametrize(
+    ("task", "label"), [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT)], ids=["detection", "segmentation", "multi_label"]
+)
+def test_laws(task, label):
+    check_task(task, label)
+
+
+def perfect_detection() -> torch.Tensor:
+    heat, box, _ = detection.targets(BOXES, torch.Size([6, 6]))
+    return torch.cat([torch.logit(heat.clamp(1e-4, 1 - 1e-4)), box], 1)
+
+
+def test_detection_decodes_what_its_targets_encode():
+    score, kind, box = detection.decode(perfect_detection())
+    for row in range(4):
+        wanted = sorted(b.tolist() for b in BOXES[row] if b[0] >= 0)
+        found = sorted([k.item(), *b.tolist()] for s, k, b in zip(score[row], kind[row], box[row], strict=True) if s > 0.5)
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert detection.count(perfect_detection(), 0.5).tolist() == [2, 1, 3, 1]
+
+
+def test_detection_metrics_at_their_ends():
+    assert detection.summarize([detection.tally(perfect_detection(), BOXES)]) == {"mAP50": 1, "mAP": 1}
+    nothing = torch.full((4, 14, 6, 6), -1e4)
+    assert detection.summarize([detection.tally(nothing, BOXES)]) == {"mAP50": 0, "mAP": 0}
+
+
+def test_detection_of_shifted_boxes_counts_at_half_overlap_only():
+    pred = perfect_detection()
+    pred[:, 10] += 0.5  # 2 pixels of about 9: IoU about 0.64
+    scores = detection.summarize([detection.tally(pred, BOXES)])
+    assert scores["mAP50"] > 0.9
+    assert scores["mAP"] < 0.5
+
+
+def test_segmentation_metric_ignores_background_and_absent_classes():
+    label = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    label[0, :2] = 1
+    pred = torch.full((1, 11, 2, 2), -9.0)
+    pred[0, 1, 0, 0] = pred[0, 0, 0, 1] = pred[0, 0, 1] = 9.0  # one of the two cells of class 1 is missed
+    assert segmentation.summarize([segmentation.tally(pred, label)])["mIoU"] == pytest.approx(0.5)
+
+
+def test_multi_label_metric_is_macro_over_present_classes():
+    label = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    pred = torch.tensor([[3.0, 2.0, 0.0], [1.0, 1.0, 0.0], [2.0, 0.0, 9.0]])
+    assert multi_label.summarize([multi_label.tally(pred, label)])["macro_AP"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_multi_label_head_finds_a_class_at_any_position():
+    head = multi_label.head(2, (6, 6))
+    feature = torch.zeros(2, 2, 6, 6)
+    feature[1, 0, 3, 4] = 10
+    with torch.no_grad():
+        head.score.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [0, 0]]))
+        low, high = head(feature)
+    assert high[0] > low[0] + 4
+    torch.testing.assert_close(high[1:], low[1:])
