@@ -1,7 +1,5 @@
 """The `stillroom` command: what is no stage."""
 
-from pathlib import Path
-
 import click
 
 from pipeline.lineage import sync
@@ -17,7 +15,7 @@ def main() -> None:
 @one_line_errors
 def sync_command() -> None:
     """Write into dvc.yaml what DVC cannot derive from params.yaml: lists of stores, scores and code."""
-    changes = sync(Path.cwd())
+    changes = sync()
     for stage, lines in changes.items():
         for line in lines:
             click.echo(f"{stage}: {line}")

@@ -128,10 +128,9 @@ def differences(params: Params, stages: Any) -> dict[str, list[str]]:
     return changes
 
 
-def sync(folder: Path) -> dict[str, list[str]]:
-    """Bring a project's dvc.yaml up to date with its params.yaml; returns what changed, by stage."""
-    params = load_params(folder / "params.yaml")
-    path = folder / "dvc.yaml"
+def sync() -> dict[str, list[str]]:
+    """Bring the dvc.yaml of the project in this folder up to date with its params.yaml; returns what changed, by stage."""
+    params, path = load_params(Path("params.yaml")), Path("dvc.yaml")
     yaml, content = read_stages(path)
     changes = differences(params, content["stages"])
     for stage, wanted in synced(content["stages"], params).items():

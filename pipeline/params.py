@@ -191,6 +191,12 @@ class Params(Section):
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
         return student.model_copy(update={**filled, "weights": weights, "tasks": student.tasks or list(self.tasks)})
 
+    def longest_on_labels(self) -> str | None:
+        """The student on all labels and nothing else, in one network, with the most updates."""
+        found = [name for name in self.students if self.student(name).weights.keys() == {"labels"}]
+        found = [name for name in found if self.students[name].labelled_share == 1 and not self.students[name].separate]
+        return max(found, key=lambda name: self.students[name].updates, default=None)
+
 
 def load_params(path: Path) -> Params:
     """Read and check params.yaml; classes are not imported. Raises ParamsError."""

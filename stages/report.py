@@ -1,1 +1,60 @@
-"""report."""
+"""report: bring scores and costs together, as a printed table, a page and pictures."""
+
+import json
+from pathlib import Path
+
+import click
+from safetensors.torch import load_file
+
+from pipeline import page, pictures
+from pipeline.cost import write_json
+from pipeline.lineage import open_project
+from pipeline.manners import one_line_errors
+from pipeline.store import open_store
+from pipeline.summary import as_metrics, ledger, student_rows, teacher_rows, val_curves, weak_teachers
+
+
+@click.command()
+@click.option("--scores", type=Path, required=True)
+@click.option("--costs", type=Path, required=True)
+@click.option("--test", type=Path, required=True)
+@click.option("--page", "page_path", type=Path, required=True)
+@click.option("--metrics", type=Path, required=True)
+@click.option("--plots", type=Path, required=True)
+@one_line_errors
+def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, plots: Path) -> None:
+    params = open_project()
+    settings, tasks = params.report, {name: spec.build() for name, spec in params.tasks.items()}
+    tested = {name: read(scores / "teachers" / name / "scores.json") for name in params.teachers}
+    seeds = {name: read(scores / "students" / name / "scores.json") for name in params.students}
+    teachers, students = teacher_rows(tasks, tested), student_rows(tasks, seeds, settings.baseline)
+    weak = weak_teachers(tasks, teachers, students, settings.baseline, params.longest_on_labels())
+    spent = ledger(
+        {
+            "prepare": {"prepare": read(costs / "prepare.json")},
+            "train_teacher": {name: read(costs / "train_teacher" / f"{name}.json") for name in params.teachers},
+            "extract": {name: read(costs / "extract" / f"{name}.json") for name in params.teachers},
+            "fuse": {name: read(costs / "fuse" / f"{name}.json") for name in params.fusions},
+            "distill": {name: read(costs / "distill" / f"{name}.json") for name in params.students},
+        }
+    )
+    curve = {name: val_curves(tasks, read(scores / "students" / name / "curve.json")) for name in params.students}
+    answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}
+    answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
+
+    pictures.strip(tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
+    pictures.scores(students, teachers, [*tasks, "average"], plots / "scores.png")
+    pictures.curves(curve, plots / "curves.png")
+    write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
+    tables = page.tables(params, teachers, students, spent)
+    notes = page.notes(params, weak, spent)
+    page.show(tables, notes)
+    page.write(page_path, tables, notes, [plots / f"{name}.png" for name in ("strip", "scores", "curves")])
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The report as a person reads it: tables and notes, on the terminal and as one page that needs no network."""
+
+import base64
+import html
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.params import Params
+from pipeline.summary import Cell, Ledger, Row
+
+Tables = dict[str, list[list[str]]]  # {title: lines, the first of which is the head}
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;margin:1em 0;font-size:.85em;font-variant-numeric:tabular-nums}
+th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
+thead{position:sticky;top:0;background:#fff}img{max-width:100%}.scroll{overflow-x:auto}"""
+
+
+def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
+    columns = list(dict.fromkeys(column for row in students.values() for column in row))
+    few = [column for column in columns if "@" in column]
+    main = [column for column in columns if column not in few]
+    lines = [[f"teacher {name}", "", *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
+    lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
+    unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
+    return {
+        "Scores (points: 100 x metric)": [["", "updates", *main], *lines],
+        "Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen],
+        "What it cost": ledger_lines(params, spent),
+    }
+
+
+def shown(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell[0]:.1f} +-{cell[1]:.1f}" if cell[1] else f"{cell[0]:.1f}"
+
+
+def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
+    seeds = params.distill.seeds
+    students = [[f"student {name}, {seeds} seeds", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
+    return [
+        ["", "seconds", "MB"],
+        ["prepare", f"{spent.prepare:.1f}", "-"],
+        ["teachers, trained", f"{spent.teachers:.1f}", "-"],
+        ["teachers, dumped", f"{spent.dump:.1f}", f"{spent.dump_bytes / 1e6:.0f}"],
+        ["fusions", f"{spent.fusion:.1f}", f"{spent.fusion_bytes / 1e6:.0f}"],
+        *students,
+    ]
+
+
+def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
+    lines = [
+        f"Mean +- standard deviation over {params.distill.seeds} student seeds, of one data seed: differences between students "
+        "need the bench's intervals over data seeds.",
+        "Equal updates are equal optimiser steps and labelled rows a step; a student that reads knowledge sees those rows on top.",
+        f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; dump and fusion cost {spent.cached:.1f} s.",
+    ]
+    if spent.break_even is not None:
+        lines.append(f"The cache has paid for itself after {spent.break_even:.1f} students (all seeds of each).")
+    return lines + weak
+
+
+def show(tables: Tables, notes: list[str]) -> None:
+    """Print to standard output; on a terminal as wide as it is, in a log without folding."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    for title, (head, *lines) in tables.items():
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for number, column in enumerate(head):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+    for note in notes:
+        console.print(f"- {note}", style="bold red" if "too weak" in note else None)
+
+
+def write(path: Path, tables: Tables, notes: list[str], images: list[Path]) -> None:
+    parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
+    parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
+    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    for title, (head, *lines) in tables.items():
+        parts.append(f"<h2>{html.escape(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>")
+        parts += [row(line, "td") for line in lines] + ["</table></div>"]
+    for image in images:
+        data = base64.b64encode(image.read_bytes()).decode()
+        parts.append(f"<h2>{image.stem}</h2><img alt='{image.stem}' src='data:image/png;base64,{data}'>")
+    path.write_text("\n".join(parts) + "\n")
+
+
+def row(cells: list[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"

@@ -1,0 +1,150 @@
+"""Scores and costs, brought together: pure functions from what stages wrote to what the report shows.
+
+A point is 100 x a metric. Spread is the standard deviation over student seeds; data seeds are the bench's affair.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from pipeline.tasks.task import Task
+
+Tested = dict[str, dict[str, dict[str, float]]]  # {split: {task: {metric: value}}}
+Cell = tuple[float, float]  # mean and spread, in points
+Row = dict[str, Cell]
+
+CLEAN = "clean"
+
+
+def cell(values: list[float]) -> Cell:
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def primaries(tasks: dict[str, Task], tested: Tested, split: str) -> dict[str, float]:
+    """{task: points of its primary metric} on a split."""
+    return {name: 100 * metrics[tasks[name].primary] for name, metrics in tested[split].items()}
+
+
+def delta_mtl(tasks: dict[str, Task], points: dict[str, float], single: dict[str, float]) -> float:
+    """`100/T sum (-1)^{lower is better} (M - M_single) / M_single` over the tasks at hand, in percent (Maninis et al., 2019)."""
+    signed = [(1 if tasks[t].higher_is_better else -1) * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)]
+    return 100 * mean(signed) if signed else 0.0
+
+
+def student_row(tasks: dict[str, Task], seeds: list[dict[str, Any]], single: dict[str, float]) -> Row:
+    """One student's line of the table, in the table's order."""
+    clean = [primaries(tasks, seed["test"], CLEAN) for seed in seeds]
+    row = {task: cell([points[task] for points in clean]) for task in clean[0]}
+    row["average"] = cell([mean(points.values()) for points in clean])
+    row["delta_mtl"] = cell([delta_mtl(tasks, points, single) for points in clean])
+    for split in sorted(seeds[0]["test"].keys() - {CLEAN}):
+        row[split] = cell([mean(primaries(tasks, seed["test"], split).values()) for seed in seeds])
+    for label, shots in seeds[0]["unseen"].items():
+        for k in shots:
+            row[f"{label}@{k}"] = cell([100 * mean(seed["unseen"][label][k]) for seed in seeds])
+    return row
+
+
+def student_rows(tasks: dict[str, Task], students: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, Row]:
+    """{student: line}; Delta_MTL is against the baseline student's mean."""
+    of_seeds = [primaries(tasks, seed["test"], CLEAN) for seed in students[baseline]]
+    single = {task: mean(points[task] for points in of_seeds) for task in of_seeds[0]}
+    return {name: student_row(tasks, seeds, single) for name, seeds in students.items()}
+
+
+def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[str, Row]:
+    rows = {}
+    for name, tested in teachers.items():
+        rows[name] = {task: (points, 0.0) for task, points in primaries(tasks, tested, CLEAN).items()}
+        for split in sorted(tested.keys() - {CLEAN}):
+            rows[name][split] = (mean(primaries(tasks, tested, split).values()), 0.0)
+    return rows
+
+
+def weak_teachers(tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], baseline: str, labels: str | None) -> list[str]:
+    """A line for every teacher that should have been trained better: no knowledge comes of one that knows no more.
+
+    labels: the student that had all labels and no knowledge, for longest.
+    """
+    lines = []
+    for name, row in teachers.items():
+        for task in row.keys() & tasks.keys():
+            sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
+            rivals = {baseline: 2 * students[baseline][task][1]} | ({labels: 0.0} if labels else {})
+            for rival, margin in rivals.items():
+                theirs = students[rival].get(task)
+                if theirs and sign * (row[task][0] - theirs[0]) <= margin:
+                    lines.append(
+                        f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} of the "
+                        f"student {rival}; train it longer, or make it wider"
+                    )
+    return lines
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was spent, in seconds and bytes, and what the same students would have spent on live teachers."""
+
+    prepare: float
+    teachers: float
+    dump: float
+    dump_bytes: float
+    fusion: float
+    fusion_bytes: float
+    students: dict[str, float]
+    row_seconds: float  # one row through every teacher, as measured by the dump
+    knowledge_rows: dict[str, float]
+
+    @property
+    def live(self) -> float:
+        """Seconds of teacher forward passes that the students' knowledge rows would have cost."""
+        return self.row_seconds * sum(self.knowledge_rows.values())
+
+    @property
+    def cached(self) -> float:
+        return self.dump + self.fusion
+
+    @property
+    def break_even(self) -> float | None:
+        """After how many students, of the mean size of those that read knowledge, the dump and the fusions are paid for."""
+        readers = [rows for rows in self.knowledge_rows.values() if rows]
+        return self.cached / (self.row_seconds * mean(readers)) if readers else None
+
+
+def ledger(costs: dict[str, dict[str, dict[str, float]]]) -> Ledger:
+    """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}."""
+
+    def total(stage: str, what: str) -> float:
+        return sum(item.get(what, 0) for item in costs[stage].values())
+
+    return Ledger(
+        prepare=total("prepare", "seconds"),
+        teachers=total("train_teacher", "seconds"),
+        dump=total("extract", "seconds"),
+        dump_bytes=total("extract", "bytes"),
+        fusion=total("fuse", "seconds"),
+        fusion_bytes=total("fuse", "bytes"),
+        students={name: item["seconds"] for name, item in costs["distill"].items()},
+        row_seconds=sum(item["seconds"] / item["rows"] for item in costs["extract"].values()),
+        knowledge_rows={name: item["knowledge_rows"] for name, item in costs["distill"].items()},
+    )
+
+
+def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+    """Means alone, rounded to a hundredth of a point, for `dvc metrics`."""
+    return {name: {column: round(mean_, 2) for column, (mean_, _) in row.items()} for name, row in rows.items()}
+
+
+def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float]]:
+    """(update, average of the primary metrics on val in points), mean over seeds and over a student's separate networks."""
+    updates = sorted({int(point["update"]) for point in curve})
+    return [(update, mean(values)) for update in updates if (values := list(val_points(tasks, curve, update)))]
+
+
+def val_points(tasks: dict[str, Task], curve: list[dict[str, float]], update: int) -> Iterator[float]:
+    for point in curve:
+        if point["update"] == update:
+            for name, task in tasks.items():
+                if f"val/{name}/{task.primary}" in point:
+                    yield 100 * point[f"val/{name}/{task.primary}"]
