@@ -14,12 +14,10 @@ import sys
 from importlib import import_module
 from os import chdir, environ
 from pathlib import Path
-from statistics import mean, stdev
 
 import click
 import torch
 import yaml
-from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

@@ -26,7 +26,9 @@ def finetune_scores(student: Path, unseen: Path, shots: list[int]) -> dict[str, 
     (file,) = student.glob("*.safetensors")
     train, test = open_store(unseen / "train.zarr"), open_store(unseen / "test.zarr")
     return {
-        start: {str(k): 100 * mean(finetune(file, start == "scratch", train, test, k, draw) for draw in range(DRAWS)) for k in shots}
+        start: {
+            str(k): 100 * mean(finetune(file, start == "scratch", train, test, k, draw) for draw in range(DRAWS)) for k in shots
+        }
         for start in ("student", "scratch")
     }
 

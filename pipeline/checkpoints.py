@@ -31,10 +31,12 @@ def input_shapes(store: Store) -> Shapes:
 def build_network(encoder: ClassSpec, tasks: dict[str, Task], shapes: Shapes, device: torch.device) -> Network:
     """A fresh network; its weights depend on torch's random seed alone, not on the device."""
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
-    return Network(encoder.build(), tasks, sample).to(device, memory_format=torch.channels_last)
+    return Network(encoder.build(), tasks, sample).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def save_network(path: Path, network: Network, encoder: ClassSpec, tasks: dict[str, ClassSpec], shapes: Shapes, **about: Any) -> None:
+def save_network(
+    path: Path, network: Network, encoder: ClassSpec, tasks: dict[str, ClassSpec], shapes: Shapes, **about: Any
+) -> None:
     """Write a network whole or not at all. about: JSON kept with it, such as the digest of the store it learned from."""
     heads = {name: tasks[name].as_dict() for name in network.heads}
     header = {"encoder": encoder.as_dict(), "tasks": heads, "inputs": shapes, **about}

@@ -37,7 +37,7 @@ def learn(
     heads_only: the encoder stays as it is, its normalisation too.
     """
     device = next(network.parameters()).device
-    samples = [tensors(sample(source), device) if source else None for source in (knowledge, labelled)]
+    samples = [tensors(sample(source), device) if source else {} for source in (knowledge, labelled)]
     objective = Objective(network, tasks, weights, *samples).to(device)
     network.encoder.requires_grad_(not heads_only)
     every = max(1, recipe.updates // evaluations)

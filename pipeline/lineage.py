@@ -43,7 +43,9 @@ def imports(file: Path) -> set[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (CLONE / Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("pipeline", "stages"))
+    files = (
+        CLONE / Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("pipeline", "stages")
+    )
     return {found for found in files if found.is_file()}
 
 

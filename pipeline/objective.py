@@ -1,11 +1,10 @@
 """What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.balance import constant_loss
 from pipeline.batches import Batch, part
@@ -16,75 +15,72 @@ from pipeline.tasks.task import Task
 
 @final
 class Objective(nn.Module):
-    """Terms of the loss, named "labels/<task>", "logits/<teacher>/<task>" and "fused/<target>".
+    """Terms of the loss, named as fields: "labels/<task>", "logits/<teacher>/<task>", "fused/<target>".
 
-    Each term is divided by the loss of its best constant predictor (features are standardised as they are), averaged
-    over the terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are
-    trained with the network and then dropped.
+    Each is divided by the loss of its best constant predictor (features are standardised as they are), averaged over the
+    terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are trained with
+    the network and then dropped.
 
-    knowledge, labelled: a sample of the batches that will come, fields as in a store; None where there will be none.
+    knowledge, labelled: samples of the batches that will come; empty where there will be none.
     """
 
     def __init__(
-        self, network: Network, tasks: dict[str, Task], weights: Mapping[str, float], knowledge: Batch | None, labelled: Batch | None
+        self, network: Network, tasks: dict[str, Task], weights: Mapping[str, float], knowledge: Batch, labelled: Batch
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
-        self.names = [name for name in (knowledge or {}) if wanted(name, tasks, weights)]
-        if labelled and weights.get("labels"):
-            self.names += [f"labels/{task}" for task in tasks]
-        kinds = [name.split("/")[0] for name in self.names]
-        self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(self.names, kinds, strict=True)}
-        targets = {name: knowledge[name] for name in self.names if knowledge and name.startswith("fused/")}
+        names = [name for name in knowledge if wanted(name, tasks, weights)]
+        names += [f"labels/{task}" for task in tasks if labelled and weights.get("labels")]
+        kinds = [name.split("/")[0] for name in names]
+        self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
+        targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
         self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
-        self.scales = {name: self.scale(name, knowledge, labelled) for name in self.names if name not in targets}
+        self.scales = {name: self.scale(name, knowledge | labelled) for name in names if name not in targets}
 
-    def scale(self, name: str, knowledge: Batch | None, labelled: Batch | None) -> float:
-        kind, *_, task = name.split("/")
-        batch = labelled if kind == "labels" else knowledge
-        assert batch is not None
+    def scale(self, name: str, batch: Batch) -> float:
+        task = name.split("/")[-1]
+        row = {key: x[:1] for key, x in part(batch, "inputs").items()}
         with torch.no_grad():
-            pred = self.network.eval()({k: x[:2] for k, x in part(batch, "inputs").items()}).logits[task]
-        target = batch[name]
-        if kind == "labels":
-            target = target[batch[f"labelled/{task}"]]
-        return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), target)
+            shape = tuple(self.network.eval()(row).logits[task].shape[1:])
+        target = batch[name][batch[f"labelled/{task}"]] if name.startswith("labels/") else batch[name]
+        return constant_loss(self.loss_of(name), shape, target)
 
-    def loss_of(self, name: str):
-        kind, *_, task = name.split("/")
-        return self.tasks[task].loss if kind == "labels" else self.tasks[task].distill_loss
+    def loss_of(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        task = self.tasks[name.split("/")[-1]]
+        return task.loss if name.startswith("labels/") else task.distill_loss
 
-    def forward(self, knowledge: Batch | None, labelled: Batch | None) -> dict[str, Tensor]:
-        """The weighted terms, scalars. Both batches go through the network in one pass."""
-        parts = [batch for batch in (knowledge, labelled) if batch is not None]
-        inputs = [part(batch, "inputs") for batch in parts]
+    def forward(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
+        """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
+        inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
         features, logits = self.network({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
-        split = len(next(iter(inputs[0].values()))) if knowledge is not None else 0
+        split = len(next(iter(knowledge.values()))) if knowledge else 0
         terms = {}
-        for name in self.names:
-            if name.startswith("labels/"):
-                terms[name] = self.label_term(name, logits, labelled, split)
-            elif name in self.adapters:
+        for name in self.weights:
+            task = name.split("/")[-1]
+            if name in self.adapters:
                 terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name])
+            elif name.startswith("labels/"):
+                terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
             else:
-                task = name.split("/")[-1]
                 terms[name] = self.loss_of(name)(logits[task][:split], knowledge[name]).mean() / self.scales[name]
         return {name: self.weights[name] * term for name, term in terms.items()}
 
-    def label_term(self, name: str, logits: dict[str, Tensor], labelled: Batch, split: int) -> Tensor:
+    def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
-        task = name.split("/")[-1]
-        here = labelled[f"labelled/{task}"]
-        if not here.any():
-            return logits[task].new_zeros(())
-        return self.loss_of(name)(logits[task][split:][here], labelled[name][here]).mean() / self.scales[name]
+        if not labelled.any():
+            return pred.new_zeros(())
+        return self.loss_of(name)(pred[labelled], label[labelled]).mean() / self.scales[name]
 
     def feature_term(self, name: str, feature: Tensor, target: Tensor) -> Tensor:
+        if feature.shape[2:] != target.shape[2:]:
+            raise ValueError(
+                f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
+            )
         adapted = self.adapters[name](feature.flatten(2).transpose(1, 2)).transpose(1, 2)
-        return cosine_smooth_l1(adapted.view(len(feature), -1, *feature.shape[2:]), target).mean()
+        return cosine_smooth_l1(adapted.reshape(target.shape), target).mean()
 
 
 def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
     """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
     kind, *_, last = field.split("/")
-    return bool(weights.get(kind)) and (kind == "fused" or kind == "logits" and last in tasks)
+    return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and last in tasks))

@@ -47,7 +47,7 @@ def optimize(
     optimizer = torch.optim.AdamW(decay_groups(trained, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
     for update in range(1, recipe.updates + 1):
-        terms = objective(*(tensors(next(source), device) if source else None for source in (knowledge, labelled)))
+        terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         nn.utils.clip_grad_norm_(trained, CLIP, error_if_nonfinite=True)

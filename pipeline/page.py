@@ -55,8 +55,9 @@ def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
     lines = [
         f"Mean +- standard deviation over {params.distill.seeds} student seeds, of one data seed: differences between students "
         "need the bench's intervals over data seeds.",
-        "Equal updates are equal optimiser steps and labelled rows a step; a student that reads knowledge sees those rows on top.",
-        f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; dump and fusion cost {spent.cached:.1f} s.",
+        "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
+        f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
+        f"dump and fusions cost {spent.cached:.1f} s.",
     ]
     if spent.break_even is not None:
         lines.append(f"The cache has paid for itself after {spent.break_even:.1f} students (all seeds of each).")

@@ -157,6 +157,15 @@ class Student(Section):
     separate: bool = False
 
 
+class FilledStudent(Student):
+    """A student with nothing left open; `weights` holds only what counts."""
+
+    weights: dict[str, float]  # type: ignore[assignment]
+    encoder: ClassSpec
+    batch_size: int
+    learning_rate: float
+
+
 class Evaluate(Section):
     shots: list[Count]
     draws: Count
@@ -183,13 +192,13 @@ class Params(Section):
     evaluate: Evaluate
     report: Report
 
-    def student(self, name: str) -> Student:
-        """A student with nothing left open: zero weights dropped, the rest from `distill`."""
+    def student(self, name: str) -> FilledStudent:
         student = self.students[name]
         defaults = {key: getattr(self.distill, key) for key in ("encoder", "batch_size", "learning_rate")}
         filled = {key: getattr(student, key) or value for key, value in defaults.items()}
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
-        return student.model_copy(update={**filled, "weights": weights, "tasks": student.tasks or list(self.tasks)})
+        tasks = student.tasks or list(self.tasks)
+        return FilledStudent.model_construct(**{**dict(student), **filled, "weights": weights, "tasks": tasks})
 
     def longest_on_labels(self) -> str | None:
         """The student on all labels and nothing else, in one network, with the most updates."""
@@ -268,16 +277,22 @@ def problems(params: Params) -> list[tuple[str, str]]:
         if not getattr(params, key):
             found.append((key, "empty; name at least one"))
     for name, teacher in params.teachers.items():
-        found += [(f"teachers.{name}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
+        found += [
+            (f"teachers.{name}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks
+        ]
     taught = {task for teacher in params.teachers.values() for task in teacher.tasks}
-    found += [(f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught]
+    found += [
+        (f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught
+    ]
     for name, fusion in params.fusions.items():
         if name == "transfer":
             found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
         wrong = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
         found += [(f"fusions.{name}.teachers", lead(teacher, params.teachers, "teacher")) for teacher in wrong]
     shown = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
-    found += [(key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students]
+    found += [
+        (key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
+    ]
     return found
 
 
@@ -290,9 +305,13 @@ def student_problems(params: Params, name: str) -> list[tuple[str, str]]:
     if not student.weights:
         found.append((f"{where}.weights", "all are zero: nothing to learn from; give fused, logits or labels a weight"))
     if student.reads == "transfer" and knowledge:
-        found.append((f"{where}.reads", f"transfer holds no knowledge for the weight of {min(knowledge)}; read a fusion's store"))
+        found.append(
+            (f"{where}.reads", f"transfer holds no knowledge for the weight of {min(knowledge)}; read a fusion's store")
+        )
     if not student.weights.keys() & {"logits", "labels"} and not student.head_updates:
-        found.append((f"{where}.head_updates", "fused features alone train no head; give head_updates, or weigh logits or labels"))
+        found.append(
+            (f"{where}.head_updates", "fused features alone train no head; give head_updates, or weigh logits or labels")
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from pipeline.tasks.task import Task
 
 matplotlib.use("Agg")
 
-COLOURS = plt.get_cmap("tab10").colors
+COLOURS = matplotlib.color_sequences["tab10"]
 SHOWN = 0.4  # score from which a box is drawn
 PRESENT = 0.5  # probability from which a class counts as present
 
@@ -71,7 +71,9 @@ def as_answers(tasks: dict[str, Task], logits: Predictions) -> dict[str, list[An
         task = tasks[name]
         if isinstance(task, Detection):
             decoded = (part.numpy() for part in task.decode(x))
-            answers["boxes"] = [[(int(c), s, b) for s, c, b in zip(*r, strict=True) if s > SHOWN] for r in zip(*decoded, strict=True)]
+            answers["boxes"] = [
+                [(int(c), s, b) for s, c, b in zip(*r, strict=True) if s > SHOWN] for r in zip(*decoded, strict=True)
+            ]
         elif isinstance(task, Segmentation):
             answers["map"] = list(x.argmax(1).numpy())
         elif isinstance(task, MultiLabel):
@@ -89,7 +91,9 @@ def draw(axis: Axes, image_HWC: np.ndarray, answer: dict[str, Any]) -> None:
     for kind, score, (x0, y0, x1, y1) in answer.get("boxes", []):
         axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLOURS[kind % 10], linewidth=1.2))
         text = f"{kind}" if score is None else f"{kind} {score:.0%}"
-        axis.text(x0, y0, text, fontsize=6, color="white", va="bottom", bbox={"facecolor": COLOURS[kind % 10], "pad": 0.5, "lw": 0})
+        axis.text(
+            x0, y0, text, fontsize=6, color="white", va="bottom", bbox={"facecolor": COLOURS[kind % 10], "pad": 0.5, "lw": 0}
+        )
     if "classes" in answer:
         axis.set_xlabel(" ".join(map(str, answer["classes"])) or "none", fontsize=8, labelpad=2)
     axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
@@ -97,11 +101,15 @@ def draw(axis: Axes, image_HWC: np.ndarray, answer: dict[str, Any]) -> None:
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], columns: list[str], path: Path) -> None:
     """Students' points with their spread, a panel a column; the dashed line is the best teacher of that task."""
-    figure, axes = plt.subplots(1, len(columns), figsize=(2.9 * len(columns), 0.36 * len(students) + 1), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(2.9 * len(columns), 0.36 * len(students) + 1), sharey=True, squeeze=False
+    )
     names = list(students)[::-1]
     for axis, column in zip(axes[0], columns, strict=True):
         at = [(i, *students[name][column]) for i, name in enumerate(names) if column in students[name]]
-        axis.errorbar([m for _, m, _ in at], [i for i, _, _ in at], xerr=[s for _, _, s in at], fmt="o", capsize=3, color=COLOURS[0])
+        axis.errorbar(
+            [m for _, m, _ in at], [i for i, _, _ in at], xerr=[s for _, _, s in at], fmt="o", capsize=3, color=COLOURS[0]
+        )
         for ceiling in [row[column][0] for row in teachers.values() if column in row][:1]:
             axis.axvline(ceiling, linestyle="--", color=COLOURS[1], linewidth=1)
         axis.set_title(column, fontsize=9)
@@ -115,7 +123,9 @@ def curves(points: dict[str, list[tuple[int, float]]], path: Path) -> None:
     """Average of val against updates, a line a student."""
     figure, axis = plt.subplots(figsize=(7, 4))
     for number, (name, line) in enumerate(points.items()):
-        axis.plot(*zip(*line, strict=True), marker=".", label=name, color=COLOURS[number % 10], linestyle="-" if number < 10 else "--")
+        axis.plot(
+            *zip(*line, strict=True), marker=".", label=name, color=COLOURS[number % 10], linestyle="-" if number < 10 else "--"
+        )
     axis.set(xlabel="updates", ylabel="val, average over tasks (points)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7, ncols=2)

@@ -100,7 +100,7 @@ class Shard:
         end = 0
         for offset, length in self.index:
             raw_length = self.layout.chunk_bytes + CRC
-            if offset != end or length <= CRC or self.layout.coder is None and length != raw_length:
+            if offset != end or length <= CRC or (self.layout.coder is None and length != raw_length):
                 raise self.damaged("has an index with missing or misplaced chunks")
             end = offset + length
         if end != len(self.data) - self.layout.index_bytes:

@@ -64,7 +64,13 @@ class StoreWriter:
     """A store in the making. A shard is finished when all of its files are whole, which a note beside them records."""
 
     def __init__(
-        self, path: Path, sample_id: np.ndarray, view: np.ndarray, fields: dict[str, Field], identity: dict[str, Any], shard_rows: int
+        self,
+        path: Path,
+        sample_id: np.ndarray,
+        view: np.ndarray,
+        fields: dict[str, Field],
+        identity: dict[str, Any],
+        shard_rows: int,
     ):
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
@@ -236,7 +242,9 @@ def open_store(path: Path) -> "Store":
         raise StoreError(f"{path}: format {attributes.get('format')!r}, this stillroom reads {FORMAT}; use a newer stillroom")
     stated = attributes.pop("digest", None)
     if stated != digest(attributes) or root != group_metadata({"stillroom": attributes}):
-        raise StoreError(f"{path}/zarr.json: damaged: its content does not match its digest; restore the store or make it again")
+        raise StoreError(
+            f"{path}/zarr.json: damaged: its content does not match its digest; restore the store or make it again"
+        )
     return Store(path, attributes, stated)
 
 
@@ -323,7 +331,9 @@ class Store:
         for file, stated in sorted(self.attributes["files"].items()):
             with (self.path / file).open("rb") as data:
                 if hashlib.file_digest(data, "sha256").hexdigest() != stated:
-                    raise StoreError(f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote")
+                    raise StoreError(
+                        f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
+                    )
 
 
 def open_aligned(*paths: Path) -> list[Store]:

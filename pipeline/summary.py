@@ -27,8 +27,10 @@ def primaries(tasks: dict[str, Task], tested: Tested, split: str) -> dict[str, f
 
 
 def delta_mtl(tasks: dict[str, Task], points: dict[str, float], single: dict[str, float]) -> float:
-    """`100/T sum (-1)^{lower is better} (M - M_single) / M_single` over the tasks at hand, in percent (Maninis et al., 2019)."""
-    signed = [(1 if tasks[t].higher_is_better else -1) * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)]
+    """`100/T sum (-1)^{lower is better} (M - M_single) / M_single` over the tasks at hand, in percent (1904.08918)."""
+    signed = [
+        (1 if tasks[t].higher_is_better else -1) * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)
+    ]
     return 100 * mean(signed) if signed else 0.0
 
 
@@ -62,7 +64,9 @@ def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[st
     return rows
 
 
-def weak_teachers(tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], baseline: str, labels: str | None) -> list[str]:
+def weak_teachers(
+    tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], baseline: str, labels: str | None
+) -> list[str]:
     """A line for every teacher that should have been trained better: no knowledge comes of one that knows no more.
 
     labels: the student that had all labels and no knowledge, for longest.
@@ -76,8 +80,8 @@ def weak_teachers(tasks: dict[str, Task], teachers: dict[str, Row], students: di
                 theirs = students[rival].get(task)
                 if theirs and sign * (row[task][0] - theirs[0]) <= margin:
                     lines.append(
-                        f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} of the "
-                        f"student {rival}; train it longer, or make it wider"
+                        f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} "
+                        f"of the student {rival}; train it longer, or make it wider"
                     )
     return lines
 

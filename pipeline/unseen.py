@@ -36,11 +36,17 @@ def unseen_examples(
         label: (regressor if np.issubdtype(few_y.dtype, np.floating) else classifier, (pooled[0], few_y), (pooled[1], test_y))
         for label, (few_y, test_y) in answers.items()
     }
-    detectors = [(net, task, name) for net in networks for name, task in tasks.items() if name in net.heads and isinstance(task, Detection)]
+    detectors = [
+        (net, task, name)
+        for net in networks
+        for name, task in tasks.items()
+        if name in net.heads and isinstance(task, Detection)
+    ]
     for network, task, name in detectors:
         if "count" in answers:
             counts = [box_counts(network, task, name, split) for split in (few, test)]
-            examples["count_from_boxes"] = (BestColumn, *zip(counts, answers["count"], strict=True))
+            few_pair, test_pair = zip(counts, answers["count"], strict=True)
+            examples["count_from_boxes"] = (BestColumn, few_pair, test_pair)
     return examples
 
 

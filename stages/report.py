@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from safetensors.torch import load_file
@@ -52,7 +53,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     page.write(page_path, tables, notes, [plots / f"{name}.png" for name in ("strip", "scores", "curves")])
 
 
-def read(path: Path):
+def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 

@@ -24,7 +24,7 @@ class ImageEncoder(nn.Module):
         self.trunk = nn.Sequential(*[Residual(width) for _ in range(blocks)])
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        x_BCHW = inputs["image"].to(self.stem[0].weight.dtype).sub(128).div(64)
+        x_BCHW = inputs["image"].float().sub(128).div(64)
         return {"trunk": self.trunk(self.stem(x_BCHW.to(memory_format=torch.channels_last)))}
 
 
@@ -34,14 +34,15 @@ class Residual(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
+        last = nn.BatchNorm2d(width)
+        nn.init.zeros_(last.weight)  # a block starts as the identity
         self.convs = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            last,
         )
-        nn.init.zeros_(self.convs[-1].weight)  # a block starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.convs(x))

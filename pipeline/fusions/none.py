@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Self, final
 
+from torch import Tensor
+
 from pipeline.fusions.fusion import Features, Fusion
 from pipeline.fusions.moments import Moments
 
@@ -26,7 +28,7 @@ class NoFusion(Fusion):
         return {name: standardise(features[name].float(), *self.affine[name]) for name in features}
 
 
-def standardise(x, mean_D, scale_D):
+def standardise(x: Tensor, mean_D: Tensor, scale_D: Tensor) -> Tensor:
     """(x - mean) * scale over dim 1 of (B, D, *grid)."""
     shape = (-1,) + (1,) * (x.dim() - 2)
     return (x - mean_D.view(shape)) * scale_D.view(shape)

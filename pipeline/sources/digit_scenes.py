@@ -216,7 +216,8 @@ def tight_boxes(mask: np.ndarray) -> np.ndarray:
     """x0, y0, x1, y1 of the set pixels' edges, (N, 4); of an empty mask, a point."""
     columns, lines = mask.any(1), mask.any(2)
     first, last = (lambda m: m.argmax(1)), (lambda m: SIZE - m[:, ::-1].argmax(1))
-    return np.where(mask.any((1, 2))[:, None], np.column_stack([first(columns), first(lines), last(columns), last(lines)]), 0)
+    box = np.column_stack([first(columns), first(lines), last(columns), last(lines)])
+    return np.where(mask.sum((1, 2))[:, None] > 0, box, 0)
 
 
 def corrupt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,11 @@ class Split:
 
     def fields(self) -> dict[str, np.ndarray | list[np.ndarray]]:
         """Everything but the ids, named as in a store."""
-        kinds = {"inputs": self.inputs, "labels": self.labels, "labelled": self.labelled}
+        kinds: dict[str, Mapping[str, np.ndarray | list[np.ndarray]]] = {
+            "inputs": self.inputs,
+            "labels": self.labels,
+            "labelled": self.labelled,
+        }
         return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
 
 
@@ -34,7 +39,7 @@ class Source(ABC):
 
     @abstractmethod
     def splits(self) -> dict[str, Split]:
-        """"transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
+        """ "transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
 
     @staticmethod
     @abstractmethod

@@ -10,7 +10,6 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses import per_row
 from pipeline.tasks.task import Grid, Task
 
 FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
@@ -32,7 +31,9 @@ class Detection(Task):
 
     def head(self, width: int, grid: Grid) -> nn.Module:
         head = nn.Conv2d(width, self.classes + 4, 1)
-        nn.init.constant_(head.bias[: self.classes], -4.0)  # centres are rare: start at probability 0.02
+        assert head.bias is not None
+        with torch.no_grad():
+            head.bias[: self.classes] = -4.0  # centres are rare: start at probability 0.02
         return head
 
     def loss(self, pred: Tensor, label: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.laws import check_fusion
 
 from pipeline.fusions.moments import Moments
 from pipeline.fusions.none import NoFusion
 from pipeline.fusions.pca import PCA
+from tests.laws import check_fusion
 
 
 def features(rows=96, grid=(2, 2)):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.laws import check_task
 
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
+from tests.laws import check_task
 
 BOXES = torch.tensor(
     [
@@ -24,7 +24,9 @@ multi_label = MultiLabel(classes=3)
 
 
 @pytest.mark.parametrize(
-    ("task", "label"), [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT)], ids=["detection", "segmentation", "multi_label"]
+    ("task", "label"),
+    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT)],
+    ids=["detection", "segmentation", "multi_label"],
 )
 def test_laws(task, label):
     check_task(task, label)

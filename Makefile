@@ -1,0 +1,29 @@
+# Each target sets up a fresh machine by itself, once.
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test slow lint bench
+
+repro: .venv/installed
+	dvc repro
+
+test: .venv/installed
+	pytest
+
+slow: .venv/installed
+	pytest -m slow
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: .venv/installed
+	python bench/demo.py run 1 2 3
+	python bench/demo.py table
+
+.venv/installed: pyproject.toml constraints.txt
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[vision,dev]'
+	touch $@
