@@ -235,17 +235,21 @@ def open_store(path: Path) -> "Store":
         raise StoreError(f"{path}: no complete store here; run the stage that makes it, or `dvc pull` it") from None
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}/zarr.json: cannot be read ({error}); restore the store or make it again") from None
-    attributes = root.get("attributes", {}).get("stillroom") if isinstance(root, dict) else None
-    if not isinstance(attributes, dict):
-        raise StoreError(f"{path}: a Zarr group, but no store of ours: its root has no `stillroom` attributes")
+    try:
+        attributes = dict(root["attributes"]["stillroom"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(f"{path}: a Zarr group, but no store of ours: its root has no `stillroom` attributes") from None
     if attributes.get("format") != FORMAT:
         raise StoreError(f"{path}: format {attributes.get('format')!r}, this stillroom reads {FORMAT}; use a newer stillroom")
     stated = attributes.pop("digest", None)
-    if stated != digest(attributes) or root != group_metadata({"stillroom": attributes}):
+    if stated != digest(attributes) or root != group_metadata({"stillroom": {**attributes, "digest": stated}}):
         raise StoreError(
             f"{path}/zarr.json: damaged: its content does not match its digest; restore the store or make it again"
         )
-    return Store(path, attributes, stated)
+    try:
+        return Store(path, attributes, stated)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path}/zarr.json: malformed ({error!r}); no stillroom writes this") from None
 
 
 class Store:

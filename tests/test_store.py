@@ -1,0 +1,349 @@
+"""The store against what could happen to it: kill, damage, other identities, strangers."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.layout import Field
+from pipeline.store import Store, StoreError, canonical, create_store, digest, open_aligned, open_store
+
+ROWS, SHARD = 150, 64  # the last shard is not full
+FIELDS = {
+    "inputs/image": Field((1, 4, 4), "uint8", "zstd"),
+    "features/cls/trunk": Field((3, 2, 2), "float16", chunk_rows=16),
+    "features/cls/pooled": Field((5,), "float32", "lz4", chunk_rows=8),
+    "labelled/cls": Field((), "bool"),
+    "labels/det": Field((5,), "float32", max_items=3),
+}
+
+
+def ids(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (ROWS, 16), dtype=np.uint8), np.zeros(ROWS, np.int32)
+
+
+def content():
+    rng = np.random.default_rng(1)
+    return {
+        "inputs/image": rng.integers(0, 256, (ROWS, 1, 4, 4), dtype=np.uint8),
+        "features/cls/trunk": rng.normal(size=(ROWS, 3, 2, 2)).astype(np.float16).astype(np.float32),
+        "features/cls/pooled": np.zeros((ROWS, 5), np.float32),  # all zero: zarr-python would leave the file out
+        "labelled/cls": rng.random(ROWS) > 0.5,
+        "labels/det": [rng.normal(size=(n, 5)).astype(np.float32) for n in rng.integers(0, 4, ROWS)],
+    }
+
+
+def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD):
+    return create_store(path, *ids(), fields, identity={"made of": identity}, shard_rows=shard_rows)
+
+
+def write(writer, shards=None):
+    for shard in writer.unfinished if shards is None else shards:
+        rows = writer.rows(shard)
+        writer.write(shard, {name: x[rows] for name, x in content().items() if name in writer.fields})
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    writer = begin(tmp_path / "a.zarr")
+    write(writer)
+    writer.publish()
+    return open_store(tmp_path / "a.zarr")
+
+
+def test_reads_back_what_was_written(store):
+    store.verify()
+    rows = np.random.default_rng(2).permutation(ROWS)[:70]
+    for name, values in content().items():
+        if name == "labels/det":
+            items, lengths = store.read_ragged(name, rows)
+            np.testing.assert_array_equal(items, np.concatenate([values[r] for r in rows]))
+            np.testing.assert_array_equal(lengths, [len(values[r]) for r in rows])
+        else:
+            np.testing.assert_array_equal(store.read(name), values)
+            np.testing.assert_array_equal(store.read(name, rows), values[rows])
+            np.testing.assert_array_equal(store.read(name, slice(60, 70)), values[60:70])
+    np.testing.assert_array_equal(store.sample_id, ids()[0])
+
+
+def test_any_zarr_client_reads_it(store):
+    import tensorstore
+    import xarray
+    import zarr
+
+    group = zarr.open_group(str(store.path), mode="r", use_consolidated=False)
+    tree = xarray.open_datatree(str(store.path), engine="zarr", consolidated=False)
+    for name in ("inputs/image", "features/cls/trunk", "features/cls/pooled", "labelled/cls"):
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / name)}}
+        for values in (group[name][:], tree[name].values, tensorstore.open(spec).result().read().result()):
+            np.testing.assert_array_equal(values, content()[name])
+    assert tree["features/cls/trunk"].dims[0] == "row"
+    offsets, items = group["labels/det/offsets"][:], group["labels/det/values"][:]
+    for row, (first, last) in enumerate(offsets):
+        np.testing.assert_array_equal(items[first:last], content()["labels/det"][row])
+
+
+def test_goes_on_where_it_stopped_and_ends_in_the_same_bytes(store, tmp_path):
+    half = begin(tmp_path / "b.zarr")
+    write(half, [1])
+    again = begin(tmp_path / "b.zarr")
+    assert again.unfinished == [0, 2]
+    with pytest.raises(StoreError, match=r"shards \[0, 2\] are not written"):
+        again.publish()
+    write(again)
+    assert again.publish() == store.digest
+    assert not list((tmp_path / ".scratch").iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "teacher B"},
+        {"shard_rows": 32},
+        {"fields": {**FIELDS, "features/cls/trunk": Field((3, 2, 2), "float32", chunk_rows=16)}},
+    ],
+)
+def test_any_change_of_identity_starts_clean(tmp_path, change):
+    write(begin(tmp_path / "a.zarr"), [0, 1])
+    changed = begin(tmp_path / "a.zarr", **change)
+    assert changed.unfinished == list(range(changed.n_shards))
+    assert len(list((tmp_path / ".scratch").iterdir())) == 1
+
+
+def test_a_torn_shard_is_not_finished(tmp_path):
+    writer = begin(tmp_path / "a.zarr")
+    write(writer, [0])
+    (writer.scratch / "notes" / "0.json").unlink()  # killed between the shard's files and the note that says so
+    assert begin(tmp_path / "a.zarr").unfinished == [0, 1, 2]
+
+
+def test_kill_9_while_writing_leaves_nothing_readable(tmp_path, store):
+    script = textwrap.dedent(f"""
+        import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+        from pathlib import Path
+        import test_store
+        writer = test_store.begin(Path({str(tmp_path / "k.zarr")!r}))
+        test_store.write(writer, [0])
+        print("one is done", flush=True)
+        while True:
+            test_store.write(writer, [1])
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "one is done\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with pytest.raises(StoreError, match="no complete store here"):
+        open_store(tmp_path / "k.zarr")
+    writer = begin(tmp_path / "k.zarr")
+    assert 0 not in writer.unfinished
+    write(writer)
+    assert writer.publish() == store.digest
+
+
+def test_links_fields_of_an_aligned_store(store, tmp_path):
+    fields = {"fused/all": Field((2,), "float32"), **{n: store.fields[n] for n in ("inputs/image", "labels/det")}}
+    writer = begin(tmp_path / "b.zarr", fields)
+    writer.link(store, ["inputs/image", "labels/det"])
+    for shard in writer.unfinished:
+        rows = writer.rows(shard)
+        writer.write(shard, {"fused/all": np.ones((rows.stop - rows.start, 2), np.float32)})
+    writer.publish()
+    linked = open_store(tmp_path / "b.zarr")
+    linked.verify()
+    np.testing.assert_array_equal(linked.read("inputs/image"), content()["inputs/image"])
+    for file in store.files_of("inputs/image"):
+        if "/c/" in file:
+            assert os.path.samefile(store.path / file, linked.path / file)
+
+
+def test_refuses_to_link_other_rows(store, tmp_path):
+    other = create_store(tmp_path / "b.zarr", *ids(seed=9), FIELDS, identity={}, shard_rows=SHARD)
+    with pytest.raises(StoreError, match="its rows or shards are not those"):
+        other.link(store, ["inputs/image"])
+
+
+def test_copies_where_linking_fails(store, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    writer = begin(tmp_path / "b.zarr", {"inputs/image": store.fields["inputs/image"]})
+    writer.link(store, ["inputs/image"])
+    for shard in writer.unfinished:
+        writer.write(shard, {})
+    writer.publish()
+    open_store(tmp_path / "b.zarr").verify()
+
+
+def test_aligned_stores_or_the_first_row_that_differs(store, tmp_path):
+    sample_id, view = ids()
+    sample_id[77, 3] ^= 1
+    writer = create_store(tmp_path / "b.zarr", sample_id, view, FIELDS, identity={}, shard_rows=SHARD)
+    write(writer)
+    writer.publish()
+    assert len(open_aligned(store.path, store.path)) == 2
+    with pytest.raises(StoreError, match="row 77 is not the sample"):
+        open_aligned(store.path, tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("features/cls/trunk", 7e4, "row 70: 70000.0 overflows float16"),
+        ("features/cls/trunk", np.nan, "row 70: nan is not finite"),
+        ("features/cls/pooled", np.inf, "row 70: inf is not finite"),
+    ],
+)
+def test_refuses_values_that_would_not_survive(tmp_path, name, value, message):
+    writer = begin(tmp_path / "a.zarr")
+    arrays = {key: x[64:128] for key, x in content().items()}
+    arrays[name] = arrays[name].copy()
+    arrays[name][6:8] = value
+    with pytest.raises(StoreError, match=f"'{name}', {message}"):
+        writer.write(1, arrays)
+    assert 1 in writer.unfinished
+
+
+def test_refuses_wrong_arrays(tmp_path):
+    writer = begin(tmp_path / "a.zarr")
+    arrays = {key: x[:64] for key, x in content().items()}
+    with pytest.raises(StoreError, match=r"got shape \(63, 1, 4, 4\), expected \(64, 1, 4, 4\)"):
+        writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"][:63]})
+    with pytest.raises(StoreError, match="got float64 values, stored as uint8"):
+        writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"] / 2})
+    with pytest.raises(StoreError, match="got fields"):
+        writer.write(0, {"inputs/image": arrays["inputs/image"]})
+    with pytest.raises(StoreError, match="row 3: 4 items, at most 3"):
+        writer.write(0, {**arrays, "labels/det": [np.zeros((n % 5, 5), np.float32) for n in range(1, 65)]})
+
+
+def rewrite_root(path, change):
+    """The root of a forger who knows the format: changed, with a digest that fits."""
+    root = json.loads((path / "zarr.json").read_bytes())
+    attributes = root["attributes"]["stillroom"]
+    attributes.pop("digest")
+    change(attributes)
+    attributes["digest"] = digest(attributes)
+    (path / "zarr.json").write_bytes(canonical(root))
+
+
+def forged(name, **changes):
+    def change(attributes):
+        attributes["fields"][name].update(changes)
+
+    return change
+
+
+def renamed(name):
+    def change(attributes):
+        attributes["fields"][name] = attributes["fields"].pop("inputs/image")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.update(format=2), "use a newer stillroom"),
+        (forged("inputs/image", dtype="object"), "dtype 'object' is not one of"),
+        (forged("inputs/image", codec="pickle"), "codec 'pickle' is not one of"),
+        (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
+        (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
+        (forged("inputs/image", chunk_rows=7), "does not divide"),
+        (renamed("../../outside"), "no relative path"),
+        (renamed("/etc/passwd"), "no relative path"),
+        (lambda a: a.update(n_rows=10**7), "list of files"),
+        (lambda a: a.update(n_rows="many"), "must be at least 1"),
+        (lambda a: a.pop("identity"), "malformed"),
+        (lambda a: a.update(fields=[]), "malformed"),
+        (lambda a: a["files"].update({"../x": "0"}), "list of files"),
+    ],
+)
+def test_refuses_what_no_honest_writer_makes(store, change, message):
+    rewrite_root(store.path, change)
+    with pytest.raises(StoreError, match=message):
+        open_store(store.path)
+
+
+def test_refuses_strangers(store, tmp_path):
+    import zarr
+
+    zarr.create_group(str(tmp_path / "foreign.zarr"))
+    with pytest.raises(StoreError, match="no store of ours"):
+        open_store(tmp_path / "foreign.zarr")
+    for text in ("", "[]", "{", '"x"', "{\"attributes\": 3}"):
+        (store.path / "zarr.json").write_text(text)
+        with pytest.raises(StoreError):
+            open_store(store.path)
+
+
+def every_file(path):
+    return sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+
+
+def test_every_missing_or_truncated_file_is_noticed_at_once(store, tmp_path):
+    for file in every_file(store.path):
+        for damage in (Path.unlink, lambda f: f.write_bytes(f.read_bytes()[:-1]), lambda f: f.write_bytes(b"")):
+            broken = tmp_path / "broken.zarr"
+            shutil.copytree(store.path, broken)
+            damage(broken / file)
+            with pytest.raises(StoreError):
+                open_store(broken)
+            shutil.rmtree(broken)
+
+
+def test_flipped_bytes_end_in_an_error_or_in_the_same_values(store, tmp_path):
+    rng = np.random.default_rng(3)
+    expected = {name: store.read(name) for name in store.layouts}
+    broken = tmp_path / "broken.zarr"
+    shutil.copytree(store.path, broken)
+    for file in every_file(broken):
+        whole = (broken / file).read_bytes()
+        for at in {0, len(whole) - 1, *rng.integers(0, len(whole), 12)}:
+            flipped = bytearray(whole)
+            flipped[at] ^= 1 << rng.integers(8)
+            (broken / file).write_bytes(flipped)
+            try:
+                opened = open_store(broken)
+                for name, values in expected.items():
+                    np.testing.assert_array_equal(opened.read(name), values)
+            except StoreError:
+                continue
+            finally:
+                (broken / file).write_bytes(whole)
+
+
+def test_swapped_shards_fail_verification(store):
+    a, b = (store.path / f"inputs/image/c/{n}/0/0/0" for n in (0, 1))
+    whole_a, whole_b = a.read_bytes(), b.read_bytes()
+    a.write_bytes(whole_b)
+    b.write_bytes(whole_a)
+    with pytest.raises(StoreError, match="inputs/image/c/0/0/0/0: damaged"):
+        open_store(store.path).verify()
+
+
+def test_does_not_replace_what_is_there(store):
+    writer = begin(store.path)
+    write(writer)
+    with pytest.raises(StoreError, match="exists already"):
+        writer.publish()
+
+
+def test_opens_format_1_for_ever():
+    """Written by the first release; never to be written again."""
+    store = open_store(Path(__file__).parent / "formats" / "v1.zarr")
+    store.verify()
+    assert store.digest == "7249bf81c3b11d41e80c69d64e2f5168c54e985c8cf050300ed7c500c53a1a01"
+    np.testing.assert_array_equal(store.read("features/cls/trunk", slice(0, 2)), [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
+    np.testing.assert_array_equal(store.read("logits/cls/cls"), -np.arange(20, dtype=np.float32).reshape(10, 2))
+    items, lengths = store.read_ragged("labels/det")
+    np.testing.assert_array_equal(lengths, [0, 1, 2] * 3 + [0])
+    np.testing.assert_array_equal(items[:, 0], range(9))
