@@ -20,3 +20,7 @@ def sync_command() -> None:
         for line in lines:
             click.echo(f"{stage}: {line}")
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """distill@student: train one student, on several seeds, from one store and nothing else."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -61,24 +62,15 @@ def train(
     augment = params.prepare.source.load().augment
     knowledge = batches(store, fields, student.batch_size, seed=seed, memory_budget=settings.memory_budget)
     labelled = labelled_batches(store, tasks, student.batch_size, augment, seed=seed, share=student.labelled_share)
-
-    def phase(updates: int, weights: dict[str, float], heads_only: bool) -> Curve:
-        return learn(
-            network,
-            tasks,
-            weights,
-            Recipe(updates, student.learning_rate, settings.weight_decay),
-            knowledge if weights.keys() & {"fused", "logits"} else None,
-            labelled if "labels" in weights else None,
-            val=val,
-            evaluations=settings.evaluations,
-            advance=advance,
-            heads_only=heads_only,
-        )
-
-    curve = phase(student.updates, student.weights, heads_only=False)
+    phases = [(student.updates, student.weights, False)]
     if student.head_updates:
-        curve += phase(student.head_updates, {"labels": 1.0}, heads_only=True)
+        phases.append((student.head_updates, {"labels": 1.0}, True))
+    study = partial(learn, network, tasks, val=val, evaluations=settings.evaluations, advance=advance)
+    curve: Curve = []
+    for updates, weights, heads_only in phases:
+        recipe = Recipe(updates, student.learning_rate, settings.weight_decay)
+        sources = knowledge if weights.keys() & {"fused", "logits"} else None, labelled if "labels" in weights else None
+        curve += study(weights, recipe, *sources, heads_only=heads_only)
     return network, curve
 
 

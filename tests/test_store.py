@@ -279,7 +279,7 @@ def test_refuses_strangers(store, tmp_path):
     zarr.create_group(str(tmp_path / "foreign.zarr"))
     with pytest.raises(StoreError, match="no store of ours"):
         open_store(tmp_path / "foreign.zarr")
-    for text in ("", "[]", "{", '"x"', "{\"attributes\": 3}"):
+    for text in ("", "[]", "{", '"x"', '{"attributes": 3}'):
         (store.path / "zarr.json").write_text(text)
         with pytest.raises(StoreError):
             open_store(store.path)

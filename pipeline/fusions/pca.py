@@ -13,7 +13,7 @@ from pipeline.fusions.moments import Moments, positions
 class PCA(Fusion):
     """U = V_k^T A (z - mean) / sqrt(mean eigenvalue): teacher t scaled by sqrt(D_t / tr C_tt), then the top `dims` components.
 
-    One target, "fused": (B, dims, *grid). `energy` is the share of the scaled variance that it keeps.
+    One target, "components": (B, dims, *grid). `energy` is the share of the scaled variance that it keeps.
     """
 
     def __init__(self, *, dims: int):
@@ -39,4 +39,4 @@ class PCA(Fusion):
         first = next(iter(features.values()))
         u_PK = (positions(features).float() - self.mean) @ self.projection
         u_BKG = u_PK.view(len(first), -1, self.dims).transpose(1, 2)
-        return {"fused": u_BKG.reshape(len(first), self.dims, *first.shape[2:])}
+        return {"components": u_BKG.reshape(len(first), self.dims, *first.shape[2:])}

@@ -12,7 +12,7 @@ from pipeline.sources.digit_scenes import (
     split_digits,
 )
 
-SIZES = {"labelled": {task: 40 for task in TASKS}, "unlabelled": 30, "views": 2, "val": 20, "test": 30, "unseen": 20}
+SIZES = {"labelled": dict.fromkeys(TASKS, 40), "unlabelled": 30, "views": 2, "val": 20, "test": 30, "unseen": 20}
 
 
 def scenes(**changes):
@@ -67,7 +67,8 @@ def test_every_task_has_labels_of_its_own(splits):
         assert not transfer.view[flag].any()
         if task != "detection":
             assert not transfer.labels[task][~flag].any()
-        assert all(len(boxes) == 0 for boxes, has in zip(transfer.labels["detection"], transfer.labelled["detection"]) if not has)
+    boxes, has = transfer.labels["detection"], transfer.labelled["detection"]
+    assert [len(items) > 0 for items in boxes] == has.tolist()
 
 
 def test_views_of_a_scene_share_its_id_and_look_alike(splits):

@@ -1,0 +1,111 @@
+"""What `stillroom sync` writes, and what a stage says when it was forgotten."""
+
+import shutil
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.lineage import open_project
+from pipeline.params import CLONE, ParamsError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder outside the clone, in sync."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(CLONE / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    sync()
+    return tmp_path
+
+
+def sync():
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def edit(project, change):
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    change(content)
+    (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def stages(project):
+    return {name: s.get("do", s) for name, s in yaml.safe_load((project / "dvc.yaml").read_text())["stages"].items()}
+
+
+def test_the_clones_own_dvc_yaml_is_in_sync(monkeypatch):
+    monkeypatch.chdir(CLONE)
+    open_project()
+
+
+def test_code_outside_the_clone_is_reached_by_relative_paths(project):
+    deps = [dep for dep in stages(project)["distill"]["deps"] if dep.endswith("pipeline/objective.py")]
+    assert deps and all((project / dep).resolve() == CLONE / "pipeline" / "objective.py" for dep in deps)
+
+
+def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(project):
+    before = (project / "dvc.yaml").read_text()
+    assert sync() == "dvc.yaml is up to date\n"
+    assert (project / "dvc.yaml").read_text() == before
+    assert before.startswith("# One stage a file")
+    assert stages(project)["fuse"]["deps"][0] == "data/knowledge/transfer.zarr"
+
+
+def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(project):
+    edit(project, lambda p: p["teachers"].update(second=p["teachers"]["detection"]))
+    with pytest.raises(
+        ParamsError, match=r"dvc.yaml is behind params.yaml \(fuse: \+ data/features/second.zarr\): run `stillroom sync`"
+    ):
+        open_project()
+    assert "fuse: + data/features/second.zarr" in sync()
+    open_project()
+    report = stages(project)["report"]["deps"]
+    assert {"data/scores/teachers/second", "data/costs/train_teacher/second.json", "data/costs/extract/second.json"} <= set(
+        report
+    )
+
+
+def test_a_task_removed_leaves_nothing_behind(project):
+    def remove(params):
+        del params["tasks"]["detection"], params["teachers"]["detection"]
+
+    edit(project, remove)
+    with pytest.raises(ParamsError, match="run `stillroom sync`"):
+        open_project()
+    sync()
+    for stage in stages(project).values():
+        lists = [x for x in [*stage["deps"], *stage["params"]] if not x.endswith(".py")]
+        assert not [x for x in lists if "detection" in x]
+
+
+def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
+    (project / "mine.py").write_text("class Mine:\n    pass\n")
+    edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
+    sync()
+    assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"fuse"}
+
+
+def test_a_new_student_reaches_the_report_alone(project):
+    edit(project, lambda p: p["students"].update(wide=p["students"]["fused"]))
+    changed = {line.split(":")[0] for line in sync().splitlines() if ": " in line}
+    assert changed == {"report"}
+
+
+def test_errors_are_one_line_and_exit_code_1(project):
+    edit(project, lambda p: p.update(sede=3))
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert "sede: unknown key" in result.output
+
+
+def test_a_project_without_a_stage_is_told_so(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["fuse"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ParamsError, match="no stage fuse"):
+        open_project()

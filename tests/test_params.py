@@ -1,0 +1,144 @@
+"""Every wrong params.yaml is one line that names the key."""
+
+import copy
+
+import pytest
+import yaml
+
+from pipeline.params import CLONE, ParamsError, load_params
+
+GOOD = yaml.safe_load((CLONE / "params.yaml").read_text())
+
+
+def write(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def changed(key, value):
+    """GOOD with one dotted key set, or removed if the value is None."""
+    content = copy.deepcopy(GOOD)
+    *parents, last = key.split(".")
+    section = content
+    for part in parents:
+        section = section[part]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    return content
+
+
+def test_the_clones_own_params_are_right():
+    params = load_params(CLONE / "params.yaml")
+    fused = params.student("fused")
+    assert fused.tasks == list(params.tasks)
+    assert fused.encoder == params.distill.encoder
+    assert fused.batch_size == params.distill.batch_size
+    assert params.student("labels").weights == {"labels": 1}
+    assert params.longest_on_labels() == "labels_4x"
+
+
+FUSED = GOOD["students"]["fused"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("sede", 1, "sede: unknown key; did you mean 'seed'"),
+        ("seed", None, "seed: missing"),
+        ("seed", -1, "seed: input should be greater than or equal to 0, got -1"),
+        ("device", "tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ("prepare.shard_rows", 0, "prepare.shard_rows: .*greater than 0, got 0"),
+        ("prepare.source.code", "pipeline/sources/none.py", "prepare.source.code: no file pipeline/sources/none.py"),
+        ("train_teacher.learning_rate", 0, "train_teacher.learning_rate: .*greater than 0"),
+        ("train_teacher.epochs", 3, "train_teacher.epochs: unknown key"),
+        ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than 0, got -5"),
+        ("teachers.detection.updates", "many", "teachers.detection.updates: .*valid integer.*'many'"),
+        (
+            "teachers.detection.tasks",
+            ["detektion"],
+            "teachers.detection.tasks: no task named 'detektion'; did you mean 'detection'",
+        ),
+        ("teachers.detection.tasks", [], "teachers.detection.tasks: .*at least 1 item"),
+        ("teachers.detection", None, "tasks.detection: no teacher has this task; add one"),
+        ("teachers", {}, "teachers: empty"),
+        ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float16' or 'float32'"),
+        ("extract.features.codec", "gzip", "extract.features.codec: input should be"),
+        ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
+        ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),
+        ("fusions.a/b", GOOD["fusions"]["pca"], "fusions.a/b: a name is of letters"),
+        ("fusions.pca.class", None, "fusions.pca.class: missing"),
+        ("distill.seeds", 0, "distill.seeds: .*greater than 0"),
+        ("distill.batchsize", 3, "distill.batchsize: unknown key; did you mean 'batch_size'"),
+        ("students.fused.reads", "pcaa", "students.fused.reads: no fusion makes a store named 'pcaa'; did you mean 'pca'"),
+        ("students.fused.reads", "transfer", "students.fused.reads: transfer holds no knowledge"),
+        ("students.fused.updates", -600, "students.fused.updates: .*greater than 0"),
+        ("students.fused.weights", {"fusd": 1}, "students.fused.weights.fusd: "),
+        ("students.fused.weights", {"labels": -1}, "students.fused.weights.labels: .*greater than or equal to 0"),
+        ("students.fused.weights", {"labels": 0}, "students.fused.weights: all are zero"),
+        ("students.fused.weights", {"fused": 1}, "students.fused.head_updates: fused features alone train no head"),
+        ("students.fused.tasks", ["depth"], "students.fused.tasks: no task named 'depth'"),
+        ("students.fused.labelled_share", 1.5, "students.fused.labelled_share: .*less than or equal to 1"),
+        ("students.fused.raeds", "pca", "students.fused.raeds: unknown key; did you mean 'reads'"),
+        ("students.fused.encoder", {"code": "x.py", "class": "X"}, "students.fused.encoder.code: no file x.py"),
+        ("evaluate.shots", [0], "evaluate.shots.0: .*greater than 0"),
+        ("report.baseline", "solo", "report.baseline: no student named 'solo'"),
+        ("report.strip", ["fusd"], "report.strip: no student named 'fusd'; did you mean 'fused'"),
+    ],
+)
+def test_wrong_params_are_one_line_that_names_the_key(tmp_path, key, value, message):
+    with pytest.raises(ParamsError, match=message) as error:
+        load_params(write(tmp_path, changed(key, value)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: [", "cannot be read as YAML"), ("3", "expected sections"), ("", "expected sections"), ("{}", "seed: missing")],
+)
+def test_files_that_are_no_params(tmp_path, content, message):
+    with pytest.raises(ParamsError, match=message) as error:
+        load_params(write(tmp_path, content))
+    assert "\n" not in str(error.value)
+
+
+def test_no_params_at_all(tmp_path):
+    with pytest.raises(ParamsError, match="not found; run this in a project folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "tasks.detection.strid",
+            4,
+            "tasks.detection.strid: no argument of Detection, which takes classes, stride, box_weight",
+        ),
+        ("tasks.detection.stride", None, "tasks.detection.stride: missing; Detection needs it"),
+        ("tasks.detection.class", "Detector", "tasks.detection.class: .* has no class 'Detector'"),
+    ],
+)
+def test_classes_are_checked_when_they_are_built(tmp_path, key, value, message):
+    params = load_params(write(tmp_path, changed(key, value)))
+    with pytest.raises(ParamsError, match=message):
+        params.tasks["detection"].build()
+
+
+def test_an_empty_split_is_named(tmp_path):
+    params = load_params(write(tmp_path, changed("prepare.source.val", 0)))
+    with pytest.raises(ParamsError, match=r"prepare\.source: val: 0, expected at least 1"):
+        params.prepare.source.build(seed=0)
+
+
+def test_a_class_of_ones_own_file(tmp_path, monkeypatch):
+    (tmp_path / "flow.py").write_text("class Flow:\n    def __init__(self, *, width): self.width = width\n")
+    content = changed("tasks.flow", {"code": "flow.py", "class": "Flow", "width": 3})
+    content["teachers"]["detection"]["tasks"] = ["detection", "flow"]
+    monkeypatch.chdir(tmp_path)
+    flow = load_params(write(tmp_path, content)).tasks["flow"]
+    assert flow.build().width == 3
+    assert flow.load() is flow.load()
+    assert flow.as_dict() == {"code": "flow.py", "class": "Flow", "width": 3}

@@ -1,0 +1,274 @@
+"""Real `dvc repro` on a small project: what runs again, what does not, what a kill costs."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.params import CLONE
+from pipeline.store import open_store
+
+pytestmark = pytest.mark.slow
+
+ENCODER = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder", "width": 16, "blocks": 1}
+STUDENTS = {
+    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}},
+    "logits": {"reads": "none", "updates": 8, "weights": {"logits": 1}},
+    "labels": {"reads": "transfer", "updates": 8, "weights": {"labels": 1}},
+}
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",
+    **{f"GIT_{who}_{what}": "test@example.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+def run(folder, *command, fails=False):
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def repro(folder, *arguments):
+    """The stages that ran."""
+    return re.findall(r"Running stage '(.+)'", run(folder, "dvc", "repro", *arguments))
+
+
+def edit(folder, change):
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    change(params)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def make_small(params):
+    params["prepare"]["source"] |= {"unlabelled": 80, "val": 20, "test": 24, "unseen": 30}
+    params["prepare"]["source"]["labelled"] = dict.fromkeys(params["tasks"], 80)
+    params["prepare"]["shard_rows"] = 32
+    for teacher in params["teachers"].values():
+        teacher |= {"encoder": ENCODER, "updates": 8}
+    params["train_teacher"]["batch_size"] = 32
+    params["fusions"]["pca"]["dims"] = 8
+    params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32}
+    params["students"] = STUDENTS
+    params["evaluate"] |= {"shots": [20], "draws": 2}
+    params["report"] |= {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small project after `dvc repro`, committed, pushed to a folder beside it."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    folder.mkdir()
+    for name in ("pipeline", "stages", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (CLONE / name).is_dir() else shutil.copy
+        copy(CLONE / name, folder / name)
+    edit(folder, make_small)
+    run(folder, "git", "init", "-q")
+    run(folder, sys.executable, "-m", "pipeline.cli", "sync")
+    ran = repro(folder)
+    assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1
+    run(folder, "dvc", "remote", "add", "-d", "shelf", str(folder.parent / "shelf"))
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "all")
+    run(folder, "dvc", "push")
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
+def outs(folder):
+    """{out: md5} of dvc.lock, without costs, which are measured."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    items = [out for stage in lock["stages"].values() for out in stage["outs"]]
+    measured = ("data/costs", "data/report")
+    return {out["path"]: out["md5"] for out in items if not out["path"].startswith(measured)}
+
+
+def test_a_second_repro_does_nothing(finished):
+    assert repro(finished) == []
+
+
+def test_the_report_is_there_and_speaks_of_everyone(finished):
+    page = (finished / "data/report/index.html").read_text()
+    assert all(f"<td>{name}</td>" in page for name in STUDENTS)
+    metrics = json.loads((finished / "data/report/metrics.json").read_text())
+    assert metrics["students"].keys() == STUDENTS.keys()
+    assert (finished / "data/report/plots/strip.png").stat().st_size > 10_000
+
+
+def test_stores_hold_what_they_say(finished):
+    for path in [
+        *finished.glob("data/knowledge/*.zarr"),
+        *finished.glob("data/features/*.zarr"),
+        *finished.glob("data/splits/**/*.zarr"),
+    ]:
+        open_store(path).verify()
+    pca, transfer = (open_store(finished / f"data/knowledge/{name}.zarr") for name in ("pca", "transfer"))
+    assert pca.ids == transfer.ids
+    assert {"inputs/image", "labels/detection", "logits/detection/detection", "fused/components"} <= pca.fields.keys()
+    header = (finished / "data/students/fused/seed-0/classification+detection+segmentation.safetensors").read_bytes()[:4000]
+    assert pca.digest.encode() in header
+
+
+def test_a_students_parameter_runs_that_student_alone(project):
+    edit(project, lambda p: p["students"]["logits"].update(updates=9))
+    assert repro(project) == ["distill@logits", "evaluate@logits", "report"]
+
+
+def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
+    edit(project, lambda p: p["teachers"]["detection"].update(updates=9))
+    ran = set(repro(project))
+    assert ran == {
+        *("train_teacher@detection", "extract@detection", "fuse@none", "fuse@pca"),
+        *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report"),
+    }
+
+
+def test_a_teacher_added_is_an_error_until_sync_and_then_runs_what_it_must(project):
+    edit(project, lambda p: p["teachers"].update(second={**p["teachers"]["detection"], "updates": 10}))
+    assert "run `stillroom sync`" in run(project, "dvc", "repro", fails=True)
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    ran = set(repro(project))
+    assert {"train_teacher@second", "extract@second", "fuse@none", "fuse@pca", "distill@fused"} <= ran
+    assert not ran & {"prepare", "train_teacher@detection", "extract@detection", "distill@labels"}
+    assert "logits/second/detection" in open_store(project / "data/knowledge/pca.zarr").fields
+
+
+def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(project):
+    def remove(params):
+        del params["tasks"]["segmentation"], params["teachers"]["segmentation"]
+
+    edit(project, remove)
+    assert "run `stillroom sync`" in run(project, "dvc", "repro", fails=True)
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    ran = set(repro(project))
+    assert not {stage for stage in ran if stage.startswith(("prepare", "train_teacher", "extract"))}
+    assert {"fuse@none", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, project):
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / ".dvc/cache")
+    (project / "dvc.lock").unlink()
+    repro(project, "--no-run-cache", "evaluate@fused", "evaluate@labels")
+    again = outs(project)
+    assert len(again) > 12
+    assert again == {path: outs(finished)[path] for path in again}
+
+
+def test_a_fresh_clone_pulls_one_store_and_runs_no_teacher(finished, tmp_path):
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "-q", str(finished), str(clone))
+    edit(clone, lambda p: p["students"]["fused"].update(updates=9))
+    assert repro(clone, "--pull", "--allow-missing", "distill@fused") == ["distill@fused"]
+    assert [path.name for path in (clone / "data/knowledge").glob("*.zarr")] == ["pca.zarr"]
+    assert not (clone / "data/teachers").exists() and not (clone / "data/features").exists()
+    open_store(clone / "data/knowledge/pca.zarr").verify()
+
+
+def test_a_store_is_imported_from_another_clone(finished, tmp_path):
+    run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "dvc", "init", "-q")
+    run(tmp_path, "dvc", "import", str(finished), "data/knowledge/pca.zarr")
+    assert open_store(tmp_path / "pca.zarr").digest == open_store(finished / "data/knowledge/pca.zarr").digest
+
+
+def test_students_learn_and_are_scored_with_no_teacher_in_sight(finished, project):
+    for folder in ("data/teachers", "data/features", "data/students", "data/scores"):
+        shutil.rmtree(project / folder)
+    for stage in ("train_teacher", "extract"):
+        (project / "stages" / f"{stage}.py").write_text('raise ImportError("a teacher was asked for")\n')
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    for stage in ("distill", "evaluate"):
+        command = stages[stage]["do"]["cmd"].replace("${key}", "fused").replace("${item.reads}", "pca")
+        run(project, *command.split())
+    for out in (
+        "data/students/fused/seed-1/classification+detection+segmentation.safetensors",
+        "data/scores/students/fused/scores.json",
+    ):
+        assert (project / out).read_bytes() == (finished / out).read_bytes()
+
+
+def kill_in_the_middle_of_extract(project):
+    """SIGKILL of `dvc repro` and all of its children when some, but not all, shards are finished."""
+    edit(project, lambda p: p["teachers"]["detection"].update(updates=9))
+    repro(project, "train_teacher@detection")
+    scratch = project / "data/features/.scratch"
+    process = subprocess.Popen(
+        ["dvc", "repro", "extract@detection"],
+        cwd=project,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(scratch.glob("*/notes/*.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    notes = list(scratch.glob("*/notes/*.json"))
+    assert 3 <= len(notes) < 20, "killed too early or too late"
+    assert not (project / "data/features/detection.zarr").exists()
+    return notes
+
+
+def shards_of(notes, store):
+    """{file: (inode, time)} of the shards that these notes vouch for."""
+    files = [file for note in notes for file in json.loads(note.read_text())]
+    return {file: ((store / file).stat().st_ino, (store / file).stat().st_mtime_ns) for file in files}
+
+
+def test_a_killed_extract_goes_on_where_it_stopped(project, tmp_path):
+    notes = kill_in_the_middle_of_extract(project)
+    texts = [note.read_text() for note in notes]
+    before = shards_of(notes, notes[0].parents[1] / "store")
+    assert repro(project, "extract@detection") == ["extract@detection"]
+    store = project / "data/features/detection.zarr"
+    after = {file: (store / file).stat().st_mtime_ns for text in texts for file in json.loads(text)}
+    assert after == {file: mtime for file, (_, mtime) in before.items()}  # written once, before the kill
+    resumed = outs(project)["data/features/detection.zarr"]
+    repro(project, "--force", "--single-item", "--no-run-cache", "extract@detection")
+    assert outs(project)["data/features/detection.zarr"] == resumed
+    assert not list((project / "data/features/.scratch").iterdir())
+
+
+def test_nothing_stale_survives_a_change_after_a_kill(project):
+    kill_in_the_middle_of_extract(project)
+    edit(project, lambda p: p["extract"]["features"].update(dtype="float32", codec="lz4"))
+    repro(project, "extract@detection")
+    store = open_store(project / "data/features/detection.zarr")
+    store.verify()
+    assert store.fields["features/detection/trunk"].dtype == "float32"
+    assert not list((project / "data/features/.scratch").iterdir())
+
+
+def test_bad_input_is_one_line_and_loses_nothing(project):
+    shard = next(project.glob("data/knowledge/pca.zarr/fused/components/c/0/0/0/0"))
+    whole = shard.read_bytes()
+    shard.unlink()  # the file is a link into DVC's cache: never write through it
+    shard.write_bytes(whole[:-1])
+    command = (
+        "python -m stages.distill fused --store data/knowledge/pca.zarr --val data/splits/val.zarr --out out --cost cost.json"
+    )
+    output = run(project, *command.split(), fails=True)
+    assert output.count("\n") == 1
+    assert output.startswith("error: data/knowledge/pca.zarr/fused/components/c/0/0/0/0: damaged")
+    assert not (project / "out").exists()
