@@ -113,13 +113,19 @@ def cut(pools: Iterator[Rows], batch_size: int, rng: np.random.Generator) -> Ite
     """Batches of each pool's rows in random order; what is left of a pool begins the next one's first batch."""
     left: Rows = {}
     for pool in pools:
-        order = rng.permutation(len(next(iter(pool.values()))))
-        short = batch_size - len(next(iter(left.values()))) if left else 0
+        order = rng.permutation(length(pool))
+        lacking = batch_size - length(left) if left else 0
         if left:
-            head = {name: np.concatenate([left[name], x[order[:short]]]) for name, x in pool.items()}
-            yield head
-        ends = range(short + batch_size, len(order) + 1, batch_size)
-        for end in ends:
-            yield {name: np.take(x, order[end - batch_size : end], axis=0) for name, x in pool.items()}
-        rest = order[short + len(ends) * batch_size :]
+            left = {name: np.concatenate([left[name], x[order[:lacking]]]) for name, x in pool.items()}
+            if length(left) < batch_size:
+                continue
+            yield left
+        full = (len(order) - lacking) // batch_size
+        for first in range(lacking, lacking + full * batch_size, batch_size):
+            yield {name: np.take(x, order[first : first + batch_size], axis=0) for name, x in pool.items()}
+        rest = order[lacking + full * batch_size :]
         left = {name: x[rest] for name, x in pool.items()} if len(rest) else {}
+
+
+def length(rows: Rows) -> int:
+    return len(next(iter(rows.values())))

@@ -1,0 +1,130 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.batches import batches, cut, in_order, labelled_batches, load, tensors
+from pipeline.layout import Field
+from pipeline.store import create_store, open_store
+
+ROWS, SHARD = 100, 16
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Row i holds i everywhere; even rows are labelled for "a", every third for "b"."""
+    path = tmp_path_factory.mktemp("batches") / "s.zarr"
+    number = np.arange(ROWS)
+    arrays = {
+        "inputs/x": np.repeat(number[:, None], 3, 1).astype(np.float16),
+        "labels/a": number,
+        "labels/b": [np.full((i % 3, 2), i, np.float32) for i in number],
+        "labelled/a": number % 2 == 0,
+        "labelled/b": number % 3 == 0,
+    }
+    fields = {
+        "inputs/x": Field((3,), "float16"),
+        "labels/a": Field((), "int64", "lz4"),
+        "labels/b": Field((2,), "float32", max_items=2),
+        "labelled/a": Field((), "bool"),
+        "labelled/b": Field((), "bool"),
+    }
+    writer = create_store(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
+    for shard in writer.unfinished:
+        writer.write(shard, {name: x[writer.rows(shard)] for name, x in arrays.items()})
+    writer.publish()
+    return open_store(path)
+
+
+def numbers(stream, count):
+    return np.concatenate([next(stream)["labels/a"] for _ in range(count)])
+
+
+ALL = ["inputs/x", "labels/a", "labels/b"]
+
+
+@pytest.mark.parametrize("budget", [1, 2 * SHARD * 50, 10**9], ids=["a shard at a time", "a few", "everything in RAM"])
+def test_every_row_comes_once_an_epoch_with_its_fields_together(store, budget):
+    stream = batches(store, ALL, 10, seed=0, memory_budget=budget)
+    for _ in range(3):
+        epoch = [next(stream) for _ in range(ROWS // 10)]
+        assert sorted(np.concatenate([b["labels/a"] for b in epoch])) == list(range(ROWS))
+        for batch in epoch:
+            np.testing.assert_array_equal(batch["inputs/x"][:, 1], batch["labels/a"])
+            for number, items in zip(batch["labels/a"], batch["labels/b"], strict=True):
+                np.testing.assert_array_equal(items[:, 0], [number if m < number % 3 else -1 for m in range(2)])
+
+
+def test_order_is_shuffled_and_follows_the_seed(store):
+    def first(seed):
+        return numbers(batches(store, ALL, 10, seed=seed, memory_budget=10**9), 20).tolist()
+
+    assert first(0) == first(0) != first(1)
+    assert first(0)[:100] != first(0)[100:] != sorted(first(0)[100:])
+
+
+def test_batches_of_some_rows(store):
+    rows = np.array([3, 50, 7, 99, 20])
+    stream = batches(store, ALL, 5, seed=0, memory_budget=1, rows=rows)
+    assert sorted(numbers(stream, 1)) == sorted(rows)
+
+
+@pytest.mark.parametrize("sizes", [[7, 7, 7], [3, 30, 1, 8], [25]])
+def test_cut_loses_no_row_between_pools(sizes):
+    ends = np.cumsum([0, *sizes])
+    pools = ({"x": np.arange(a, b)} for a, b in pairwise(ends))
+    got = [batch["x"] for batch in cut(pools, 6, np.random.default_rng(0))]
+    assert all(len(x) == 6 for x in got)
+    seen = np.concatenate(got)
+    assert len(np.unique(seen)) == len(seen) == ends[-1] // 6 * 6
+
+
+def test_too_few_rows_is_an_error(store):
+    with pytest.raises(ValueError, match="100 rows to learn from, fewer than a batch of 101"):
+        next(batches(store, ALL, 101, seed=0, memory_budget=1))
+
+
+def test_in_order_never_straddles_a_shard(store):
+    parts = [rows["labels/a"] for rows in in_order(store, ALL, 10, slice(5, 60))]
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(5, 60))
+    assert all(part[0] // SHARD == part[-1] // SHARD and len(part) <= 10 for part in parts)
+
+
+def identity(rng, inputs, labels):
+    return inputs, labels
+
+
+def test_labelled_batches_hold_labelled_rows_alone(store):
+    stream = labelled_batches(store, ["a", "b"], 10, identity, seed=0)
+    for batch in (next(stream) for _ in range(20)):
+        number = batch["labels/a"]
+        np.testing.assert_array_equal(batch["labelled/a"], number % 2 == 0)
+        np.testing.assert_array_equal(batch["labelled/b"], number % 3 == 0)
+        assert (batch["labelled/a"] | batch["labelled/b"]).all()
+
+
+def test_a_share_of_the_labels_is_the_same_rows_for_every_seed(store):
+    def used(seed):
+        stream = labelled_batches(store, ["a", "b"], 5, identity, seed=seed, share=0.2)
+        found = [next(stream) for _ in range(30)]
+        return {n for b in found for n in b["labels/a"][b["labelled/a"]]}, {
+            n for b in found for n in b["labels/a"][b["labelled/b"]]
+        }
+
+    assert used(0) == used(1) == (set(range(0, 20, 2)), set(range(0, 21, 3)))
+
+
+def test_labelled_batches_are_augmented_anew_every_time(store):
+    def noisy(rng, inputs, labels):
+        return {"x": inputs["x"] + rng.random((len(inputs["x"]), 1))}, labels
+
+    stream = labelled_batches(store, ["a"], 50, noisy, seed=0)
+    first, second = (b["inputs/x"][np.argsort(b["labels/a"]), 0] for b in (next(stream), next(stream)))
+    assert (first != second).all()
+
+
+def test_narrow_floats_become_float32_on_the_way(store):
+    batch = tensors(load(store, ALL, slice(0, 4)), torch.device("cpu"))
+    assert batch["inputs/x"].dtype == torch.float32
+    assert batch["labels/a"].dtype == torch.int64

@@ -1,0 +1,169 @@
+"""Objective, training loop and checkpoints, on a task so small that learning it is a matter of a second."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.checkpoints import load_network, save_network
+from pipeline.encoders.image import ImageEncoder
+from pipeline.learning import learn
+from pipeline.network import Network
+from pipeline.objective import Objective, wanted
+from pipeline.optimize import Recipe, optimize
+from pipeline.params import ClassSpec
+from pipeline.tasks.multi_label import MultiLabel
+
+TASK = {"corner": MultiLabel(classes=2)}
+CPU = torch.device("cpu")
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return Network(ImageEncoder(width=8, blocks=1), TASK, {"image": torch.zeros(2, 1, 16, 16, dtype=torch.uint8)})
+
+
+def scenes(rows, rng):
+    """Class 0: a bright spot on the left; class 1: one on the right."""
+    label = rng.integers(0, 2, (rows, 2)).astype(np.uint8)
+    image = rng.integers(0, 40, (rows, 1, 16, 16)).astype(np.uint8)
+    image[label[:, 0] == 1, :, 6:10, 2:6] = 250
+    image[label[:, 1] == 1, :, 6:10, 10:14] = 120
+    return image, label
+
+
+def labelled(seed=0):
+    rng = np.random.default_rng(seed)
+    while True:
+        image, label = scenes(32, rng)
+        yield {"inputs/image": image, "labels/corner": label, "labelled/corner": rng.random(32) > 0.3}
+
+
+def knowledge(seed=1):
+    """A teacher that is sure and right, and whose feature says where the spots are."""
+    rng = np.random.default_rng(seed)
+    while True:
+        image, label = scenes(32, rng)
+        sure = (label * 8.0 - 4).astype(np.float16)
+        spots = image[:, :, ::4, ::4].astype(np.float16) / 100 - 0.5
+        yield {"inputs/image": image, "logits/t/corner": sure, "fused/spots": np.concatenate([spots, -spots], 1)}
+
+
+class Split:
+    """As much of a store as scoring needs."""
+
+    fields = {"inputs/image": type("F", (), {"max_items": 0}), "labels/corner": type("F", (), {"max_items": 0})}
+    n_rows, shard_rows = 200, 200
+
+    def __init__(self):
+        image, label = scenes(200, np.random.default_rng(7))
+        self.arrays = {"inputs/image": image, "labels/corner": label}
+
+    def read(self, name, rows):
+        return self.arrays[name][rows]
+
+
+def study(net, weights, updates=60, sources=None, **more):
+    known, labels = sources or (knowledge(), labelled())
+    recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01)
+    return learn(net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **more)
+
+
+@pytest.mark.parametrize("weights", [{"labels": 1.0}, {"logits": 1.0}, {"labels": 1.0, "logits": 1.0, "fused": 1.0}])
+def test_a_network_learns_from_labels_from_logits_and_from_both(weights):
+    sources = knowledge() if weights.keys() - {"labels"} else None, labelled() if "labels" in weights else None
+    curve = study(network(), weights, sources=sources)
+    assert [point["update"] for point in curve] == [30, 60]
+    assert curve[-1]["val/corner/macro_AP"] > 0.95
+    names = {"labels": "labels/corner", "logits": "logits/t/corner", "fused": "fused/spots"}
+    for kind in weights:
+        assert curve[1][names[kind]] < curve[0][names[kind]]
+
+
+def test_features_alone_train_the_trunk_and_heads_follow_without_it():
+    net = network()
+    study(net, {"fused": 1.0}, sources=(knowledge(), None))
+    before = {name: x.clone() for name, x in net.encoder.state_dict().items()}
+    curve = study(net, {"labels": 1.0}, sources=(None, labelled()), heads_only=True)
+    assert all(torch.equal(x, before[name]) for name, x in net.encoder.state_dict().items())
+    assert curve[-1]["val/corner/macro_AP"] > 0.9
+
+
+def test_the_same_seed_learns_the_same_weights():
+    one, two = network(), network()
+    for net in (one, two):
+        study(net, {"labels": 1.0, "logits": 1.0}, updates=5)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def sample(source):
+    return {
+        name: torch.from_numpy(x).float() if x.dtype == np.float16 else torch.from_numpy(x) for name, x in next(source).items()
+    }
+
+
+def test_a_term_is_about_1_before_anything_is_learnt():
+    net = network()
+    torch.nn.init.zeros_(net.heads["corner"].score.weight)
+    torch.nn.init.constant_(net.heads["corner"].score.bias, -np.log(16))  # probability one half
+    objective = Objective(net, TASK, {"labels": 1, "logits": 3}, sample(knowledge()), sample(labelled()))
+    terms = objective(sample(knowledge()), sample(labelled()))
+    assert terms["labels/corner"].item() == pytest.approx(1, abs=0.05)
+    assert terms["logits/t/corner"].item() == pytest.approx(3, abs=0.15)
+
+
+def test_rows_without_a_label_do_not_count():
+    objective = Objective(network().eval(), TASK, {"labels": 1}, {}, sample(labelled()))
+    batch = sample(labelled(seed=3))
+    before = objective({}, batch)["labels/corner"]
+    flipped = {**batch, "labels/corner": torch.where(batch["labelled/corner"][:, None], batch["labels/corner"], 7)}
+    torch.testing.assert_close(objective({}, flipped)["labels/corner"], before)
+    nobody = {**batch, "labelled/corner": torch.zeros(32, dtype=torch.bool)}
+    assert objective({}, nobody)["labels/corner"] == 0
+
+
+def test_what_knowledge_a_students_weights_ask_for():
+    assert wanted("logits/t/corner", TASK, {"logits": 1})
+    assert not wanted("logits/t/other", TASK, {"logits": 1})
+    assert wanted("fused/x", TASK, {"fused": 1})
+    assert not wanted("fused/x", TASK, {"logits": 1, "fused": 0})
+    assert not wanted("labels/corner", TASK, {"labels": 1})
+
+
+def test_the_rate_rises_and_falls():
+    recipe = Recipe(100, 1.0, 0.0)
+    rates = [recipe.rate(update) for update in range(100)]
+    assert max(rates) == rates[9] == 1
+    assert rates[0] == pytest.approx(0.1) and rates[-1] < 0.001
+
+
+def test_a_loss_that_is_not_a_number_stops_at_once():
+    objective = Objective(network(), TASK, {"logits": 1}, sample(knowledge()), {})
+
+    def broken():
+        for batch in knowledge():
+            yield {**batch, "logits/t/corner": batch["logits/t/corner"] * np.float16(np.nan)}
+
+    with pytest.raises(RuntimeError, match="non-finite"):
+        next(optimize(objective, Recipe(3, 0.1, 0.0), broken(), None))
+
+
+def test_a_feature_on_another_grid_is_an_error():
+    batch = sample(knowledge())
+    batch["fused/spots"] = batch["fused/spots"][:, :, :2, :2]
+    objective = Objective(network(), TASK, {"fused": 1}, batch, {})
+    with pytest.raises(ValueError, match=r"the target's grid is \(2, 2\), the student's \(4, 4\)"):
+        objective(batch, {})
+
+
+def test_a_saved_network_comes_back_with_all_it_needs(tmp_path):
+    encoder = ClassSpec.model_validate({"code": "pipeline/encoders/image.py", "class": "ImageEncoder", "width": 8, "blocks": 1})
+    task = ClassSpec.model_validate({"code": "pipeline/tasks/multi_label.py", "class": "MultiLabel", "classes": 2})
+    net = network().eval()
+    shapes = {"image": [[1, 16, 16], "uint8"]}
+    save_network(tmp_path / "net.safetensors", net, encoder, {"corner": task}, shapes, learned_from="abc")
+    back, tasks, header = load_network(tmp_path / "net.safetensors", CPU)
+    image = torch.from_numpy(scenes(4, np.random.default_rng(0))[0])
+    torch.testing.assert_close(back({"image": image}).logits["corner"], net({"image": image}).logits["corner"])
+    assert type(tasks["corner"]) is MultiLabel
+    assert header["learned_from"] == "abc"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
