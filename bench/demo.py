@@ -14,10 +14,12 @@ import sys
 from importlib import import_module
 from os import chdir, environ
 from pathlib import Path
+from statistics import mean, stdev
 
 import click
 import torch
 import yaml
+from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -128,6 +130,100 @@ def arm_result(name: str) -> dict:
     if name.endswith("_cls_det"):
         result["finetuned"] = finetune_scores(Path("data/students") / name / "seed-0", Path("data/splits/unseen"), SHOTS[:2])
     return result
+
+
+@main.command()
+def table() -> None:
+    """Every arm's scores and the paired differences that the claims rest on, as bench/demo.md."""
+    arms = {name: by_seed(name) for name in ["teachers", *ARMS]}
+    seeds = sorted(arms["labels_600"])
+    lines = [
+        "# The demo over data seeds",
+        "",
+        f"{len(seeds)} data seeds ({', '.join(map(str, seeds))}), one student seed each; " + MACHINE,
+    ]
+    lines += ["", "## Arms", "", "Points on the clean test split, mean +- sd over data seeds.", ""]
+    lines += ["| arm | " + " | ".join(PRIMARY) + " | average | seconds |", "|---" * 6 + "|"]
+    teachers = [[100 * r[t]["clean"][t][m] for t, m in PRIMARY.items()] for r in arms["teachers"].values()]
+    lines.append(
+        "| teachers | " + " | ".join(spread(x) for x in [*zip(*teachers, strict=True), list(map(mean, teachers))]) + " | |"
+    )
+    for name in ARMS:
+        seconds = spread([r["cost"]["seconds"] for r in arms[name].values()])
+        cells = [[points(r, c) for r in arms[name].values()] for c in [*PRIMARY, "average"]]
+        lines.append(f"| {name} | " + " | ".join(spread(x) for x in cells) + f" | {seconds} |")
+    lines += ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]
+    lines += ["| claim | of | mean | interval | seeds |", "|---|---|---|---|---|"]
+    for one, other, columns in CONTRASTS:
+        for column in columns:
+            found = [points(arms[one][s], column) - points(arms[other][s], column) for s in seeds]
+            lines.append(f"| {one} - {other} | {column} | {difference(found)} |")
+    for task in PRIMARY:
+        for rival in ("single_2400", "labels_4800"):
+            column = [
+                100 * arms["teachers"][s][task]["clean"][task][PRIMARY[task]] - points(arms[rival][s], task) for s in seeds
+            ]
+            lines.append(f"| teacher - {rival} | {task} | {difference(column)} |")
+    (ROOT / "bench" / "demo.md").write_text("\n".join(lines) + "\n")
+
+
+PRIMARY = {"classification": "macro_AP", "detection": "mAP50", "segmentation": "mIoU"}
+MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, one thread a process, two to three processes at once."
+COUNT, TURN = [f"count@{k}" for k in SHOTS], [f"rotation@{k}" for k in SHOTS]
+SHORT = ["average", *PRIMARY]
+CONTRASTS = [
+    ("kd_600", "labels_600", SHORT),
+    ("kd_1200", "labels_1200", SHORT),
+    ("fused_600", "labels_600", [*SHORT, "corrupted", "cluttered", *COUNT, *TURN]),
+    ("kd_600", "labels_600", [*COUNT, *TURN]),
+    ("fused_600", "labels_rows_600", ["average"]),
+    ("fused_few", "labels_few", ["average"]),
+    ("logits_few", "labels_few", ["average"]),
+    ("fused_4800", "labels_4800", [*SHORT, "corrupted", "cluttered"]),
+    ("logits_4800", "labels_4800", SHORT),
+    ("fused_4800", "logits_4800", SHORT),
+    ("labels_4800", "labels_2400", ["average"]),
+    ("fused_600", "logits_600", SHORT),
+    ("none_600", "logits_600", SHORT),
+    ("fused_600", "none_600", ["average"]),
+    ("one_teacher_600", "logits_600", SHORT),
+    ("fused_only_600", "labels_600", SHORT),
+    ("logits_cls_det", "labels_cls_det", ["finetuned@20", "finetuned@50", *COUNT[:2], *TURN[:2]]),
+    ("fused_cls_det", "labels_cls_det", ["finetuned@20", "finetuned@50", *COUNT[:2], *TURN[:2]]),
+    ("fused_cls_det", "logits_cls_det", ["finetuned@20", "finetuned@50"]),
+]
+
+
+def by_seed(name: str) -> dict[int, dict]:
+    return {int(file.stem.rpartition("-")[2]): json.loads(file.read_text()) for file in RESULTS.glob(f"{name}-*.json")}
+
+
+def points(result: dict, column: str) -> float:
+    """A column of an arm's JSON: a task, a split's average, an unseen task or fine-tuned segmentation at k shots."""
+    tested = result["test"]
+    if column in PRIMARY:
+        return 100 * tested["clean"][column][PRIMARY[column]] if column in tested["clean"] else float("nan")
+    name, _, shots = column.partition("@")
+    if name == "finetuned":
+        return result["finetuned"]["student"][shots]
+    if shots:
+        return 100 * mean(result["unseen"][name][shots])
+    split = tested["clean" if name == "average" else name]
+    return 100 * mean(split[task][PRIMARY[task]] for task in split)
+
+
+def teacher_points(result: dict, task: str) -> float:
+    return 100 * result[task]["clean"][task][PRIMARY[task]]
+
+
+def spread(values) -> str:
+    values = list(values)
+    return f"{mean(values):.1f} +- {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def difference(values: list[float]) -> str:
+    half = student_t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{mean(values):+.1f} | +-{half:.1f} | {', '.join(f'{v:+.1f}' for v in values)}"
 
 
 def read(path: str):
