@@ -155,7 +155,7 @@ def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(pro
         del params["tasks"]["segmentation"], params["teachers"]["segmentation"]
 
     edit(project, remove)
-    assert "run `stillroom sync`" in run(project, "dvc", "repro", fails=True)
+    assert "Parameters 'tasks.segmentation' are missing" in run(project, "dvc", "repro", fails=True)  # DVC's own words
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
     assert not {stage for stage in ran if stage.startswith(("prepare", "train_teacher", "extract"))}
