@@ -1,0 +1,78 @@
+import errno
+import os
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.layout import Field
+from pipeline.manners import one_line_errors, progress
+from pipeline.params import ParamsError
+from pipeline.shard import StoreError
+from pipeline.store import create_store, open_store
+
+
+def command(error):
+    @click.command()
+    @one_line_errors
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("error", [ParamsError("seed: missing"), StoreError("a.zarr: damaged"), ValueError("two\nlines")])
+def test_what_a_user_can_mend_is_one_line(error):
+    result = CliRunner().invoke(command(error))
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {' '.join(str(error).split())}\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    assert isinstance(CliRunner().invoke(command(KeyError("oops"))).exception, KeyError)
+
+
+def test_debug_shows_the_traceback_of_everything(monkeypatch):
+    monkeypatch.setenv("STILLROOM_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(command(ParamsError("x"))).exception, ParamsError)
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
+    def begin():
+        fields = {"inputs/x": Field((4,), "uint8")}
+        ids = np.zeros((6, 16), np.uint8), np.zeros(6, np.int32)
+        return create_store(tmp_path / "a.zarr", *ids, fields, identity={}, shard_rows=2)
+
+    @click.command()
+    @one_line_errors
+    def main():
+        writer = begin()
+        for shard in writer.unfinished:
+            writer.write(shard, {"inputs/x": np.full((2, 4), shard, np.uint8)})
+        writer.publish()
+
+    synced = os.fsync
+    calls = iter(range(10**6))
+
+    def full(handle):
+        if next(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert "the disk is full; what was finished is kept: free some space and run again" in result.stderr
+    assert not (tmp_path / "a.zarr").exists()
+    monkeypatch.setattr(os, "fsync", synced)
+    assert 0 < len(begin().unfinished) < 3
+    assert CliRunner().invoke(main).exit_code == 0
+    np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read("inputs/x")[:, 0], [0, 0, 1, 1, 2, 2])
+
+
+def test_progress_in_a_log_is_plain_lines_that_end_in_a_rate(capsys):
+    with progress("dump cls", total=30, unit="rows") as advance:
+        for _ in range(3):
+            advance(10)
+    assert capsys.readouterr().err.startswith("dump cls: 30 rows in ")

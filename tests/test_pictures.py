@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib import image as pixels
+
+from pipeline import pictures
+from pipeline.layout import Field
+from pipeline.page import write
+from pipeline.store import create_store, open_store
+from pipeline.tasks.detection import Detection
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.segmentation import Segmentation
+
+TASKS = {
+    "what": MultiLabel(classes=10),
+    "where": Detection(classes=10, stride=4, box_weight=1),
+    "which": Segmentation(classes=11, upscale=2, background_weight=1, temperature=1),
+}
+BOX = np.array([[3, 4, 4, 14, 16]], np.float32)
+
+
+@pytest.fixture
+def split(tmp_path):
+    arrays = {
+        "inputs/image": np.full((2, 1, 24, 24), 60, np.uint8),
+        "labels/what": np.eye(10, dtype=np.uint8)[[3, 3]],
+        "labels/where": [BOX, BOX],
+        "labels/which": np.pad(np.full((2, 12, 10), 4, np.uint8), ((0, 0), (4, 8), (4, 10))),
+    }
+    fields = {n: Field(x[0].shape, x[0].dtype.name) for n, x in arrays.items() if n != "labels/where"}
+    fields["labels/where"] = Field((5,), "float32", max_items=3)
+    writer = create_store(tmp_path / "s.zarr", np.zeros((2, 16), "u1"), np.zeros(2, "i4"), fields, identity={}, shard_rows=2)
+    writer.write(0, arrays)
+    writer.publish()
+    return open_store(tmp_path / "s.zarr")
+
+
+def predictions():
+    """A network that finds the box in both scenes, and nothing else."""
+    heat, box, _ = TASKS["where"].targets(torch.from_numpy(np.stack([BOX, BOX])), torch.Size([6, 6]))
+    return {"where": torch.cat([torch.logit(heat.clamp(1e-4, 1 - 1e-4)), box], 1)}
+
+
+def test_answers_are_what_networks_say():
+    answers = pictures.as_answers(TASKS, predictions() | {"what": torch.tensor([[-1.0, 2.0]] * 2)})
+    ((kind, score, box),) = answers["boxes"][0]
+    assert kind == 3 and score > 0.99
+    np.testing.assert_allclose(box, BOX[0, 1:], atol=1e-4)
+    assert answers["classes"][1].tolist() == [1]
+    assert "map" not in answers
+
+
+def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_path):
+    for name in ("a.png", "b.png"):
+        pictures.strip(TASKS, split, {"teacher where": predictions()}, 2, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    picture = pixels.imread(tmp_path / "a.png")[..., :3]
+    thirds = np.array_split(picture[25:], 3, axis=1)
+    coloured = [(np.ptp(part, axis=2) > 0.2).mean() for part in thirds]
+    assert coloured[0] == 0  # the bare scene is grey
+    assert coloured[1] > coloured[2] > 0  # the truth has a mask and a box, the detector a box
+
+
+def test_scores_and_curves_are_drawn(tmp_path):
+    students = {"labels": {"what": (50.0, 2.0), "average": (50.0, 2.0)}, "fused": {"what": (60.0, 1.0), "average": (60.0, 1.0)}}
+    pictures.scores(students, {"t": {"what": (70.0, 0.0)}}, ["what", "average"], tmp_path / "scores.png")
+    pictures.curves({"labels": [(10, 1.0), (20, 2.0)], "fused": [(10, 2.0), (20, 4.0)]}, tmp_path / "curves.png")
+    for name in ("scores.png", "curves.png"):
+        assert (np.ptp(pixels.imread(tmp_path / name)[..., :3], axis=2) > 0.2).any()
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
+    (tmp_path / "p.png").write_bytes(b"png")
+    write(tmp_path / "index.html", {"Scores": [["", "a<b"], ["x", "1"]]}, ["note & more"], [tmp_path / "p.png"])
+    text = (tmp_path / "index.html").read_text()
+    assert "a&lt;b" in text and "note &amp; more" in text and "data:image/png;base64" in text
+    assert "http" not in text
