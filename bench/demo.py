@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 from importlib import import_module
+from math import isnan
 from os import chdir, environ
 from pathlib import Path
 from statistics import mean, stdev
@@ -136,7 +137,8 @@ def arm_result(name: str) -> dict:
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/demo.md."""
     arms = {name: by_seed(name) for name in ["teachers", *ARMS]}
-    seeds = sorted(arms["labels_600"])
+    seeds = sorted(set.intersection(*(set(results) for results in arms.values())))
+    arms = {name: {seed: results[seed] for seed in seeds} for name, results in arms.items()}
     lines = [
         "# The demo over data seeds",
         "",
@@ -218,6 +220,8 @@ def teacher_points(result: dict, task: str) -> float:
 
 def spread(values) -> str:
     values = list(values)
+    if any(isnan(value) for value in values):
+        return "-"
     return f"{mean(values):.1f} +- {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
