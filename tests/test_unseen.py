@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from pipeline.unseen import BestColumn, classifier, few_shot, regressor
+
+
+def examples(rows, seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, rows)
+    return rng.normal(size=(rows, 20)) + 2 * np.eye(3)[y] @ np.ones((3, 20)) * (y[:, None] - 1), y
+
+
+def test_a_probe_finds_what_is_there_and_nothing_else():
+    train, test = examples(200, 0), examples(500, 1)
+    assert min(few_shot(classifier, train, test, 50, 3, seed=0)) > 0.95
+    noise = np.random.default_rng(2).normal(size=train[0].shape)
+    assert max(few_shot(classifier, (noise, train[1]), test, 50, 3, seed=0)) < 0.6
+
+
+def test_a_real_label_is_scored_by_r2():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 5)).astype(np.float32)
+    y = x @ np.arange(5, dtype=np.float32)
+    scores = few_shot(regressor, (x[:100], y[:100]), (x[100:], y[100:]), 50, 2, seed=0)
+    assert min(scores) > 0.99
+    hopeless = few_shot(regressor, (x[:100], 100 * y[:100]), (x[100:], -y[100:]), 50, 2, seed=0)
+    assert hopeless == [-1, -1]
+
+
+def test_draws_are_other_examples_and_the_same_for_every_student():
+    train, test = examples(200, 0), examples(100, 1)
+    one = few_shot(classifier, train, test, 20, 4, seed=3)
+    assert one == few_shot(classifier, train, test, 20, 4, seed=3)
+    assert len(set(one)) > 1
+
+
+def test_counting_boxes_takes_the_threshold_that_is_right_most_often():
+    y = np.array([1, 2, 3, 2])
+    columns = np.stack([y + 1, np.array([1, 2, 3, 1]), y * 0], 1)
+    probe = BestColumn().fit(columns, y)
+    assert probe.column == 1
+    assert probe.score(columns, y) == 0.75
+
+
+def test_too_few_examples_is_an_error_that_names_the_key():
+    train, test = examples(30, 0), examples(30, 1)
+    with pytest.raises(ValueError, match=r"evaluate.shots: 50 shots asked of 30 unseen examples"):
+        few_shot(classifier, train, test, 50, 1, seed=0)
