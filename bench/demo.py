@@ -31,6 +31,7 @@ from pipeline.lineage import sync  # noqa: E402
 
 RESULTS = ROOT / "bench" / "demo"
 SHOTS = [20, 50, 100, 200]
+TEACHER_UPDATES = 2400  # the root's are fewer, for `make repro` to take a quarter of an hour
 PCA = {"code": "pipeline/fusions/pca.py", "class": "PCA", "dims": 64}
 TWO = ["classification", "detection"]
 FUSIONS = {
@@ -78,6 +79,8 @@ def enter_project(seed: int) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS}
     params["distill"]["seeds"] = 1  # what counts is data seeds
+    for teacher in params["teachers"].values():
+        teacher["updates"] = TEACHER_UPDATES
     params["evaluate"]["shots"] = SHOTS
     params["report"] |= {"baseline": "single_2400", "strip": ["labels_600"]}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
