@@ -81,6 +81,9 @@ def labelled_batches(
     share: of each task's labelled rows that may be used; the same rows for every seed. A row keeps its flags
     `labelled/<task>`, since tasks are labelled on different rows.
     """
+    for task in tasks:
+        if f"labelled/{task}" not in store.fields or not store.read(f"labelled/{task}").any():
+            raise ValueError(f"{store.path}: no row carries a label of task {task!r}; prepare some, or drop the task")
     flags = load(store, [f"labelled/{task}" for task in tasks])
     few = {name: first_share(flag, share) for name, flag in flags.items()}
     rows = np.flatnonzero(np.any(list(few.values()), axis=0))

@@ -115,6 +115,11 @@ def test_a_share_of_the_labels_is_the_same_rows_for_every_seed(store):
     assert used(0) == used(1) == (set(range(0, 20, 2)), set(range(0, 21, 3)))
 
 
+def test_a_task_without_labels_is_named(store):
+    with pytest.raises(ValueError, match="no row carries a label of task 'depth'"):
+        next(labelled_batches(store, ["a", "depth"], 10, identity, seed=0))
+
+
 def test_labelled_batches_are_augmented_anew_every_time(store):
     def noisy(rng, inputs, labels):
         return {"x": inputs["x"] + rng.random((len(inputs["x"]), 1))}, labels
