@@ -1,14 +1,21 @@
 """Stores -> shuffled batches of tensors, row-aligned over fields, from RAM or streamed."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.shard import as_items
 from pipeline.store import Store
 
+Item = TypeVar("Item")
 Rows = dict[str, np.ndarray]
+Pool = tuple[Rows, np.ndarray | None]  # rows and their order; None: as they lie
 Batch = dict[str, Tensor]
 Augment = Callable[[np.random.Generator, Rows, Rows], tuple[Rows, Rows]]
 
@@ -32,6 +39,15 @@ def tensors(rows: Rows, device: torch.device) -> Batch:
     return {name: x.float() if x.is_floating_point() else x for name, x in moved.items()}
 
 
+def narrowed(x: Tensor, dtype: str) -> np.ndarray:
+    """A tensor on its way into a field of this type: float16 on its device, which NumPy would take 30 times as long for.
+
+    What would overflow is left as it is, for the writer to name.
+    """
+    half = x.half() if dtype == "float16" else x
+    return (half if half.isfinite().all() else x).cpu().numpy()
+
+
 def part(rows: dict, prefix: str) -> dict:
     """The fields below `prefix/`, without it: part(rows, "inputs") -> {"image": ...}."""
     return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
@@ -51,26 +67,32 @@ def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | Non
 
 
 def batches(
-    store: Store, fields: list[str], batch_size: int, *, seed: int, memory_budget: int, rows: np.ndarray | None = None
+    store: Store,
+    fields: list[str],
+    batch_size: int,
+    *,
+    seed: int,
+    memory_budget: int,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Rows]:
-    """Endless shuffled batches, every row once an epoch.
+    """Endless shuffled batches, every row once an epoch; a batch is valid until the next one is drawn.
 
-    rows: which rows to draw from (all: None). Whole shards, in random order, fill a pool of at most `memory_budget`
-    bytes (at least one shard), from which batches are cut by a permutation. A pool that holds everything is loaded once.
+    memory_budget: bytes of decoded rows. What fits is decoded once and kept; what does not is streamed by shuffled pools of
+    random blocks of rows. start: the batch to begin with: an interrupted run draws on what it would have drawn. share:
+    (rank, of how many): every rank draws from its own blocks.
     """
-    rng = np.random.default_rng(seed)
-    wanted = np.arange(store.n_rows) if rows is None else np.sort(rows)
-    if len(wanted) < batch_size:
-        raise ValueError(f"{store.path}: {len(wanted)} rows to learn from, fewer than a batch of {batch_size}")
-    shards = np.split(wanted, np.flatnonzero(np.diff(wanted // store.shard_rows)) + 1)
-    row_bytes = sum(x.nbytes for x in load(store, fields, wanted[:1]).values())
-    pool_shards = max(1, memory_budget // (row_bytes * max(map(len, shards))))
-    if pool_shards >= len(shards):
-        kept = load(store, fields, wanted)
-        pools: Iterator[Rows] = iter(lambda: kept, None)
+    blocks = blocks_of(store, fields, seed, share)
+    n_rows = sum(block.stop - block.start for block in blocks)
+    if n_rows < batch_size:
+        raise ValueError(f"{store.path}: {n_rows} rows to learn from, fewer than a batch of {batch_size}")
+    pool_rows = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
+    skip = start * batch_size
+    if n_rows <= pool_rows:
+        pools = kept(store, fields, blocks, seed=seed, skip=skip)
     else:
-        pools = streamed(store, fields, shards, pool_shards, rng)
-    yield from cut(pools, batch_size, rng)
+        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=pool_rows))
+    yield from cut(pools, batch_size)
 
 
 def labelled_batches(
@@ -88,11 +110,11 @@ def labelled_batches(
     few = {name: first_share(flag, share) for name, flag in flags.items()}
     rows = np.flatnonzero(np.any(list(few.values()), axis=0))
     fields = input_fields(store) + [f"labels/{task}" for task in tasks]
-    kept = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
+    labelled = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
     if len(rows) < batch_size:
         raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
     rng = np.random.default_rng(seed)
-    for batch in cut(iter(lambda: kept, None), batch_size, rng):
+    for batch in cut(((labelled, rng.permutation(len(rows))) for _ in count()), batch_size):
         inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))
         batch |= {f"inputs/{name}": x for name, x in inputs.items()} | {f"labels/{name}": x for name, x in labels.items()}
         yield batch
@@ -103,31 +125,90 @@ def first_share(flag: np.ndarray, share: float) -> np.ndarray:
     return flag & (np.cumsum(flag) <= round(share * flag.sum()))
 
 
-def streamed(
-    store: Store, fields: list[str], shards: list[np.ndarray], pool_shards: int, rng: np.random.Generator
-) -> Iterator[Rows]:
-    while True:
-        order = rng.permutation(len(shards))
-        for first in range(0, len(order), pool_shards):
-            yield load(store, fields, np.concatenate([shards[s] for s in order[first : first + pool_shards]]))
+def blocks_of(store: Store, fields: list[str], seed: int, share: tuple[int, int]) -> list[slice]:
+    """The rows that are read together: whole chunks of every compressed field, and of the widest."""
+    declared = {name: store.fields[name] for name in fields}
+    widest = max(declared.values(), key=lambda f: f.row_bytes)
+    block = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
+    rank, ranks = share
+    firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))[rank::ranks]
+    return [slice(first, min(first + block, store.n_rows)) for first in firsts.tolist()]
 
 
-def cut(pools: Iterator[Rows], batch_size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Batches of each pool's rows in random order; what is left of a pool begins the next one's first batch."""
+def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
+    """All rows, decoded once, and each epoch's order of them. skip: rows that were drawn before."""
+    rows = load(store, fields, np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
+    epoch, skip = divmod(skip, length(rows))
+    for number in count(epoch):
+        yield rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:]
+        skip = 0
+
+
+def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int, pool_rows: int) -> Iterator[Pool]:
+    """Pools of random blocks, shuffled as they are read, each while the one before it is in use. skip: as in `kept`."""
+    most = max(block.stop - block.start for block in blocks)
+    together = max(1, pool_rows // 2 // most)
+    buffers: list[Rows] = [{}, {}]
+    epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
+    for number in count(epoch):
+        rng = np.random.default_rng([seed, number])
+        order = rng.permutation(len(blocks))
+        for first in range(0, len(order), together):
+            pool = [blocks[b] for b in order[first : first + together]]
+            places = rng.permutation(sum(block.stop - block.start for block in pool))
+            drawn, skip = min(skip, len(places)), max(0, skip - len(places))
+            if drawn < len(places):
+                buffers.reverse()
+                fill(buffers[0], store, fields, pool, places, together * most)
+                yield {name: x[drawn : len(places)] for name, x in buffers[0].items()}, None
+
+
+def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
+    """Put the rows of blocks, one after another, into these places of a buffer that is made, for `most` rows, only once."""
+    for name in fields:
+        done = 0
+        for piece in (piece for block in blocks for piece in pieces(store, name, block)):
+            if name not in buffer:
+                buffer[name] = np.empty((most, *piece.shape[1:]), piece.dtype)
+            as_items(buffer[name])[places[done : done + len(piece)]] = as_items(piece)
+            done += len(piece)
+
+
+def pieces(store: Store, name: str, rows: slice) -> Iterable[np.ndarray]:
+    return [padded(store, name, rows)] if store.fields[name].max_items else store.pieces(name, rows.start, rows.stop)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same endless items, each made in a thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items)
+        while True:
+            item = coming.result()
+            coming = thread.submit(next, items)
+            yield item
+
+
+def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
+    """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
     left: Rows = {}
-    for pool in pools:
-        order = rng.permutation(length(pool))
+    for rows, order in pools:
+
+        def take(first: int, last: int, rows: Rows = rows, order: np.ndarray | None = order) -> Rows:
+            if order is None:
+                return {name: x[first:last] for name, x in rows.items()}
+            return {name: np.take(x, order[first:last], axis=0) for name, x in rows.items()}
+
+        size = length(rows) if order is None else len(order)
         lacking = batch_size - length(left) if left else 0
         if left:
-            left = {name: np.concatenate([left[name], x[order[:lacking]]]) for name, x in pool.items()}
+            left = {name: np.concatenate([left[name], x]) for name, x in take(0, lacking).items()}
             if length(left) < batch_size:
                 continue
             yield left
-        full = (len(order) - lacking) // batch_size
-        for first in range(lacking, lacking + full * batch_size, batch_size):
-            yield {name: np.take(x, order[first : first + batch_size], axis=0) for name, x in pool.items()}
-        rest = order[lacking + full * batch_size :]
-        left = {name: x[rest] for name, x in pool.items()} if len(rest) else {}
+        full = max(0, size - lacking) // batch_size * batch_size
+        for first in range(lacking, lacking + full, batch_size):
+            yield take(first, first + batch_size)
+        left = {name: x.copy() for name, x in take(lacking + full, size).items()} if lacking + full < size else {}
 
 
 def length(rows: Rows) -> int:

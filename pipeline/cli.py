@@ -1,9 +1,18 @@
 """The `stillroom` command: what is no stage."""
 
-import click
+import json
+import sys
+import time
+from pathlib import Path
 
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import sync
 from pipeline.manners import one_line_errors
+from pipeline.store import open_store
 
 
 @click.group()
@@ -20,6 +29,74 @@ def sync_command() -> None:
         for line in lines:
             click.echo(f"{stage}: {line}")
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
+
+
+@main.command()
+@click.argument("store", type=Path)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@one_line_errors
+def inspect(store: Path, as_json: bool) -> None:
+    """What is in a store, where it comes from, how big it is."""
+    found = describe(open_store(store))
+    if as_json:
+        click.echo(json.dumps(found, indent=1, sort_keys=True))
+        return
+    click.echo(f"{found['path']}: {found['rows']} rows in shards of {found['shard_rows']}, {megabytes(found['bytes'])}")
+    click.echo(f"digest {found['digest']}, format {found['format']}")
+    for key, value in flat(found["identity"]).items():
+        click.echo(f"  {key}: {value}")
+    table = Table("field", "row", "dtype", "codec", "size", "of decoded", "bytes a row")
+    for name, f in found["fields"].items():
+        row = " x ".join(map(str, f["shape"])) or "1"
+        sizes = megabytes(f["bytes"]), f"{f['share_of_decoded']:.2f}", f"{f['bytes'] / found['rows']:.0f}"
+        table.add_row(name, row, f["dtype"], f["codec"], *sizes)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@main.command()
+@click.argument("store", type=Path)
+@click.option("--against-teacher", "weights", type=Path, help="Weights (.safetensors) to run again on sampled rows.")
+@click.option("--inputs", type=Path, default=Path("data/knowledge/transfer.zarr"), help="What that teacher was shown.")
+@click.option("--rows", default=512, help="How many rows to sample.")
+@one_line_errors
+def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
+    """Check every byte of a store against the digests that it was published with.
+
+    With --against-teacher also its values, on sampled rows, against the live teacher. Exit code 1 if any row differs.
+    """
+    opened = open_store(store)
+    start = time.perf_counter()
+    opened.verify()
+    spent, size = time.perf_counter() - start, describe(opened)["bytes"]
+    files = len(opened.attributes["files"])
+    click.echo(f"{store}: whole: {files} files, {megabytes(size)} in {spent:.1f} s; digest {opened.digest}")
+    if weights:
+        import torch  # two seconds, which the other commands do without
+
+        from pipeline.extraction import against_teacher
+
+        found = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
+        for field in found:
+            share = f"{field.differing} of {field.rows} rows differ from the live teacher's beyond rounding"
+            click.echo(f"{field.field}: {share}; the furthest value by {field.furthest:.2g}")
+        sys.exit(any(field.differing for field in found))
+
+
+@main.command()
+@click.argument("a", type=Path)
+@click.argument("b", type=Path)
+@one_line_errors
+def diff(a: Path, b: Path) -> None:
+    """Where two stores differ: identity, rows, fields, values. Exit code 1 if they do."""
+    found = list(differences(open_store(a), open_store(b)))
+    for line in found:
+        click.echo(line)
+    click.echo("the stores differ" if found else "the same content")
+    sys.exit(bool(found))
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

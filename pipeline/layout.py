@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.recipes import STORED, decoded_dtype
 from pipeline.shard import Layout, StoreError
 
 FORMAT = 1
-DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+PLAIN = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
+DTYPES = (*PLAIN, *STORED)
 CODECS = ("raw", "lz4", "zstd")
 CHUNK_BYTES = 2**20
 LARGEST = 2**40  # elements of an array: more is no store but an attack
@@ -20,9 +22,9 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*
 class Field:
     """One array of a store, as its rows are stored.
 
-    shape: of one row; of one item, if ragged. codec: raw, lz4 or zstd. chunk_rows: rows a chunk, a divisor of the
-    shard's; by default such that a chunk is about 1 MiB. max_items: above 0 the field is ragged, with at most so many
-    items a row. attributes: JSON for readers.
+    shape: of one row; of one item, if ragged. dtype: NumPy's, or one of recipes.py. codec: raw, lz4 or zstd. chunk_rows:
+    rows a chunk, a divisor of the shard's; by default such that a chunk is about 1 MiB. max_items: above 0 the field is
+    ragged, with at most so many items a row. attributes: JSON for readers.
     """
 
     shape: tuple[int, ...]
@@ -32,12 +34,16 @@ class Field:
     max_items: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a decoded row, at most."""
+        return max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * decoded_dtype(self.dtype).itemsize
+
     def sized(self, shard_rows: int) -> "Field":
         """The same field with its chunk_rows settled."""
         if self.chunk_rows:
             return self
-        row_bytes = max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
-        most = max(1, CHUNK_BYTES // row_bytes)
+        most = max(1, CHUNK_BYTES // self.row_bytes)
         chunk = max(d for d in range(1, shard_rows + 1) if shard_rows % d == 0 and d <= most)
         return Field(self.shape, self.dtype, self.codec, chunk, self.max_items, self.attributes)
 
@@ -61,6 +67,8 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
             if f.dtype not in DTYPES
             else f"codec {f.codec!r} is not one of {', '.join(CODECS)}"
             if f.codec not in CODECS
+            else f"{f.dtype} is for fields of one array with channels"
+            if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items)
             else f"shape {f.shape} is not of whole numbers above 0"
             if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0)
             else "it is absurdly large"
@@ -76,17 +84,27 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
 
 
 def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
-    """The Zarr arrays behind a field: itself; or, if ragged, its values and each row's (begin, end) among them.
+    """The Zarr arrays behind a field: itself; or its values, and what it takes to read them.
 
-    Values are packed from the start of their row shard's range, so value shard s belongs to row shard s.
+    If ragged: each row's (begin, end) among the values, which are packed from the start of their row shard's range, so
+    that value shard s belongs to row shard s. If qint8: every shard's scale and zero point of each channel.
     """
     assert f.chunk_rows is not None
-    if not f.max_items:
-        return {name: Layout(f.shape, f.dtype, shard_rows, f.chunk_rows, f.codec)}
-    return {
-        f"{name}/values": Layout(f.shape, f.dtype, shard_rows * f.max_items, f.chunk_rows * f.max_items, "zstd"),
-        f"{name}/offsets": Layout((2,), "int64", shard_rows, f.chunk_rows, "zstd"),
-    }
+    if f.max_items:
+        sizes = shard_rows * f.max_items, f.chunk_rows * f.max_items
+        return {
+            f"{name}/values": Layout(f.shape, f.dtype, *sizes, "zstd", "item"),
+            f"{name}/offsets": Layout((2,), "int64", shard_rows, f.chunk_rows, "zstd"),
+        }
+    layout = Layout(f.shape, STORED.get(f.dtype, f.dtype), shard_rows, f.chunk_rows, f.codec)
+    if f.dtype == "qint8":
+        return {f"{name}/values": layout, f"{name}/scale": Layout((2, f.shape[0]), "float32", 1, 1, "raw", "shard")}
+    return {name: layout}
+
+
+def array_rows(layout: Layout, n_rows: int, n_shards: int) -> int:
+    """Length of an array in a store of so many rows."""
+    return n_rows if layout.dimension == "row" else n_shards * layout.shard_rows
 
 
 def array_metadata(name: str, layout: Layout, n_rows: int, row_dimension: str, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +155,11 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
     files: dict[str, dict[str, Any]] = {}
     for name, f in fields.items():
         for array, layout in arrays_of(name, f, shard_rows).items():
-            packed = array.endswith("/values") and f.max_items > 0
-            rows, dimension = (shards * layout.shard_rows, f"{name}.item".replace("/", ".")) if packed else (n_rows, "row")
-            files[f"{array}/zarr.json"] = array_metadata(array, layout, rows, dimension, f.attributes)
+            own = "" if layout.dimension == "row" else name.replace("/", ".") + "."
+            about = f.attributes | ({"decoded_from": f.dtype} if f.dtype in STORED else {})
+            files[f"{array}/zarr.json"] = array_metadata(
+                array, layout, array_rows(layout, n_rows, shards), own + layout.dimension, about
+            )
             parents = array.split("/")[:-1]
             for depth in range(1, len(parents) + 1):
                 files.setdefault("/".join([*parents[:depth], "zarr.json"]), group_metadata({}))

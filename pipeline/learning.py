@@ -57,7 +57,7 @@ def learn(
 
 def sample(source: Iterator[Rows]) -> Rows:
     """The first batches of a source, as one: enough rows to set scales by."""
-    parts = list(islice(source, SAMPLE))
+    parts = [{name: x.copy() for name, x in rows.items()} for rows in islice(source, SAMPLE)]
     return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
 

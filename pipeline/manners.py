@@ -26,7 +26,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except (ParamsError, StoreError, ValueError, OSError) as error:
-            if os.environ.get("STILLROOM_DEBUG"):
+            if os.environ.get("STILLROOM_DEBUG") or isinstance(error, BrokenPipeError):  # click's own: `| head` is no error
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
             sys.exit(1)

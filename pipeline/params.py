@@ -93,7 +93,7 @@ def import_file(file: Path) -> Any:
 class Recipe(Section):
     """How a field is stored."""
 
-    dtype: Literal["float16", "float32"]
+    dtype: Literal["float32", "float16", "bfloat16", "qint8"]
     codec: Literal["raw", "lz4", "zstd"]
 
 

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pipeline.layout import (
     FORMAT,
     IDS,
     Field,
+    array_rows,
     arrays_of,
     check_fields,
     field_as_json,
@@ -26,7 +29,8 @@ from pipeline.layout import (
     metadata_files,
     shard_file,
 )
-from pipeline.shard import Shard, StoreError, encode_shard
+from pipeline.recipes import decoded_dtype, dequantize, from_bfloat16, quantize, to_bfloat16
+from pipeline.shard import Shard, StoreError, as_items, encode_shard
 
 Rows = slice | np.ndarray | None
 Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
@@ -126,16 +130,23 @@ class StoreWriter:
             raise StoreError(f"{self.path}: shard {shard} got fields {sorted(arrays)}, expected {sorted(expected)}")
         digests = {}
         for name, values in arrays.items():
-            f = self.fields[name]
-            parts = ragged_parts(name, values, f, shard * self.shard_rows) if f.max_items else {name: values}
-            for array, layout in arrays_of(name, f, self.shard_rows).items():
-                items = None if array.endswith("/values") and f.max_items else rows.stop - rows.start
-                part = checked(self.path, array, parts[array], layout.shape, layout.dtype, items, rows.start)
-                data = encode_shard(part, layout)
+            parts = stored_arrays(self.path, name, values, self.fields[name], rows)
+            for array, layout in arrays_of(name, self.fields[name], self.shard_rows).items():
                 file = shard_file(array, layout, shard)
-                write_whole(self.scratch / "store" / file, data)
-                digests[file] = hashlib.sha256(data).hexdigest()
+                digests[file] = write_whole(self.scratch / "store" / file, *encode_shard(parts[array], layout))
         write_whole(self.note(shard), canonical(digests))
+
+    def write_rest(self, make: Callable[[slice], Arrays]) -> None:
+        """Write every unfinished shard: `make(rows)` gives one while the one before it is encoded and written."""
+        with ThreadPoolExecutor(1) as beside:
+            writing = None
+            for shard in self.unfinished:
+                arrays = make(self.rows(shard))
+                if writing:
+                    writing.result()
+                writing = beside.submit(self.write, shard, arrays)
+            if writing:
+                writing.result()
 
     def publish(self) -> str:
         """Put the finished store in its place and return its digest."""
@@ -147,9 +158,7 @@ class StoreWriter:
         for shard in range(self.n_shards):
             files |= json.loads(self.note(shard).read_bytes())
         for file, content in metadata_files(self.fields, len(self.view), self.shard_rows).items():
-            data = canonical(content)
-            write_whole(self.scratch / "store" / file, data)
-            files[file] = hashlib.sha256(data).hexdigest()
+            files[file] = write_whole(self.scratch / "store" / file, canonical(content))
         attributes = {**self.attributes, "files": files}
         attributes["digest"] = digest(attributes)
         sync_folders(self.scratch / "store")
@@ -160,10 +169,25 @@ class StoreWriter:
         return str(attributes["digest"])
 
 
+def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice) -> Arrays:
+    """The arrays behind one shard of a field. Raises StoreError that names the field and the first row at fault."""
+    if f.max_items:
+        return ragged_arrays(path, name, values, f, rows.start)
+    values = checked(path, name, values, f.shape, decoded_dtype(f.dtype), rows.stop - rows.start, rows.start)
+    if f.dtype == "bfloat16":
+        narrow = to_bfloat16(values)
+        checked(path, name, from_bfloat16(narrow), f.shape, "float32", None, rows.start)
+        return {name: narrow}
+    if f.dtype == "qint8":
+        stored, scale = quantize(values)
+        return {f"{name}/values": stored, f"{name}/scale": scale[None]}
+    return {name: values}
+
+
 def checked(
-    path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: str, rows: int | None, first_row: int
+    path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: Any, rows: int | None, first_row: int
 ) -> np.ndarray:
-    """Values as they will be stored, or a StoreError that names the field and the first row at fault."""
+    """Values as `dtype`, or a StoreError that names the field and the first row at fault."""
     values = np.asarray(values)
     if values.shape[1:] != shape or rows not in (None, len(values)):
         raise StoreError(f"{path}: field {name!r} got shape {values.shape}, expected {('?' if rows is None else rows, *shape)}")
@@ -181,25 +205,29 @@ def checked(
     return stored
 
 
-def ragged_parts(name: str, rows: list[np.ndarray], f: Field, first_row: int) -> Arrays:
+def ragged_arrays(path: Path, name: str, rows: list[np.ndarray], f: Field, first_row: int) -> Arrays:
     """A ragged field's two arrays for one shard: values packed from where its range begins, and (begin, end) of each row."""
     lengths = np.array([len(row) for row in rows], np.int64)
     if lengths.max() > f.max_items:
         raise StoreError(f"field {name!r}, row {first_row + lengths.argmax()}: {lengths.max()} items, at most {f.max_items}")
     ends = first_row * f.max_items + np.cumsum(lengths)
     values = np.concatenate([np.asarray(row).reshape(-1, *f.shape) for row in rows])
+    values = checked(path, f"{name}/values", values, f.shape, f.dtype, None, first_row)
     return {f"{name}/values": values, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A file is there whole or not at all, whatever happens meanwhile."""
+def write_whole(path: Path, *parts: Any) -> str:
+    """Write bytes-like parts as a file that is there whole or not at all, whatever happens; returns its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
+    draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
     with draft.open("wb") as file:
-        file.write(data)
+        for part in parts:
+            file.write(part)
+            running.update(part)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+    return running.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -299,24 +327,63 @@ class Store:
         """(N,) int32."""
         return self.read("view")
 
+    def array(self, name: str) -> str:
+        """The array that holds the values of a field that is not ragged; of an array, itself."""
+        return f"{name}/values" if name in self.fields and self.fields[name].dtype == "qint8" else name
+
     def read(self, name: str, rows: Rows = None) -> np.ndarray:
-        """Rows (all: None) of an array, (R, *shape), in the order asked for; every chunk in reach is decoded once."""
-        layout = self.layouts[name]
-        length = self.n_shards * layout.shard_rows if name.endswith("/values") else self.n_rows
-        wanted = np.arange(length)[slice(None) if rows is None else rows]
-        out = np.empty((len(wanted), *layout.shape), layout.dtype)
-        chunk_of = wanted // layout.chunk_rows
-        order = np.argsort(chunk_of, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(chunk_of[order])) + 1):
-            if len(group):
-                shard, chunk = divmod(int(chunk_of[group[0]]), layout.chunks)
-                out[group] = self.shards[name][shard].chunk(chunk)[wanted[group] % layout.chunk_rows]
+        """Rows (all: None) of a field or array, (R, *shape), in the order asked for; every chunk in reach is decoded once."""
+        layout = self.layouts[self.array(name)]
+        length = array_rows(layout, self.n_rows, self.n_shards)
+        if isinstance(rows, np.ndarray):
+            return self.gather(name, np.arange(length)[rows])
+        first, last, _ = (rows or slice(None)).indices(length)
+        out, done = self.empty(name, max(0, last - first)), 0
+        for piece in self.pieces(name, first, last):
+            out[done : done + len(piece)] = piece
+            done += len(piece)
         return out
+
+    def empty(self, name: str, rows: int) -> np.ndarray:
+        f, layout = self.fields.get(name), self.layouts[self.array(name)]
+        return np.empty((rows, *layout.shape), decoded_dtype(f.dtype) if f else layout.dtype)
+
+    def pieces(self, name: str, first: int, last: int) -> Iterator[np.ndarray]:
+        """Rows [first, last), chunk by chunk; each (r, *shape), read-only, plain raw ones views of the mapped file."""
+        array = self.array(name)
+        layout = self.layouts[array]
+        while first < last:
+            shard, row = divmod(first, layout.shard_rows)
+            number, row = divmod(row, layout.chunk_rows)
+            piece = self.shards[array][shard].chunk(number)[row : row + last - first]
+            yield self.decoded(name, shard, piece)
+            first += len(piece)
+
+    def gather(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Rows >= 0 in any order: from each mapped shard at once if raw, else from each chunk."""
+        array = self.array(name)
+        layout, out, order = self.layouts[array], self.empty(name, len(rows)), np.argsort(rows, kind="stable")
+        span = layout.shard_rows if layout.coder is None else layout.chunk_rows
+        for part in np.split(order, np.flatnonzero(np.diff(rows[order] // span)) + 1):
+            if not len(part):
+                continue
+            shard, row = divmod(int(rows[part[0]]), layout.shard_rows)
+            within, source = rows[part] % span, self.shards[array][shard]
+            stored = source.gather(within) if layout.coder is None else source.chunk(row // span)[within]
+            as_items(out)[part] = as_items(self.decoded(name, shard, stored))
+        return out
+
+    def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
+        """Rows of one shard as values."""
+        dtype = self.fields[name].dtype if name in self.fields else ""
+        if dtype == "bfloat16":
+            return from_bfloat16(stored)
+        return dequantize(stored, self.shards[f"{name}/scale"][shard].chunk(0)[0]) if dtype == "qint8" else stored
 
     def read_ragged(self, name: str, rows: Rows = None) -> tuple[np.ndarray, np.ndarray]:
         """Items of rows (all: None), one row after another, (M, *shape), and how many each row has, (R,)."""
         begin, end = self.read(f"{name}/offsets", rows).T
-        limit = self.n_shards * self.layouts[f"{name}/values"].shard_rows
+        limit = array_rows(self.layouts[f"{name}/values"], self.n_rows, self.n_shards)
         if (begin > end).any() or (begin < 0).any() or (end > limit).any():
             raise StoreError(f"{self.path}: field {name!r}: damaged: row offsets outside its values")
         items = np.concatenate([np.arange(b, e) for b, e in zip(begin, end, strict=True)], dtype=np.int64, casting="unsafe")
@@ -332,12 +399,18 @@ class Store:
 
     def verify(self) -> None:
         """Check every file against the digest that the root records. Raises StoreError naming the first that differs."""
-        for file, stated in sorted(self.attributes["files"].items()):
-            with (self.path / file).open("rb") as data:
-                if hashlib.file_digest(data, "sha256").hexdigest() != stated:
+        stated = self.attributes["files"]
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for file, found in zip(stated, threads.map(lambda file: sha256(self.path / file), stated), strict=True):
+                if found != stated[file]:
                     raise StoreError(
                         f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
                     )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_aligned(*paths: Path) -> list[Store]:

@@ -20,6 +20,7 @@ from pipeline.params import Params
 from pipeline.seeds import derive_seed
 from pipeline.store import Store, open_store
 from pipeline.tasks.task import Task
+from pipeline.trust import ensure_verified
 
 
 @click.command()
@@ -33,6 +34,7 @@ def main(name: str, store: Path, val: Path, out: Path, cost: Path) -> None:
     params = open_project()
     student = params.student(name)
     knowledge, val_store = open_store(store), open_store(val)
+    ensure_verified(knowledge)
     tasks = {task: params.tasks[task].build() for task in student.tasks}
     groups = [{task: tasks[task]} for task in tasks] if student.separate else [tasks]
     updates = params.distill.seeds * len(groups) * (student.updates + student.head_updates)

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 import torch
 
-from pipeline.batches import Batch, in_order, part, tensors
+from pipeline.batches import Batch, Rows, in_order, narrowed, part, tensors
 from pipeline.cost import measured
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
 from pipeline.store import Field, Store, create_store, open_aligned, open_store
+from pipeline.trust import ensure_verified
 
 
 @click.command()
@@ -28,6 +29,8 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     settings, spec = params.fuse, params.fusions[name]
     teachers = spec.teachers or list(params.teachers)
     inputs, *stores = open_aligned(transfer, *(features / f"{teacher}.zarr" for teacher in teachers))
+    for store in (inputs, *stores):
+        ensure_verified(store)
     identity = {
         "fusion": spec.as_dict(),
         "input": inputs.digest,
@@ -45,9 +48,12 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         writer = create_store(out, inputs.sample_id, inputs.view, fields, identity=identity, shard_rows=inputs.shard_rows)
         for store, names in kept.items():
             writer.link(store, names)
-        for shard in writer.unfinished:
-            done = [fusion.transform(batch) for batch in stream(writer.rows(shard))]
-            writer.write(shard, {f"fused/{k}": torch.cat([d[k] for d in done]).cpu().numpy() for k in sample})
+
+        def fuse_shard(rows: slice) -> Rows:
+            done = [fusion.transform(batch) for batch in stream(rows)]
+            return {f"fused/{k}": narrowed(torch.cat([d[k] for d in done]), settings.fused.dtype) for k in sample}
+
+        writer.write_rest(fuse_shard)
         writer.publish()
         ledger["bytes"] = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
 

@@ -41,9 +41,7 @@ def write(path: Path, split: Split, identity: dict, shard_rows: int) -> None:
     arrays = split.fields()
     fields = {name: field_of(x) for name, x in arrays.items()}
     writer = create_store(path, split.sample_id, split.view, fields, identity=identity, shard_rows=shard_rows)
-    for shard in writer.unfinished:
-        rows = writer.rows(shard)
-        writer.write(shard, {name: x[rows] for name, x in arrays.items()})
+    writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
 
 

@@ -12,9 +12,35 @@ from pipeline.lineage import closure, code_deps, imports, open_project
 from pipeline.params import CLONE
 
 FLOORS = [
-    ["layout", "shard", "store", "seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"],
+    [
+        "layout",
+        "recipes",
+        "shard",
+        "store",
+        "inspection",
+        "trust",
+        "seeds",
+        "cost",
+        "params",
+        "lineage",
+        "manners",
+        "sources/source",
+        "sources/digit_scenes",
+    ],
     ["losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"],
-    ["batches", "objective", "optimize", "scoring", "checkpoints", "learning", "unseen", "summary", "pictures", "page"],
+    [
+        "batches",
+        "extraction",
+        "objective",
+        "optimize",
+        "scoring",
+        "checkpoints",
+        "learning",
+        "unseen",
+        "summary",
+        "pictures",
+        "page",
+    ],
     ["cli", "stages/*"],
 ]
 FILES = sorted(

@@ -64,7 +64,7 @@ FUSED = GOOD["students"]["fused"]
         ("teachers.detection.tasks", [], "teachers.detection.tasks: .*at least 1 item"),
         ("teachers.detection", None, "tasks.detection: no teacher has this task; add one"),
         ("teachers", {}, "teachers: empty"),
-        ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float16' or 'float32'"),
+        ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float32', 'float16'"),
         ("extract.features.codec", "gzip", "extract.features.codec: input should be"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),

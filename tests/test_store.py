@@ -20,6 +20,8 @@ FIELDS = {
     "inputs/image": Field((1, 4, 4), "uint8", "zstd"),
     "features/cls/trunk": Field((3, 2, 2), "float16", chunk_rows=16),
     "features/cls/pooled": Field((5,), "float32", "lz4", chunk_rows=8),
+    "features/cls/narrow": Field((7,), "bfloat16", "lz4"),
+    "features/cls/stepped": Field((3, 2), "qint8", "zstd", chunk_rows=32),
     "labelled/cls": Field((), "bool"),
     "labels/det": Field((5,), "float32", max_items=3),
 }
@@ -35,9 +37,18 @@ def content():
         "inputs/image": rng.integers(0, 256, (ROWS, 1, 4, 4), dtype=np.uint8),
         "features/cls/trunk": rng.normal(size=(ROWS, 3, 2, 2)).astype(np.float16).astype(np.float32),
         "features/cls/pooled": np.zeros((ROWS, 5), np.float32),  # all zero: zarr-python would leave the file out
+        "features/cls/narrow": rng.integers(-128, 128, (ROWS, 7)).astype(np.float32),
+        "features/cls/stepped": whole_steps(rng),
         "labelled/cls": rng.random(ROWS) > 0.5,
         "labels/det": [rng.normal(size=(n, 5)).astype(np.float32) for n in rng.integers(0, 4, ROWS)],
     }
+
+
+def whole_steps(rng):
+    """256 whole steps in every shard and channel, which 8 bits hold exactly."""
+    values = rng.integers(0, 256, (ROWS, 3, 2)).astype(np.float32)
+    values[::SHARD], values[1::SHARD] = 0, 255
+    return values - np.array([[0], [100], [255]], np.float32)
 
 
 def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD):
@@ -85,6 +96,12 @@ def test_any_zarr_client_reads_it(store):
         for values in (group[name][:], tree[name].values, tensorstore.open(spec).result().read().result()):
             np.testing.assert_array_equal(values, content()[name])
     assert tree["features/cls/trunk"].dims[0] == "row"
+    narrow, stepped = group["features/cls/narrow"], group["features/cls/stepped"]
+    assert narrow.attrs["decoded_from"] == "bfloat16"
+    decoded = (narrow[:].astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(decoded, content()["features/cls/narrow"])
+    scale, zero = stepped["scale"][:][np.arange(ROWS) // SHARD].transpose(1, 0, 2)[..., None]
+    np.testing.assert_array_equal((stepped["values"][:] - zero) * scale, content()["features/cls/stepped"])
     offsets, items = group["labels/det/offsets"][:], group["labels/det/values"][:]
     for row, (first, last) in enumerate(offsets):
         np.testing.assert_array_equal(items[first:last], content()["labels/det"][row])
@@ -200,6 +217,8 @@ def test_aligned_stores_or_the_first_row_that_differs(store, tmp_path):
         ("features/cls/trunk", 7e4, "row 70: 70000.0 overflows float16"),
         ("features/cls/trunk", np.nan, "row 70: nan is not finite"),
         ("features/cls/pooled", np.inf, "row 70: inf is not finite"),
+        ("features/cls/stepped", np.nan, "row 70: nan is not finite"),
+        ("features/cls/narrow", 3.4e38, "row 70: inf is not finite"),
     ],
 )
 def test_refuses_values_that_would_not_survive(tmp_path, name, value, message):
@@ -255,6 +274,7 @@ def renamed(name):
         (lambda a: a.update(format=2), "use a newer stillroom"),
         (forged("inputs/image", dtype="object"), "dtype 'object' is not one of"),
         (forged("inputs/image", codec="pickle"), "codec 'pickle' is not one of"),
+        (forged("labelled/cls", dtype="qint8"), "for fields of one array with channels"),
         (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
         (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
         (forged("inputs/image", chunk_rows=7), "does not divide"),

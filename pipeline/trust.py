@@ -1,0 +1,27 @@
+"""Stores whose every byte was checked on this machine: a check is paid once, until a file changes."""
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from pipeline.cost import write_json
+from pipeline.store import Store, digest
+
+
+def ensure_verified(store: Store) -> None:
+    """Check a store's digests, unless these very files were checked before. Raises StoreError.
+
+    What was checked is remembered in the user's cache folder, by store digest and every file's inode, size and time of
+    change. Uncompressed data needs this: a shard swapped for another of the same array has checksums that fit.
+    """
+    note = remembered(store)
+    if not note.exists():
+        store.verify()
+        write_json(note, {"store": store.digest})
+
+
+def remembered(store: Store) -> Path:
+    """Where the check of these files would be noted."""
+    found = {file: (store.path / file).stat() for file in store.attributes["files"]}
+    stamps = {file: [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns] for file, stat in found.items()}
+    return user_cache_path("stillroom") / "verified" / f"{digest([store.digest, stamps])}.json"
