@@ -148,13 +148,13 @@ def table() -> None:
         f"{len(seeds)} data seeds ({', '.join(map(str, seeds))}), one student seed each; " + MACHINE,
     ]
     lines += ["", "## Arms", "", "Points on the clean test split, mean +- sd over data seeds.", ""]
-    lines += ["| arm | " + " | ".join(PRIMARY) + " | average | seconds |", "|---" * 6 + "|"]
+    lines += ["| arm | " + " | ".join(PRIMARY) + " | average | CPU seconds |", "|---" * 6 + "|"]
     teachers = [[100 * r[t]["clean"][t][m] for t, m in PRIMARY.items()] for r in arms["teachers"].values()]
     lines.append(
         "| teachers | " + " | ".join(spread(x) for x in [*zip(*teachers, strict=True), list(map(mean, teachers))]) + " | |"
     )
     for name in ARMS:
-        seconds = spread([r["cost"]["seconds"] for r in arms[name].values()])
+        seconds = spread([r["cost"]["cpu_seconds"] for r in arms[name].values()])
         cells = [[points(r, c) for r in arms[name].values()] for c in [*PRIMARY, "average"]]
         lines.append(f"| {name} | " + " | ".join(spread(x) for x in cells) + f" | {seconds} |")
     lines += ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]

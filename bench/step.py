@@ -1,6 +1,6 @@
 """One step of a student from the cache, against the same step with its three teachers live.
 
-    python bench/step.py PROJECT    # a project folder after `dvc repro`; writes bench/step.json
+    python bench/step.py    # after `make repro`; writes bench/step.json
 
 Interleaved in one run on one batch after another; the median of the ratios, with quartiles. The loss is the same: logits of
 all tasks; the live step runs the three teachers on the same rows first and needs no cached tensor.
@@ -28,8 +28,8 @@ from pipeline.store import open_store  # noqa: E402
 STEPS, CPU = 120, torch.device("cpu")
 
 
-def main(project: str, threads: int) -> dict:
-    chdir(project)
+def main(threads: int) -> dict:
+    chdir(ROOT)
     torch.set_num_threads(threads)
     params = open_project()
     student = params.student("logits_unlabelled")
@@ -87,7 +87,6 @@ def sizes(teachers) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    project = str(Path(sys.argv[1]).resolve())
-    results = [main(project, threads) for threads in (1, 2)]
+    results = [main(threads) for threads in (1, 2)]
     (ROOT / "bench" / "step.json").write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))
