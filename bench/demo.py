@@ -92,7 +92,7 @@ def run_stage(name: str, key: str = "") -> None:
     """A stage's command from dvc.yaml, unless its outputs are there."""
     stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
     stage = stage.get("do", stage)
-    reads = ARMS[key]["reads"] if key in ARMS else ""
+    reads = yaml.safe_load(Path("params.yaml").read_text())["students"].get(key, {}).get("reads", "")
     filled = {what: what.replace("${key}", key).replace("${item.reads}", reads) for what in [stage["cmd"], *stage["outs"]]}
     if not all(Path(filled[out]).exists() for out in stage["outs"]):
         print(f"{name} {key}", flush=True)

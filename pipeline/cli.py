@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.inspection import describe, differences, flat
-from pipeline.lineage import sync
+from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
 from pipeline.store import open_store
 
@@ -32,6 +32,29 @@ def sync_command() -> None:
 
 
 @main.command()
+@click.option("--data", type=Path, default=Path("data"), help="Where the stores will lie.")
+@one_line_errors
+def plan(data: Path) -> None:
+    """What the project in this folder will store and take, before any work. Exit code 1 if the disk will not hold it."""
+    from pipeline.planning import lines, make_plan
+
+    planned = make_plan(open_project(), data)
+    table = Table("store", "field", "row", "dtype", "codec", "bytes a row", "size")
+    for f in planned.fields:
+        row = " x ".join(map(str, f.field.shape)) or "1"
+        sizes = f"{f.row_bytes:.0f}", megabytes(f.row_bytes * planned.rows)
+        table.add_row(f.store, f.name, row, f.field.dtype, f.field.codec, *sizes)
+    show(table)
+    for line in lines(planned):
+        click.echo(line)
+    if planned.bytes > planned.free:
+        raise ValueError(
+            f"{data}: the disk will not hold it: free {megabytes(planned.bytes - planned.free)} more, or choose narrower "
+            f"recipes in extract and fuse (dtype qint8, codec zstd), or fewer rows or views in prepare"
+        )
+
+
+@main.command()
 @click.argument("store", type=Path)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @one_line_errors
@@ -50,7 +73,7 @@ def inspect(store: Path, as_json: bool) -> None:
         row = " x ".join(map(str, f["shape"])) or "1"
         sizes = megabytes(f["bytes"]), f"{f['share_of_decoded']:.2f}", f"{f['bytes'] / found['rows']:.0f}"
         table.add_row(name, row, f["dtype"], f["codec"], *sizes)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    show(table)
 
 
 @main.command()
@@ -93,6 +116,10 @@ def diff(a: Path, b: Path) -> None:
         click.echo(line)
     click.echo("the stores differ" if found else "the same content")
     sys.exit(bool(found))
+
+
+def show(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def megabytes(size: float) -> str:

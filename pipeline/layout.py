@@ -48,6 +48,13 @@ class Field:
         return Field(self.shape, self.dtype, self.codec, chunk, self.max_items, self.attributes)
 
 
+def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
+    """The field of inputs or labels, which are small or compress well: zstd. A list is ragged."""
+    if isinstance(values, list):
+        return Field(values[0].shape[1:], values[0].dtype.name, max_items=max(1, *map(len, values)))
+    return Field(values.shape[1:], values.dtype.name, codec="zstd")
+
+
 IDS = {"sample_id": Field((16,), "uint8", "zstd"), "view": Field((), "int32", "zstd")}
 
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import click
-import numpy as np
 
 from pipeline.cost import bytes_in, measured
+from pipeline.layout import field_of
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.seeds import derive_seed
 from pipeline.sources.source import Split
-from pipeline.store import Field, create_store
+from pipeline.store import create_store
 
 
 @click.command()
@@ -43,13 +43,6 @@ def write(path: Path, split: Split, identity: dict, shard_rows: int) -> None:
     writer = create_store(path, split.sample_id, split.view, fields, identity=identity, shard_rows=shard_rows)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
-
-
-def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
-    """Labels and inputs are small or compress well: zstd. A list is ragged."""
-    if isinstance(values, list):
-        return Field(values[0].shape[1:], values[0].dtype.name, max_items=max(1, *map(len, values)))
-    return Field(values.shape[1:], values.dtype.name, codec="zstd")
 
 
 if __name__ == "__main__":

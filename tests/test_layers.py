@@ -12,36 +12,12 @@ from pipeline.lineage import closure, code_deps, imports, open_project
 from pipeline.params import CLONE
 
 FLOORS = [
-    [
-        "layout",
-        "recipes",
-        "shard",
-        "store",
-        "inspection",
-        "trust",
-        "seeds",
-        "cost",
-        "params",
-        "lineage",
-        "manners",
-        "sources/source",
-        "sources/digit_scenes",
-    ],
-    ["losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"],
-    [
-        "batches",
-        "extraction",
-        "objective",
-        "optimize",
-        "scoring",
-        "checkpoints",
-        "learning",
-        "unseen",
-        "summary",
-        "pictures",
-        "page",
-    ],
-    ["cli", "stages/*"],
+    {"layout", "recipes", "shard", "store", "inspection", "trust"}
+    | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
+    {"losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"},
+    {"batches", "extraction", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    | {"planning", "summary", "pictures", "page"},
+    {"cli", "stages/*"},
 ]
 FILES = sorted(
     file for folder in ("pipeline", "stages") for file in (CLONE / folder).rglob("*.py") if file.name != "__init__.py"

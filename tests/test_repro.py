@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.lineage import open_project
 from pipeline.params import CLONE
+from pipeline.planning import make_plan
 from pipeline.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -274,3 +276,22 @@ def test_bad_input_is_one_line_and_loses_nothing(project):
     assert output.count("\n") == 1
     assert output.startswith("error: data/knowledge/pca.zarr/fused/components/c/0/0/0/0: damaged")
     assert not (project / "out").exists()
+
+
+def test_a_plan_comes_true(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    plan = make_plan(open_project(), Path("data"))
+    stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("none", "pca")}}
+    found = 0
+    for planned in plan.fields:
+        store = open_store(Path("data") / f"{stores.get(planned.store, planned.store.replace(' ', '/'))}.zarr")
+        field = store.fields[planned.name]
+        assert (field.shape, field.dtype, field.max_items) == (
+            planned.field.shape,
+            planned.field.dtype,
+            planned.field.max_items,
+        )
+        assert planned.files == len([file for file in store.attributes["files"] if file.startswith(planned.name + "/")])
+        found += store.nbytes(planned.name)
+    assert plan.rows == store.n_rows
+    assert plan.bytes == pytest.approx(found, rel=0.1)

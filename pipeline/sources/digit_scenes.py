@@ -22,6 +22,7 @@ INK = 0.3  # of full ink: from here a pixel belongs to the digit
 CLUTTER = 3  # fragments of other digits
 NOISE = 14.0  # grey levels, standard deviation
 DIGITS = {"source": 720, "pool": 500, "few": 90, "val": 160, "test": 327}
+PREVIEW = 16  # scenes of each kind
 TASKS = ("classification", "detection", "segmentation")
 UNSEEN = ("count", "rotation")
 
@@ -59,6 +60,12 @@ class DigitScenes(Source):
             "unseen/train": whole(compose(digits["few"], self.unseen, self.stream("few")), TASKS + UNSEEN),
             "unseen/test": whole(compose(digits["test"], self.test, self.stream("unseen")), TASKS + UNSEEN),
         }
+
+    def preview(self) -> tuple[int, Split]:
+        labelled, one = dict.fromkeys(self.labelled, PREVIEW), {"val": 1, "test": 1, "unseen": 1}
+        few = DigitScenes(labelled=labelled, unlabelled=PREVIEW, views=self.views, **one, seed=self.seed)
+        rows = (sum(self.labelled.values()) + self.unlabelled) * self.views
+        return rows, few.transfer(split_digits(np.random.default_rng(self.seed)))
 
     def stream(self, name: str) -> np.random.Generator:
         """Random numbers of one split, whatever the size of the others."""

@@ -41,6 +41,10 @@ class Source(ABC):
     def splits(self) -> dict[str, Split]:
         """ "transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
 
+    @abstractmethod
+    def preview(self) -> tuple[int, Split]:
+        """How many rows the transfer set will have, and a few like them, at little cost: for `stillroom plan`."""
+
     @staticmethod
     @abstractmethod
     def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:

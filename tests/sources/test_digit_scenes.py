@@ -154,3 +154,14 @@ def test_test_splits_differ_as_they_say(splits):
 def test_errors_name_the_argument(change, message):
     with pytest.raises(ValueError, match=message):
         scenes(**change)
+
+
+def test_a_preview_tells_what_the_transfer_set_will_be(splits):
+    rows, few = scenes().preview()
+    assert rows == len(splits["transfer"].view)
+    whole = splits["transfer"].fields()
+    assert few.fields().keys() == whole.keys()
+    for name, x in few.fields().items():
+        assert isinstance(x, list) == isinstance(whole[name], list)
+        assert (x[0].shape[1:], x[0].dtype) == (whole[name][0].shape[1:], whole[name][0].dtype)
+    assert all(flag.any() for flag in few.labelled.values())

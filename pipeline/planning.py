@@ -1,0 +1,135 @@
+"""What a run will store and how long its dump will take, found out on a few rows before any work."""
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches import part, tensors
+from pipeline.checkpoints import build_network
+from pipeline.layout import Field, arrays_of, field_of
+from pipeline.optimize import pick_device
+from pipeline.params import Params, Recipe
+from pipeline.seeds import derive_seed
+from pipeline.shard import encode_shard
+from pipeline.store import stored_arrays, write_whole
+
+PROBE = 2**26  # bytes written to find the disk's rate
+SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost
+
+
+@dataclass(frozen=True)
+class PlannedField:
+    """row_bytes: stored, estimated by encoding a few rows. files: of all its arrays."""
+
+    store: str
+    name: str
+    field: Field
+    row_bytes: float
+    files: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """dump_seconds: {teacher: time of its forward passes}. write_rate: bytes a second. free: bytes of disk."""
+
+    rows: int
+    shard_rows: int
+    fields: list[PlannedField]
+    dump_seconds: dict[str, float]
+    write_rate: float
+    free: int
+
+    @property
+    def bytes(self) -> float:
+        return sum(f.row_bytes for f in self.fields) * self.rows
+
+    @property
+    def better_shard_rows(self) -> int:
+        """The power of two that makes shards of the widest field closest to 128 MB, if the store is large enough."""
+        widest = max(f.row_bytes for f in self.fields)
+        return int(min(2 ** round(math.log2(SHARD / widest)), 2 ** math.ceil(math.log2(self.rows))))
+
+
+def make_plan(params: Params, data: Path) -> Plan:
+    """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
+    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
+    rows, few = source.preview()
+    planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
+    features: dict[str, Tensor] = {}
+    seconds = {}
+    for name in params.teachers:
+        rate, outputs = try_teacher(params, name, few.inputs)
+        seconds[name] = rows / rate
+        for field, x in outputs.items():
+            recipe = getattr(params.extract, field.split("/")[0])
+            planned.append(planned_field(params, rows, f"features {name}", field, x.numpy(), recipe))
+        features |= part(outputs, "features")
+    for name, spec in params.fusions.items():
+        mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
+        fused = spec.build().fit([mine]).transform(mine)
+        planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
+    return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)
+
+
+def planned_field(
+    params: Params, rows: int, store: str, name: str, few: np.ndarray | list, recipe: Recipe | None
+) -> PlannedField:
+    shard_rows = params.prepare.shard_rows
+    field = Field(tuple(few.shape[1:]), **recipe.model_dump()) if recipe and not isinstance(few, list) else field_of(few)
+    small = Field(field.shape, field.dtype, field.codec, len(few), field.max_items)
+    parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)))
+    size = sum(sum(map(len, encode_shard(parts[array], layout))) for array, layout in arrays_of(name, small, len(few)).items())
+    files = len(arrays_of(name, field.sized(shard_rows), shard_rows)) * (-(-rows // shard_rows) + 1)
+    return PlannedField(store, name, field, size / len(few), files)
+
+
+@torch.inference_mode()
+def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
+    """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
+    device = pick_device(params.device)
+    tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
+    shapes = {key: [list(x.shape[1:]), x.dtype.name] for key, x in inputs.items()}
+    network = build_network(params.teachers[name].encoder, tasks, shapes, device).eval()
+    size = params.extract.batch_size
+    batch = tensors({key: np.resize(x, (size, *x.shape[1:])) for key, x in inputs.items()}, device)
+    network(batch)
+    start = time.perf_counter()
+    for _ in range(3):
+        outputs = network(batch)
+        _ = [x.cpu() for x in outputs.logits.values()]  # waits for the device
+    rate = 3 * size / (time.perf_counter() - start)
+    kept = min(size, len(next(iter(inputs.values()))))
+    kinds = outputs._asdict().items()
+    return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
+
+
+def write_rate(folder: Path) -> float:
+    """Bytes a second that the disk below a folder takes, synced."""
+    with tempfile.TemporaryDirectory(dir=existing(folder)) as scratch:
+        data = np.random.default_rng(0).bytes(PROBE)
+        start = time.perf_counter()
+        write_whole(Path(scratch) / "probe", data)
+        return PROBE / (time.perf_counter() - start)
+
+
+def existing(folder: Path) -> Path:
+    return next(p for p in [folder, *folder.resolve().parents] if p.is_dir())
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """What a plan says below its table; the last line is the verdict."""
+    written = plan.bytes / plan.write_rate
+    forward = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.dump_seconds.items())
+    yield f"{plan.rows} rows in {-(-plan.rows // plan.shard_rows)} shards; {sum(f.files for f in plan.fields)} files"
+    yield f"dump: {sum(plan.dump_seconds.values()):.0f} s of forward passes ({forward}), beside {written:.0f} s of writing"
+    if plan.better_shard_rows > 2 * plan.shard_rows:
+        yield f"prepare.shard_rows: {plan.better_shard_rows} instead of {plan.shard_rows} would make fewer and larger files"
+    yield f"disk: {plan.bytes / 1e6:.0f} MB to write, {plan.free / 1e6:.0f} MB free"

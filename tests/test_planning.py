@@ -1,0 +1,48 @@
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.params import CLONE, load_params
+from pipeline.planning import make_plan
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The demo with small teachers; float32 logits, so that recipes show."""
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((CLONE / "params.yaml").read_text())
+    for teacher in params["teachers"].values():
+        teacher["encoder"] |= {"width": 8, "blocks": 1}
+    params["fusions"]["pca"]["dims"] = 4
+    params["extract"] |= {"batch_size": 16, "logits": {"dtype": "qint8", "codec": "raw"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copy(CLONE / "dvc.yaml", tmp_path)
+    assert CliRunner().invoke(main, ["sync"]).exit_code == 0
+    return tmp_path
+
+
+def test_a_plan_counts_rows_fields_and_bytes(project):
+    plan = make_plan(load_params(project / "params.yaml"), project / "data")
+    assert plan.rows == 18000
+    fields = {f.name: f for f in plan.fields}
+    trunk, logits = fields["features/detection/trunk"], fields["logits/segmentation/segmentation"]
+    assert trunk.field.shape == (8, 6, 6) and trunk.row_bytes == pytest.approx(8 * 36 * 2, rel=0.02)
+    assert logits.field.shape == (11, 12, 12) and logits.row_bytes == pytest.approx(11 * 144, rel=0.02)
+    assert fields["fused/components"].field.shape == (4, 6, 6)
+    assert trunk.files == 18 + 1 and logits.files == 2 * (18 + 1)
+    assert plan.bytes == pytest.approx(18000 * sum(f.row_bytes for f in plan.fields))
+    assert plan.dump_seconds.keys() == {"classification", "detection", "segmentation"}
+    assert all(seconds > 0 for seconds in plan.dump_seconds.values()) and plan.write_rate > 0
+    assert not (project / "data").exists()
+
+
+def test_a_disk_that_will_not_hold_it_is_refused_before_any_work(project, monkeypatch):
+    assert CliRunner().invoke(main, ["plan"]).exit_code == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    result = CliRunner().invoke(main, ["plan"])
+    assert result.exit_code == 1
+    assert "data: the disk will not hold it: free" in result.stderr
