@@ -74,15 +74,16 @@ def batches(
     seed: int,
     memory_budget: int,
     start: int = 0,
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Rows]:
     """Endless shuffled batches, every row once an epoch; a batch is valid until the next one is drawn.
 
     memory_budget: bytes of decoded rows. What fits is decoded once and kept; what does not is streamed by shuffled pools of
-    random blocks of rows. start: the batch to begin with: an interrupted run draws on what it would have drawn. share:
-    (rank, of how many): every rank draws from its own blocks.
+    random blocks of rows. start: the batch to begin with: an interrupted run draws what it would have drawn. rank: of
+    `ranks` processes that share the rows out among them.
     """
-    blocks = blocks_of(store, fields, seed, share)
+    blocks = blocks_of(store, fields, seed)[rank::ranks]
     n_rows = sum(block.stop - block.start for block in blocks)
     if n_rows < batch_size:
         raise ValueError(f"{store.path}: {n_rows} rows to learn from, fewer than a batch of {batch_size}")
@@ -125,13 +126,12 @@ def first_share(flag: np.ndarray, share: float) -> np.ndarray:
     return flag & (np.cumsum(flag) <= round(share * flag.sum()))
 
 
-def blocks_of(store: Store, fields: list[str], seed: int, share: tuple[int, int]) -> list[slice]:
-    """The rows that are read together: whole chunks of every compressed field, and of the widest."""
+def blocks_of(store: Store, fields: list[str], seed: int) -> list[slice]:
+    """The rows that are read together, in random order: whole chunks of every compressed field, and of the widest."""
     declared = {name: store.fields[name] for name in fields}
     widest = max(declared.values(), key=lambda f: f.row_bytes)
     block = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
-    rank, ranks = share
-    firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))[rank::ranks]
+    firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))
     return [slice(first, min(first + block, store.n_rows)) for first in firsts.tolist()]
 
 
@@ -191,24 +191,26 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
     """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
     left: Rows = {}
-    for rows, order in pools:
-
-        def take(first: int, last: int, rows: Rows = rows, order: np.ndarray | None = order) -> Rows:
-            if order is None:
-                return {name: x[first:last] for name, x in rows.items()}
-            return {name: np.take(x, order[first:last], axis=0) for name, x in rows.items()}
-
+    for pool in pools:
+        rows, order = pool
         size = length(rows) if order is None else len(order)
-        lacking = batch_size - length(left) if left else 0
+        lacking = min(size, batch_size - length(left)) if left else 0
         if left:
-            left = {name: np.concatenate([left[name], x]) for name, x in take(0, lacking).items()}
+            left = {name: np.concatenate([left[name], x]) for name, x in take(pool, 0, lacking).items()}
             if length(left) < batch_size:
                 continue
             yield left
-        full = max(0, size - lacking) // batch_size * batch_size
+        full = (size - lacking) // batch_size * batch_size
         for first in range(lacking, lacking + full, batch_size):
-            yield take(first, first + batch_size)
-        left = {name: x.copy() for name, x in take(lacking + full, size).items()} if lacking + full < size else {}
+            yield take(pool, first, first + batch_size)
+        left = {name: x.copy() for name, x in take(pool, lacking + full, size).items()} if lacking + full < size else {}
+
+
+def take(pool: Pool, first: int, last: int) -> Rows:
+    rows, order = pool
+    if order is None:
+        return {name: x[first:last] for name, x in rows.items()}
+    return {name: np.take(x, order[first:last], axis=0) for name, x in rows.items()}
 
 
 def length(rows: Rows) -> int:

@@ -71,7 +71,7 @@ def test_an_interrupted_run_draws_on_what_it_would_have_drawn(store, budget, sta
 
 @BUDGETS
 def test_ranks_share_every_row_out_among_them(store, budget):
-    ranks = [batches(store, ALL, 1, seed=0, memory_budget=budget, share=(rank, 3)) for rank in range(3)]
+    ranks = [batches(store, ALL, 1, seed=0, memory_budget=budget, rank=rank, ranks=3) for rank in range(3)]
     seen = [set(numbers(stream, ROWS)) for stream in ranks]
     assert set.union(*seen) == set(range(ROWS)) and sum(map(len, seen)) == ROWS
 
@@ -97,7 +97,7 @@ def test_cut_loses_no_row_between_pools(sizes, ordered):
 
 
 def test_a_pool_shuffles_rows_of_far_apart_blocks(store):
-    """A stream that only shuffled within blocks would fail: rows of one block never lie side by side by design."""
+    """A stream that only shuffled within blocks would fail."""
     first = numbers(batches(store, ["labels/a"], 20, seed=0, memory_budget=5 * SHARD * 2 * 8), 1)
     assert len({n // SHARD for n in first}) >= 3
 
