@@ -6,12 +6,15 @@ Every round runs each arm once, one after another, on the same rows; a ratio is 
 are of all rounds. Warm: from the page cache. Cold: the files are dropped from it before every pass.
 """
 
+import gc
 import json
+import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
@@ -69,8 +72,9 @@ def pooled(store: Store, batch: int) -> None:
 
 def gathered(store: Store, batch: int) -> None:
     order = np.random.default_rng(1).permutation(store.n_rows)
+    out = store.empty("x", batch)
     for first in range(0, len(order) - batch + 1, batch):
-        store.gather("x", order[first : first + batch])
+        store.gather("x", order[first : first + batch], out)
 
 
 def decoded(store: Store) -> None:
@@ -117,19 +121,29 @@ def against(found: dict[str, list[float]], base: str, name: str) -> dict[str, fl
     return {"ratio": middle, "low": low, "high": high}
 
 
+def warm_arms(store: Store, plain: np.memmap, batch: int) -> dict[str, Callable[[], None]]:
+    return {
+        "take": partial(taken, plain, batch),
+        "pooled": partial(pooled, store, batch),
+        "first touch": lambda: pooled(open_store(store.path), batch),
+        "gather": partial(gathered, store, batch),
+    }
+
+
 def measure(shape: tuple[int, ...], rows: int, batch: int) -> dict:
     with tempfile.TemporaryDirectory(dir=ROOT / "bench") as scratch:
         folder = Path(scratch)
-        store, plain = make(folder, shape, rows, "raw")
-        total = plain.nbytes
-        arms = {
-            "take": lambda: taken(plain, batch),
-            "pooled": lambda: pooled(store, batch),
-            "first touch": lambda: pooled(open_store(store.path), batch),
-            "gather": lambda: gathered(store, batch),
-        }
-        warm = rounds(arms)
-        cold = rounds({name: arms[name] for name in ("take", "pooled", "gather")}, before=lambda: forget(folder))
+        path, total = folder / "raw.zarr", 2 * rows * math.prod(shape)
+        warm = rounds(warm_arms(*make(folder, shape, rows, "raw"), batch))
+        gc.collect()  # pages that are still mapped would stay in the cache
+        cold = rounds(
+            {
+                "take": lambda: taken(np.memmap(folder / "plain.bin", np.float16, "r", shape=(rows, *shape)), batch),
+                "pooled": lambda: pooled(open_store(path), batch),
+                "gather": lambda: gathered(open_store(path), batch),
+            },
+            before=lambda: forget(folder),
+        )
         result = {
             "take GB/s": {"warm": total / median(warm["take"]) / 1e9, "cold": total / median(cold["take"]) / 1e9},
             "warm": {name: against(warm, "take", name) for name in ("pooled", "first touch", "gather")},
@@ -137,7 +151,7 @@ def measure(shape: tuple[int, ...], rows: int, batch: int) -> dict:
         }
         for codec in ("lz4", "zstd"):
             packed, _ = make(folder, shape, rows, codec)
-            found = rounds({"numcodecs": lambda s=packed: decoded(s), "pooled": lambda s=packed: pooled(s, batch)})
+            found = rounds({"numcodecs": partial(decoded, packed), "pooled": partial(pooled, packed, batch)})
             result[codec] = {"size": packed.nbytes("x") / total, **against(found, "numcodecs", "pooled")}
             result[codec]["decode GB/s"] = total / median(found["numcodecs"]) / 1e9
         return result

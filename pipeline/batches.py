@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.shard import as_items
+from pipeline.shard import scatter
 from pipeline.store import Store
 
 Item = TypeVar("Item")
@@ -170,7 +170,7 @@ def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], pla
         for piece in (piece for block in blocks for piece in pieces(store, name, block)):
             if name not in buffer:
                 buffer[name] = np.empty((most, *piece.shape[1:]), piece.dtype)
-            as_items(buffer[name])[places[done : done + len(piece)]] = as_items(piece)
+            scatter(piece, places[done : done + len(piece)], buffer[name])
             done += len(piece)
 
 

@@ -4,6 +4,7 @@ A shard is its chunks one after another, each followed by its crc32c, then the i
 little-endian u64 pairs, and the crc32c of those. Only rows are chunked, so a chunk is a block of whole rows.
 """
 
+import math
 import mmap
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +44,7 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def chunk_bytes(self) -> int:
@@ -70,8 +71,13 @@ def checksum(data: bytes | np.ndarray) -> bytes:
 
 def as_items(rows: np.ndarray) -> np.ndarray:
     """The same rows, (R, *shape), as (R,) opaque items: NumPy moves these several times faster than numbers."""
-    row_bytes = int(np.prod(rows.shape[1:])) * rows.itemsize
-    return rows.reshape(len(rows), row_bytes // rows.itemsize).view(f"V{row_bytes}")[:, 0]
+    width = math.prod(rows.shape[1:])
+    return rows.reshape(len(rows), width).view(f"V{width * rows.itemsize}")[:, 0]
+
+
+def scatter(rows: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    """out[places] = rows: (R, *shape), (R,), (N, *shape), of one type."""
+    as_items(out)[places] = as_items(rows)
 
 
 def encode_shard(rows: np.ndarray, layout: Layout) -> list[Any]:
@@ -140,15 +146,21 @@ class Shard:
             self.touched[number] = True
         return data
 
+    @cached_property
+    def items(self) -> np.ndarray:
+        """All rows of a raw shard as opaque items, (chunks, chunk_rows): a view of the mapped file."""
+        layout = self.layout
+        strides = layout.chunk_bytes + CRC, layout.row_bytes
+        return np.ndarray((layout.chunks, layout.chunk_rows), f"V{layout.row_bytes}", self.data, strides=strides)
+
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a raw shard, (R, *shape), in the order asked for."""
-        layout = self.layout
-        chunk, row = np.divmod(rows, layout.chunk_rows)
-        for number in np.unique(chunk[~self.touched[chunk]]):
-            self.stored(number)
-        strides = layout.chunk_bytes + CRC, layout.row_bytes
-        whole = np.ndarray((layout.chunks, layout.chunk_rows), f"V{layout.row_bytes}", self.data, strides=strides)
-        return whole[chunk, row].view(layout.dtype).reshape(-1, *layout.shape)
+        chunk, row = np.divmod(rows, self.layout.chunk_rows)
+        touched = self.touched[chunk]
+        if not touched.all():
+            for number in np.unique(chunk[~touched]):
+                self.stored(number)
+        return self.items[chunk, row].view(self.layout.dtype).reshape(-1, *self.layout.shape)
 
     def decoded(self, data: np.ndarray, number: int) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8)

@@ -30,7 +30,7 @@ from pipeline.layout import (
     shard_file,
 )
 from pipeline.recipes import decoded_dtype, dequantize, from_bfloat16, quantize, to_bfloat16
-from pipeline.shard import Shard, StoreError, as_items, encode_shard
+from pipeline.shard import Shard, StoreError, encode_shard, scatter
 
 Rows = slice | np.ndarray | None
 Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
@@ -359,18 +359,19 @@ class Store:
             yield self.decoded(name, shard, piece)
             first += len(piece)
 
-    def gather(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Rows >= 0 in any order: from each mapped shard at once if raw, else from each chunk."""
+    def gather(self, name: str, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows >= 0 in any order: from each mapped shard at once if raw, else from each chunk. out: (R, *shape), to fill."""
         array = self.array(name)
-        layout, out, order = self.layouts[array], self.empty(name, len(rows)), np.argsort(rows, kind="stable")
+        layout, out, order = self.layouts[array], self.empty(name, len(rows)) if out is None else out, np.argsort(rows)
+        ascending = rows[order]
         span = layout.shard_rows if layout.coder is None else layout.chunk_rows
-        for part in np.split(order, np.flatnonzero(np.diff(rows[order] // span)) + 1):
-            if not len(part):
-                continue
-            shard, row = divmod(int(rows[part[0]]), layout.shard_rows)
-            within, source = rows[part] % span, self.shards[array][shard]
+        spans = np.unique(ascending // span)
+        ends = np.searchsorted(ascending, (spans + 1) * span).tolist()
+        for number, first, last in zip(spans.tolist(), [0, *ends], ends, strict=False):
+            shard, row = divmod(number * span, layout.shard_rows)
+            within, source = ascending[first:last] - number * span, self.shards[array][shard]
             stored = source.gather(within) if layout.coder is None else source.chunk(row // span)[within]
-            as_items(out)[part] = as_items(self.decoded(name, shard, stored))
+            scatter(self.decoded(name, shard, stored), order[first:last], out)
         return out
 
     def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
