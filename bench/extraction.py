@@ -27,7 +27,8 @@ from pipeline.encoders.image import ImageEncoder  # noqa: E402
 from pipeline.extraction import outputs_on  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
-from pipeline.store import Store, create_store, open_store  # noqa: E402
+from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.writer import create_store  # noqa: E402
 
 CPU = torch.device("cpu")
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, two threads"

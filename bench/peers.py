@@ -35,7 +35,7 @@ def rows() -> np.ndarray:
 def write_store(folder: Path, x: np.ndarray, codec: str = "raw") -> None:
     sys.path.insert(0, str(ROOT))
     from pipeline.layout import Field
-    from pipeline.store import create_store
+    from pipeline.writer import create_store
 
     ids = np.arange(4 * ROWS, dtype=np.uint32).view(np.uint8).reshape(ROWS, 16)
     fields = {"x": Field(SHAPE, "float16", codec)}

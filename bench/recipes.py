@@ -28,7 +28,8 @@ from bench.demo import PCA, PRIMARY, enter_project, read, run_stage  # noqa: E40
 from pipeline.layout import Field, arrays_of  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.shard import encode_shard  # noqa: E402
-from pipeline.store import Store, open_store, stored_arrays  # noqa: E402
+from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.writer import stored_arrays  # noqa: E402
 
 RESULTS = ROOT / "bench" / "recipes"
 DTYPES = ["float32", "float16", "bfloat16", "qint8"]

@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.batches import blocks_of, cut, streamed  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
-from pipeline.store import Store, create_store, open_store  # noqa: E402
+from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.writer import create_store  # noqa: E402
 
 ROUNDS = 11
 MACHINE = "one core of an AMD EPYC (Zen 4), NumPy 2, overlay file system"

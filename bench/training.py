@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 from pipeline.batches import batches, tensors  # noqa: E402
 from pipeline.encoders.image import ImageEncoder  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
-from pipeline.store import Store, create_store, open_store  # noqa: E402
+from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.writer import create_store  # noqa: E402
 
 STRETCH, ROUNDS = 40, 15
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"

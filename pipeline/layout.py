@@ -1,5 +1,7 @@
 """Which files a store has and what Zarr metadata says of them: a pure function of its fields, rows and shard size."""
 
+import hashlib
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -175,3 +177,13 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
 
 def field_as_json(f: Field) -> dict[str, Any]:
     return {**asdict(f), "shape": list(f.shape)}
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON spelling of a value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()

@@ -19,7 +19,7 @@ from pipeline.optimize import pick_device
 from pipeline.params import Params, Recipe
 from pipeline.seeds import derive_seed
 from pipeline.shard import encode_shard
-from pipeline.store import stored_arrays, write_whole
+from pipeline.writer import stored_arrays, write_whole
 
 PROBE = 2**26  # bytes written to find the disk's rate
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost

@@ -1,15 +1,9 @@
-"""Aligned rows on Zarr v3, published whole: create, open, read, link, verify. FORMAT.md says what is on disk.
-
-A store is complete when its root `zarr.json` carries our attributes: that file is written last, and then the folder is
-renamed into place. Until then work lies in `.scratch` beside it, keyed by everything that can change a byte, so that a
-killed run goes on where it stopped and a changed one starts clean.
-"""
+"""Aligned rows on Zarr v3, published whole: open, read, verify. FORMAT.md says what is on disk, writer.py writes it."""
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -23,235 +17,17 @@ from pipeline.layout import (
     Field,
     array_rows,
     arrays_of,
+    canonical,
     check_fields,
-    field_as_json,
+    digest,
     group_metadata,
     metadata_files,
     shard_file,
 )
-from pipeline.recipes import decoded_dtype, dequantize, from_bfloat16, quantize, to_bfloat16
-from pipeline.shard import Shard, StoreError, encode_shard, scatter
+from pipeline.recipes import decoded_dtype, dequantize, from_bfloat16
+from pipeline.shard import Shard, StoreError, scatter
 
 Rows = slice | np.ndarray | None
-Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
-
-
-def canonical(value: Any) -> bytes:
-    """The one JSON spelling of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hex."""
-    return hashlib.sha256(canonical(value)).hexdigest()
-
-
-def digest_ids(sample_id: np.ndarray, view: np.ndarray) -> str:
-    return hashlib.sha256(sample_id.astype("u1").tobytes() + view.astype("<i4").tobytes()).hexdigest()
-
-
-def create_store(
-    path: Path, sample_id: np.ndarray, view: np.ndarray, fields: dict[str, Field], *, identity: dict[str, Any], shard_rows: int
-) -> "StoreWriter":
-    """Begin a store, or go on with one of the same identity.
-
-    sample_id: (N, 16) uint8; view: (N,) int32: row i of every aligned store is (sample_id[i], view[i]). identity: JSON of
-    everything that can change a byte and is not in the other arguments. Raises StoreError.
-    """
-    if sample_id.shape != (len(view), 16):
-        raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
-    check_fields(fields, len(view), shard_rows, str(path))
-    return StoreWriter(Path(path), sample_id.astype("u1"), view.astype("<i4"), fields, identity, shard_rows)
-
-
-class StoreWriter:
-    """A store in the making. A shard is finished when all of its files are whole, which a note beside them records."""
-
-    def __init__(
-        self,
-        path: Path,
-        sample_id: np.ndarray,
-        view: np.ndarray,
-        fields: dict[str, Field],
-        identity: dict[str, Any],
-        shard_rows: int,
-    ):
-        self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
-        self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
-        self.attributes = {
-            "format": FORMAT,
-            "identity": identity,
-            "n_rows": len(view),
-            "shard_rows": shard_rows,
-            "ids": digest_ids(sample_id, view),
-            "fields": {name: field_as_json(f) for name, f in self.fields.items()},
-        }
-        self.linked: dict[str, str] = {}
-        self.linked_fields: set[str] = set()
-        folder = path.parent / ".scratch"
-        self.scratch = folder / f"{path.name}-{digest(self.attributes)[:16]}"
-        for stale in set(folder.glob(f"{path.name}-*")) - {self.scratch}:
-            shutil.rmtree(stale)
-        (self.scratch / "notes").mkdir(parents=True, exist_ok=True)
-
-    @property
-    def n_shards(self) -> int:
-        return -(-len(self.view) // self.shard_rows)
-
-    @property
-    def unfinished(self) -> list[int]:
-        """Shards still to write."""
-        return [shard for shard in range(self.n_shards) if not self.note(shard).exists()]
-
-    def note(self, shard: int) -> Path:
-        return self.scratch / "notes" / f"{shard}.json"
-
-    def rows(self, shard: int) -> slice:
-        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self.view)))
-
-    def link(self, store: "Store", names: list[str]) -> None:
-        """Take fields over from an aligned store as they are: hard links, copies where linking fails."""
-        if (store.ids, store.shard_rows) != (self.attributes["ids"], self.shard_rows):
-            raise StoreError(f"{store.path}: its rows or shards are not those of {self.path}; make both from one transfer set")
-        for name in names:
-            if store.fields[name] != self.fields[name]:
-                raise StoreError(f"{store.path}: field {name!r} is stored otherwise than {self.path} declares it")
-            for file in store.files_of(name):
-                link_or_copy(store.path / file, self.scratch / "store" / file)
-                self.linked[file] = store.attributes["files"][file]
-        self.linked_fields |= set(names)
-
-    def write(self, shard: int, arrays: Arrays) -> None:
-        """Write a whole shard of every field that is not linked. Raises StoreError on wrong, infinite or NaN values."""
-        rows = self.rows(shard)
-        arrays = {**arrays, "sample_id": self.sample_id[rows], "view": self.view[rows]}
-        expected = self.fields.keys() - self.linked_fields
-        if arrays.keys() != expected:
-            raise StoreError(f"{self.path}: shard {shard} got fields {sorted(arrays)}, expected {sorted(expected)}")
-        digests = {}
-        for name, values in arrays.items():
-            parts = stored_arrays(self.path, name, values, self.fields[name], rows)
-            for array, layout in arrays_of(name, self.fields[name], self.shard_rows).items():
-                file = shard_file(array, layout, shard)
-                digests[file] = write_whole(self.scratch / "store" / file, *encode_shard(parts[array], layout))
-        write_whole(self.note(shard), canonical(digests))
-
-    def write_rest(self, make: Callable[[slice], Arrays]) -> None:
-        """Write every unfinished shard: `make(rows)` gives one while the one before it is encoded and written."""
-        with ThreadPoolExecutor(1) as beside:
-            writing = None
-            for shard in self.unfinished:
-                arrays = make(self.rows(shard))
-                if writing:
-                    writing.result()
-                writing = beside.submit(self.write, shard, arrays)
-            if writing:
-                writing.result()
-
-    def publish(self) -> str:
-        """Put the finished store in its place and return its digest."""
-        if self.unfinished:
-            raise StoreError(f"{self.path}: shards {self.unfinished} are not written yet; write them before publishing")
-        if self.path.exists():
-            raise StoreError(f"{self.path}: exists already; remove it first")
-        files = dict(self.linked)
-        for shard in range(self.n_shards):
-            files |= json.loads(self.note(shard).read_bytes())
-        for file, content in metadata_files(self.fields, len(self.view), self.shard_rows).items():
-            files[file] = write_whole(self.scratch / "store" / file, canonical(content))
-        attributes = {**self.attributes, "files": files}
-        attributes["digest"] = digest(attributes)
-        sync_folders(self.scratch / "store")
-        write_whole(self.scratch / "store" / "zarr.json", canonical(group_metadata({"stillroom": attributes})))
-        os.replace(self.scratch / "store", self.path)
-        sync_folder(self.path.parent)
-        shutil.rmtree(self.scratch)
-        return str(attributes["digest"])
-
-
-def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice) -> Arrays:
-    """The arrays behind one shard of a field. Raises StoreError that names the field and the first row at fault."""
-    if f.max_items:
-        return ragged_arrays(path, name, values, f, rows.start)
-    values = checked(path, name, values, f.shape, decoded_dtype(f.dtype), rows.stop - rows.start, rows.start)
-    if f.dtype == "bfloat16":
-        narrow = to_bfloat16(values)
-        checked(path, name, from_bfloat16(narrow), f.shape, "float32", None, rows.start)
-        return {name: narrow}
-    if f.dtype == "qint8":
-        stored, scale = quantize(values)
-        return {f"{name}/values": stored, f"{name}/scale": scale[None]}
-    return {name: values}
-
-
-def checked(
-    path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: Any, rows: int | None, first_row: int
-) -> np.ndarray:
-    """Values as `dtype`, or a StoreError that names the field and the first row at fault."""
-    values = np.asarray(values)
-    if values.shape[1:] != shape or rows not in (None, len(values)):
-        raise StoreError(f"{path}: field {name!r} got shape {values.shape}, expected {('?' if rows is None else rows, *shape)}")
-    if not np.can_cast(values.dtype, dtype, "same_kind"):
-        raise StoreError(f"{path}: field {name!r} got {values.dtype} values, stored as {dtype}: convert them first")
-    with np.errstate(over="ignore"):
-        stored = values.astype(dtype, copy=False)
-    if np.issubdtype(stored.dtype, np.floating):
-        bad = ~np.isfinite(stored)
-        if bad.any():
-            place = np.argwhere(bad)[0]
-            value = values[tuple(place)]
-            why = f"overflows {dtype}: store it as float32" if np.isfinite(value) else "is not finite"
-            raise StoreError(f"{path}: field {name!r}, row {first_row + place[0]}: {value} {why}")
-    return stored
-
-
-def ragged_arrays(path: Path, name: str, rows: list[np.ndarray], f: Field, first_row: int) -> Arrays:
-    """A ragged field's two arrays for one shard: values packed from where its range begins, and (begin, end) of each row."""
-    lengths = np.array([len(row) for row in rows], np.int64)
-    if lengths.max() > f.max_items:
-        raise StoreError(f"field {name!r}, row {first_row + lengths.argmax()}: {lengths.max()} items, at most {f.max_items}")
-    ends = first_row * f.max_items + np.cumsum(lengths)
-    values = np.concatenate([np.asarray(row).reshape(-1, *f.shape) for row in rows])
-    values = checked(path, f"{name}/values", values, f.shape, f.dtype, None, first_row)
-    return {f"{name}/values": values, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}
-
-
-def write_whole(path: Path, *parts: Any) -> str:
-    """Write bytes-like parts as a file that is there whole or not at all, whatever happens; returns its SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with draft.open("wb") as file:
-        for part in parts:
-            file.write(part)
-            running.update(part)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    return running.hexdigest()
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        draft = target.with_name(target.name + ".tmp")
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folders(root: Path) -> None:
-    for folder, _, _ in os.walk(root):
-        sync_folder(Path(folder))
 
 
 def open_store(path: Path) -> "Store":

@@ -5,7 +5,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from pipeline.cost import write_json
-from pipeline.store import Store, digest
+from pipeline.layout import digest
+from pipeline.store import Store
 
 
 def ensure_verified(store: Store) -> None:

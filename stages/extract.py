@@ -9,10 +9,12 @@ from pipeline.batches import Rows
 from pipeline.checkpoints import file_digest, load_network
 from pipeline.cost import bytes_in, measured
 from pipeline.extraction import outputs_on
+from pipeline.layout import Field
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
-from pipeline.store import Field, create_store, open_store
+from pipeline.store import open_store
+from pipeline.writer import create_store
 
 
 @click.command()

@@ -9,11 +9,13 @@ import torch
 
 from pipeline.batches import Batch, Rows, in_order, narrowed, part, tensors
 from pipeline.cost import measured
+from pipeline.layout import Field
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
-from pipeline.store import Field, Store, create_store, open_aligned, open_store
+from pipeline.store import Store, open_aligned, open_store
 from pipeline.trust import ensure_verified
+from pipeline.writer import create_store
 
 
 @click.command()

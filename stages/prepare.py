@@ -10,7 +10,7 @@ from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.seeds import derive_seed
 from pipeline.sources.source import Split
-from pipeline.store import create_store
+from pipeline.writer import create_store
 
 
 @click.command()

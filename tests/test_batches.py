@@ -6,7 +6,8 @@ import torch
 
 from pipeline.batches import batches, cut, in_order, labelled_batches, load, tensors
 from pipeline.layout import Field
-from pipeline.store import create_store, open_store
+from pipeline.store import open_store
+from pipeline.writer import create_store
 
 ROWS, SHARD = 100, 16
 

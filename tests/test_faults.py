@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.store import StoreError, open_store
+from pipeline.shard import StoreError
+from pipeline.store import open_store
 from tests.test_store import every_file, store  # noqa: F401
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from pipeline.inspection import differences
 from pipeline.layout import Field
 from pipeline.network import Outputs
 from pipeline.shard import StoreError
-from pipeline.store import create_store, open_store
+from pipeline.store import open_store
+from pipeline.writer import create_store
 
 FIELDS = {"features/a/trunk": Field((3, 2), "float16"), "labels/boxes": Field((5,), "float32", max_items=2)}
 

@@ -12,7 +12,7 @@ from pipeline.lineage import closure, code_deps, imports, open_project
 from pipeline.params import CLONE
 
 FLOORS = [
-    {"layout", "recipes", "shard", "store", "inspection", "trust"}
+    {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
     {"losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"},
     {"batches", "extraction", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}

@@ -10,7 +10,8 @@ from pipeline.layout import Field
 from pipeline.manners import one_line_errors, progress
 from pipeline.params import ParamsError
 from pipeline.shard import StoreError
-from pipeline.store import create_store, open_store
+from pipeline.store import open_store
+from pipeline.writer import create_store
 
 
 def command(error):

@@ -6,10 +6,11 @@ from matplotlib import image as pixels
 from pipeline import pictures
 from pipeline.layout import Field
 from pipeline.page import write
-from pipeline.store import create_store, open_store
+from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
+from pipeline.writer import create_store
 
 TASKS = {
     "what": MultiLabel(classes=10),

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.layout import Field
-from pipeline.store import Store, StoreError, canonical, create_store, digest, open_aligned, open_store
+from pipeline.layout import Field, canonical, digest
+from pipeline.shard import StoreError
+from pipeline.store import Store, open_aligned, open_store
+from pipeline.writer import create_store
 
 ROWS, SHARD = 150, 64  # the last shard is not full
 FIELDS = {

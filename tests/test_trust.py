@@ -5,8 +5,9 @@ import pytest
 
 from pipeline.layout import Field
 from pipeline.shard import StoreError
-from pipeline.store import Store, create_store, open_store
+from pipeline.store import Store, open_store
 from pipeline.trust import ensure_verified
+from pipeline.writer import create_store
 
 
 @pytest.fixture
