@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import batches, cut, in_order, labelled_batches, load, tensors
+from pipeline.batches import batches, cut, in_order, labelled_batches, load, narrowed, tensors
 from pipeline.layout import Field
 from pipeline.store import open_store
 from pipeline.writer import create_store
@@ -156,3 +156,10 @@ def test_narrow_floats_become_float32_on_the_way(store):
     batch = tensors(load(store, ALL, slice(0, 4)), torch.device("cpu"))
     assert batch["inputs/x"].dtype == torch.float32
     assert batch["labels/a"].dtype == torch.int64
+
+
+def test_float16_is_made_on_the_device_unless_it_would_overflow():
+    fits, loud = torch.tensor([1.0, -6e4]), torch.tensor([1.0, 7e4])
+    assert narrowed(fits, "float16").dtype == np.float16
+    np.testing.assert_array_equal(narrowed(loud, "float16"), loud.numpy())  # as it is: the writer names row and value
+    assert narrowed(fits, "qint8").dtype == np.float32
