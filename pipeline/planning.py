@@ -87,7 +87,8 @@ def planned_field(
     small = Field(field.shape, field.dtype, field.codec, len(few), field.max_items)
     parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)))
     size = sum(sum(map(len, encode_shard(parts[array], layout))) for array, layout in arrays_of(name, small, len(few)).items())
-    files = len(arrays_of(name, field.sized(shard_rows), shard_rows)) * (-(-rows // shard_rows) + 1)
+    arrays = len(arrays_of(name, field.sized(shard_rows), shard_rows))
+    files = arrays * (-(-rows // shard_rows) + 1) + (arrays > 1)  # a zarr.json for each array, one for a group of several
     return PlannedField(store, name, field, size / len(few), files)
 
 

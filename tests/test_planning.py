@@ -33,7 +33,7 @@ def test_a_plan_counts_rows_fields_and_bytes(project):
     assert trunk.field.shape == (8, 6, 6) and trunk.row_bytes == pytest.approx(8 * 36 * 2, rel=0.02)
     assert logits.field.shape == (11, 12, 12) and logits.row_bytes == pytest.approx(11 * 144, rel=0.02)
     assert fields["fused/components"].field.shape == (4, 6, 6)
-    assert trunk.files == 18 + 1 and logits.files == 2 * (18 + 1)
+    assert trunk.files == 18 + 1 and logits.files == 2 * (18 + 1) + 1
     assert plan.bytes == pytest.approx(18000 * sum(f.row_bytes for f in plan.fields))
     assert plan.dump_seconds.keys() == {"classification", "detection", "segmentation"}
     assert all(seconds > 0 for seconds in plan.dump_seconds.values()) and plan.write_rate > 0

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.lineage import open_project
-from pipeline.params import CLONE
+from pipeline.params import CLONE, load_params
 from pipeline.planning import make_plan
 from pipeline.store import open_store
 
@@ -280,7 +279,7 @@ def test_bad_input_is_one_line_and_loses_nothing(project):
 
 def test_a_plan_comes_true(finished, monkeypatch):
     monkeypatch.chdir(finished)
-    plan = make_plan(open_project(), Path("data"))
+    plan = make_plan(load_params(Path("params.yaml")), Path("data"))
     stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("none", "pca")}}
     found = 0
     for planned in plan.fields:
