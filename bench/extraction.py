@@ -27,12 +27,13 @@ from pipeline.encoders.image import ImageEncoder  # noqa: E402
 from pipeline.extraction import outputs_on  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
+from pipeline.params import Recipe  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 
 CPU = torch.device("cpu")
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, two threads"
-HALF = {"features": "float16", "logits": "float16"}
+HALF = Recipe(dtype="float16", codec="raw")
 
 
 @torch.inference_mode()
@@ -47,7 +48,7 @@ def dumped(network: Network, store: Store, rows: int, batch: int, shard_rows: in
     """Seconds, and bytes a row."""
     with tempfile.TemporaryDirectory(dir=ROOT / "bench") as scratch:
         start = time.perf_counter()
-        dump = partial(outputs_on, network, "t", store, batch_size=batch, dtypes=HALF)
+        dump = partial(outputs_on, network, "t", store, batch_size=batch, recipe=lambda field: HALF)
         fields = {name: Field(tuple(x.shape[1:]), "float16") for name, x in dump(slice(0, 2)).items()}
         ids = store.sample_id[:rows], store.view[:rows]
         writer = create_store(Path(scratch) / "t.zarr", *ids, fields, identity={}, shard_rows=shard_rows)

@@ -3,7 +3,8 @@
     python bench/recipes.py run SEED...    # resumes: one JSON per recipe and data seed in bench/recipes/
     python bench/recipes.py table          # bench/recipes.md and recipes.png, from the JSONs
 
-A recipe is the dtype of the teachers' features and logits and of the fused target, all three. Teachers are those of
+A recipe is the dtype of the teachers' features and logits and of the fused target, all three, and in how many principal
+components features are kept. Teachers are those of
 bench/demo.py; the student is `fused` of the root's params (600 updates, three student seeds, whose mean is one value). Codecs
 lose nothing, so they are compared by size alone.
 """
@@ -11,6 +12,7 @@ lose nothing, so they are compared by size alone.
 import json
 import os
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,37 +27,41 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.demo import PCA, PRIMARY, enter_project, read, run_stage  # noqa: E402
-from pipeline.layout import Field, arrays_of  # noqa: E402
+from pipeline.layout import arrays_of  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.shard import encode_shard  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import stored_arrays  # noqa: E402
 
 RESULTS = ROOT / "bench" / "recipes"
-DTYPES = ["float32", "float16", "bfloat16", "qint8"]
+RECIPES: dict[str, dict] = {  # of features; logits and fused targets have no dims
+    **{dtype: {"dtype": dtype} for dtype in ("float32", "float16", "bfloat16", "qint8")},
+    **{f"qint8_{dims}d": {"dtype": "qint8", "dims": dims} for dims in (48, 32)},
+}
+OTHERS = list(RECIPES)[1:]
 CODECS = ["raw", "lz4", "zstd"]
 TEACHERS = list(PRIMARY)
 SHARED = ["knowledge/transfer.zarr", "splits", "teachers"]
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"
 
 
-def enter(seed: int, dtype: str) -> None:
+def enter(seed: int, name: str) -> None:
     """A project that shares data and teachers with the demo's of the same data seed."""
     enter_project(seed)
     run_stage("prepare")
     for teacher in TEACHERS:
         run_stage("train_teacher", teacher)
     base = Path.cwd()
-    folder = base.with_name(f"recipe-{seed}-{dtype}")
+    folder = base.with_name(f"recipe-{seed}-{name}")
     for shared in SHARED:
         (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "data" / shared).exists():
             (folder / "data" / shared).symlink_to(base / "data" / shared)
     os.chdir(folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    recipe = {"dtype": dtype, "codec": "raw"}
+    recipe = {"dtype": RECIPES[name]["dtype"], "codec": "raw"}
     params |= {"seed": seed, "fusions": {"pca": PCA}, "students": {"fused": params["students"]["fused"]}}
-    params["extract"] |= {"features": recipe, "logits": recipe}
+    params["extract"] |= {"features": {**recipe, **RECIPES[name]}, "logits": recipe}
     params["fuse"]["fused"] = recipe
     params["report"] |= {"baseline": "fused", "strip": ["fused"]}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -99,11 +105,11 @@ def with_codecs() -> dict[str, dict[str, float]]:
         for path, store in stores().items():
             for name in of_knowledge(store):
                 f = store.fields[name]
-                field = Field(f.shape, f.dtype, codec, f.chunk_rows)
+                field, basis = replace(f, codec=codec), store.beside(name, "basis", 0) if f.dims else None
                 n, size = store.shard_rows, 0
                 for shard in range(4):
                     rows = slice(shard * n, (shard + 1) * n)
-                    parts = stored_arrays(Path(path), name, store.read(name, rows), field, rows)
+                    parts = stored_arrays(Path(path), name, store.read(name, rows), field, rows, basis)
                     layouts = arrays_of(name, field, n)
                     size += sum(sum(map(len, encode_shard(parts[a], layout))) for a, layout in layouts.items())
                 total["knowledge" if "knowledge" in path else "dump"] += size / (4 * n)
@@ -120,11 +126,11 @@ def main() -> None: ...
 def run(seeds: tuple[int, ...]) -> None:
     torch.set_num_threads(1)  # one process a core is faster than one process on two
     RESULTS.mkdir(exist_ok=True)
-    for seed, dtype in product(seeds, DTYPES):
-        file = RESULTS / f"{dtype}-{seed}.json"
+    for seed, name in product(seeds, RECIPES):
+        file = RESULTS / f"{name}-{seed}.json"
         if file.exists():
             continue
-        enter(seed, dtype)
+        enter(seed, name)
         for teacher in TEACHERS:
             run_stage("extract", teacher)
         run_stage("fuse", "pca")
@@ -137,23 +143,23 @@ def run(seeds: tuple[int, ...]) -> None:
         file.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
-def paired(results: dict, dtype: str, task: str) -> tuple[float, float, list[float]]:
+def paired(results: dict, name: str, task: str) -> tuple[float, float, list[float]]:
     """Mean and half width of the 90 % paired t interval of a recipe minus float32, in points; and every seed's."""
-    found = [mean(results[dtype, s]["points"][task]) - mean(results["float32", s]["points"][task]) for s in seeds_of(results)]
+    found = [mean(results[name, s]["points"][task]) - mean(results["float32", s]["points"][task]) for s in seeds_of(results)]
     half = student_t.ppf(0.95, len(found) - 1) * stdev(found) / len(found) ** 0.5
     return mean(found), half, found
 
 
 def seeds_of(results: dict) -> list[int]:
-    return sorted(set.intersection(*({seed for d, seed in results if d == dtype} for dtype in DTYPES)))
+    return sorted(set.intersection(*({seed for other, seed in results if other == name} for name in RECIPES)))
 
 
 @main.command()
 def table() -> None:
     results = {}
     for file in RESULTS.glob("*.json"):
-        dtype, _, seed = file.stem.rpartition("-")
-        results[dtype, int(seed)] = json.loads(file.read_text())
+        name, _, seed = file.stem.rpartition("-")
+        results[name, int(seed)] = json.loads(file.read_text())
     seeds = seeds_of(results)
     first = seeds[0]
     whole = results["float32", first]["codecs"]["raw"]
@@ -165,11 +171,11 @@ def table() -> None:
     ]
     lines += ["## Bytes", "", "A row, of all teachers' dumps and of a student's knowledge (share of float32, raw); data seed "]
     lines[-1] += f"{first}, four shards."
-    lines += ["", "| dtype | codec | dump | knowledge |", "|---|---|---|---|"]
-    for dtype, codec in product(DTYPES, CODECS):
-        found = results[dtype, first]["codecs"][codec]
+    lines += ["", "| recipe | codec | dump | knowledge |", "|---|---|---|---|"]
+    for name, codec in product(RECIPES, CODECS):
+        found = results[name, first]["codecs"][codec]
         cells = [f"{found[k]:.0f} ({found[k] / whole[k]:.3f})" for k in ("dump", "knowledge")]
-        lines.append(f"| {dtype} | {codec} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {codec} | {' | '.join(cells)} |")
     lines += [
         "",
         "## Fidelity",
@@ -178,16 +184,16 @@ def table() -> None:
         "",
     ]
     fields = list(results["qint8", first]["fidelity"])
-    lines += ["| field | " + " | ".join(DTYPES[1:]) + " |", "|---" * len(DTYPES) + "|"]
-    for name in fields:
+    lines += ["| field | " + " | ".join(OTHERS) + " |", "|---" * len(RECIPES) + "|"]
+    for field in fields:
         cells = []
-        for dtype in DTYPES[1:]:
-            found = [results[dtype, s]["fidelity"][name] for s in seeds]
+        for name in OTHERS:
+            found = [results[name, s]["fidelity"][field] for s in seeds]
             if "cosine" in found[0]:
                 cells.append(f"cosine {min(f['cosine'] for f in found):.6f}")
             else:
                 cells.append(f"KL {max(f['kl'] for f in found):.1e}, top-1 {min(f['top1'] for f in found):.4f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {field} | {' | '.join(cells)} |")
     lines += [
         "",
         "## Students",
@@ -195,18 +201,18 @@ def table() -> None:
         "Points minus float32's, paired by data seed: mean, 90 % t interval, every seed. Equivalent: the",
     ]
     lines += ["interval lies within +-1 point.", "", "| recipe | of | mean | interval | seeds | equivalent |", "|---" * 6 + "|"]
-    for dtype, task in product(DTYPES[1:], PRIMARY):
-        middle, half, found = paired(results, dtype, task)
+    for name, task in product(OTHERS, PRIMARY):
+        middle, half, found = paired(results, name, task)
         verdict = "yes" if abs(middle) + half < 1 else "no"
         lines.append(
-            f"| {dtype} | {task} | {middle:+.2f} | +-{half:.2f} | {', '.join(f'{x:+.2f}' for x in found)} | {verdict} |"
+            f"| {name} | {task} | {middle:+.2f} | +-{half:.2f} | {', '.join(f'{x:+.2f}' for x in found)} | {verdict} |"
         )
     (ROOT / "bench" / "recipes.md").write_text("\n".join(lines) + "\n")
     plot(results, first)
 
 
 def plot(results: dict, first: int) -> None:
-    """Bytes of knowledge a row against the student's points."""
+    """Bytes of the dump a row against the student's points."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
@@ -214,12 +220,12 @@ def plot(results: dict, first: int) -> None:
     for axis, task in zip(axes, PRIMARY, strict=True):
         axis.axhspan(-1, 1, color="0.92")
         axis.axhline(0, color="0.6", lw=1)
-        for dtype in DTYPES[1:]:
-            middle, half, _ = paired(results, dtype, task)
-            size = [results[dtype, first]["codecs"][codec]["knowledge"] for codec in ("raw", "zstd")]
-            axis.errorbar(size[0], middle, half, fmt="o", capsize=4, label=f"{dtype}, raw; left: zstd")
+        for name in OTHERS:
+            middle, half, _ = paired(results, name, task)
+            size = [results[name, first]["codecs"][codec]["dump"] for codec in ("raw", "zstd")]
+            axis.errorbar(size[0], middle, half, fmt="o", capsize=4, label=f"{name}, raw; left: zstd")
             axis.plot(size, [middle, middle], "|-", color=axis.lines[-1].get_color(), lw=1)
-        axis.set(title=task, xlabel="bytes of knowledge a row", xlim=(0, None))
+        axis.set(title=task, xlabel="bytes of the dump a row", xlim=(0, None))
     axes[0].set_ylabel("points minus float32's, 90 % interval")
     axes[0].legend(fontsize=8)
     figure.savefig(ROOT / "bench" / "recipes.png", dpi=110)

@@ -1,12 +1,15 @@
 """Weights that make losses of different kinds comparable."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.sparse import Sparse
 
-def constant_loss(loss: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], target: Tensor) -> float:
+
+def constant_loss(loss: Callable[[Tensor, Any], Tensor], shape: tuple[int, ...], target: Tensor | Sparse) -> float:
     """The loss of the best constant predictor: one value a channel, the same in every row and at every position.
 
     loss: (prediction, target) -> (B,). shape: of a row's prediction, (C, *grid). target: (B, ...). A loss divided by

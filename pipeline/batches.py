@@ -44,6 +44,8 @@ def narrowed(x: Tensor, dtype: str) -> np.ndarray:
 
     What would overflow is left as it is, for the writer to name.
     """
+    if not x.is_floating_point():
+        return x.cpu().numpy()
     half = x.half() if dtype == "float16" else x
     return (half if half.isfinite().all() else x).cpu().numpy()
 
@@ -137,7 +139,8 @@ def blocks_of(store: Store, fields: list[str], seed: int) -> list[slice]:
 
 def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
     """All rows, decoded once, and each epoch's order of them. skip: rows that were drawn before."""
-    rows = load(store, fields, np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
+    mine = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
+    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: a codec changes no batch
     epoch, skip = divmod(skip, length(rows))
     for number in count(epoch):
         yield rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:]

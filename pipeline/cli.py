@@ -96,7 +96,7 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
     if weights:
         import torch  # two seconds, which the other commands do without
 
-        from pipeline.extraction import against_teacher
+        from pipeline.agreement import against_teacher
 
         found = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
         for field in found:

@@ -1,75 +1,98 @@
-"""What a teacher makes of a store's inputs: its features and logits, row by row."""
+"""What a teacher makes of stored inputs: its features and logits, row by row, as compact as they will be stored."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pipeline.batches import Rows, in_order, input_fields, narrowed, part, tensors
-from pipeline.checkpoints import file_digest, load_network
+from pipeline.batches import Batch, Rows, in_order, input_fields, narrowed, part, tensors
+from pipeline.layout import Field
 from pipeline.network import Network
-from pipeline.recipes import ROUNDING
-from pipeline.shard import StoreError
+from pipeline.params import Params, ParamsError, Recipe
+from pipeline.recipes import principal_basis
+from pipeline.sparse import sample, top_k
 from pipeline.store import Store
+from pipeline.tasks.task import Task
+from pipeline.writer import Bases, digest_ids
 
 BLOCK = 32  # rows of a sample that lie together
-SLACK = 1e-4  # of the largest value: kernels differ in rounding from one batch size or machine to another
+CALIBRATION = 1024  # rows that principal components are fitted on
+RecipeOf = Callable[[str], Recipe]  # by field
+WHOLE = Recipe(dtype="float32", codec="raw")
 
 
 @torch.inference_mode()
-def outputs_on(network: Network, name: str, store: Store, rows: slice, batch_size: int, dtypes: dict[str, str]) -> Rows:
-    """{"features/<name>/<tap>": (R, D, *grid), "logits/<name>/<task>": (R, C, *grid)} on some rows.
+def outputs_on(
+    network: Network, name: str, store: Store, rows: slice, batch_size: int, recipe: RecipeOf, seed: int = 0
+) -> Rows:
+    """{"features/<name>/<tap>": (R, D, *grid), "logits/<name>/<task>": (R, C, *grid)} on some rows; see `compacted`.
 
-    name: the teacher's. dtypes: {"features", "logits": the type of the fields that they will be written to}.
+    name: the teacher's. recipe: how a field will be stored. seed: of draws; a row's do not depend on its batch.
     """
     device = next(network.parameters()).device
     outputs: dict[str, list[np.ndarray]] = {}
+    row = rows.indices(store.n_rows)[0]
     for batch in in_order(store, input_fields(store), batch_size, rows):
         for kind, found in network(part(tensors(batch, device), "inputs"))._asdict().items():
             for key, x in found.items():
-                outputs.setdefault(f"{kind}/{name}/{key}", []).append(narrowed(x, dtypes[kind]))
+                settings = recipe(f"{kind}/{name}/{key}")
+                for field, values in compacted(f"{kind}/{name}/{key}", x, settings, seed, row).items():
+                    dtype = "float32" if settings.dims else settings.dtype  # whoever projects also rounds
+                    outputs.setdefault(field, []).append(narrowed(values, dtype))
+        row += len(next(iter(batch.values())))
     return {field: np.concatenate(arrays) for field, arrays in outputs.items()}
 
 
-class Agreement(NamedTuple):
-    """A field against the live teacher: the largest difference, and the rows with one beyond what rounding explains."""
-
-    field: str
-    rows: int
-    furthest: float
-    differing: int
-
-
-def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, device: torch.device) -> Iterator[Agreement]:
-    """Run a teacher again on sampled rows of its own inputs. Raises StoreError if it or they are not those of the store."""
-    teacher = store.identity.get("teacher")
-    if not teacher:
-        raise StoreError(f"{store.path}: no teacher made it; give a store of data/features")
-    if teacher["weights"] != file_digest(weights):
-        raise StoreError(f"{weights}: not the weights that {store.path} was dumped from; give those, or dump again")
-    if store.identity["input"] != inputs.digest:
-        raise StoreError(f"{inputs.path}: not the inputs that {store.path} was dumped from; give those, or dump again")
-    network, _, _ = load_network(weights, device)
-    whole = dict.fromkeys(("features", "logits"), "float32")
-    firsts = np.random.default_rng(0).permutation(range(0, store.n_rows, BLOCK))[: -(-rows // BLOCK)]
-    blocks = [slice(first, min(first + BLOCK, store.n_rows)) for first in sorted(firsts.tolist())]
-    live = [outputs_on(network, teacher["name"], inputs, block, BLOCK, whole) for block in blocks]
-    for field in store.fields:
-        off = [np.abs(store.read(field, block) - found[field]) for block, found in zip(blocks, live, strict=True)]
-        beyond = [
-            (distance > tolerance(store, field, block, found[field])).reshape(len(distance), -1).any(1)
-            for distance, block, found in zip(off, blocks, live, strict=True)
-        ]
-        yield Agreement(field, sum(map(len, off)), max(float(x.max()) for x in off), int(sum(x.sum() for x in beyond)))
+def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Batch:
+    """A field as it is, or sparse logits: "<field>/ids", and of top_k "<field>/log_probs". row: the number of the first."""
+    if recipe.top_k:
+        if recipe.top_k >= x.shape[1]:
+            raise ParamsError(f"{field}: top_k {recipe.top_k} of {x.shape[1]} classes; keep fewer, or all without top_k")
+        found = top_k(x, recipe.top_k)
+    elif recipe.sampled:
+        found = sample(x, recipe.sampled, starts(seed, row, x))
+    else:
+        return {field: x}
+    return {f"{field}/{name}": values for name, values in vars(found).items() if values is not None}
 
 
-def tolerance(store: Store, field: str, rows: slice, live: np.ndarray) -> np.ndarray:
-    """How far a stored value may be from the live one, (R, D, *grid)."""
-    slack, dtype = SLACK * np.abs(live).max(), store.fields[field].dtype
-    if dtype != "qint8":
-        return ROUNDING[dtype] * np.abs(live) + slack
-    shards = np.arange(rows.start, rows.stop) // store.shard_rows
-    steps = store.read(f"{field}/scale")[shards, 0]
-    return steps.reshape(*steps.shape, *[1] * (live.ndim - 2)) / 2 + slack
+def starts(seed: int, row: int, x: Tensor) -> Tensor:
+    """Where the samples of these rows begin, in [0, 1): (B, 1, *grid)."""
+    shape = (1, *x.shape[2:])
+    drawn = [np.random.default_rng([seed, number]).random(shape) for number in range(row, row + len(x))]
+    return torch.from_numpy(np.stack(drawn)).to(x.device)
+
+
+def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: Iterable[str]) -> None:
+    """Refuse recipes for what a teacher does not put out, or what cannot be sparse. Raises ParamsError."""
+    taps = [field.split("/", 2)[2] for field in outputs if field.startswith("features/")]
+    known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in tasks)]
+    for field in params.teachers[name].recipes:
+        if field not in known:
+            raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(known)}")
+    for task in tasks:
+        recipe = params.recipe(f"logits/{name}/{task}")
+        if (recipe.top_k or recipe.sampled) and tasks[task].temperature != 1:
+            raise ParamsError(
+                f"teachers.{name}.recipes.logits/{task}: sparse logits are for a softmax over classes, distilled at "
+                f"temperature 1; set tasks.{task}.temperature to 1, or store all logits"
+            )
+
+
+def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
+    """About so many rows of a store, at random, in blocks that lie together."""
+    firsts = np.random.default_rng(seed).permutation(range(0, n_rows, BLOCK))[: -(-wanted // BLOCK)]
+    return [slice(first, min(first + BLOCK, n_rows)) for first in sorted(firsts.tolist())]
+
+
+def calibrate(network: Network, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
+    """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows."""
+    dims = {field: f.dims for field, f in fields.items() if f.dims}
+    if not dims:
+        return {}, ""
+    blocks = blocks_of_rows(store.n_rows, CALIBRATION, seed)
+    live = [outputs_on(network, name, store, block, BLOCK, lambda field: WHOLE) for block in blocks]
+    bases = {field: principal_basis(np.concatenate([found[field] for found in live]), d) for field, d in dims.items()}
+    rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    return bases, digest_ids(store.sample_id[rows], store.view[rows])

@@ -3,19 +3,19 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.recipes import STORED, decoded_dtype
+from pipeline.recipes import STORED
 from pipeline.shard import Layout, StoreError
 
 FORMAT = 1
 PLAIN = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")
 DTYPES = (*PLAIN, *STORED)
 CODECS = ("raw", "lz4", "zstd")
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = {"raw": 2**20, "lz4": 2**17, "zstd": 2**17}  # a compressed chunk is read whole: small ones shuffle finely
 LARGEST = 2**40  # elements of an array: more is no store but an attack
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
@@ -25,8 +25,9 @@ class Field:
     """One array of a store, as its rows are stored.
 
     shape: of one row; of one item, if ragged. dtype: NumPy's, or one of recipes.py. codec: raw, lz4 or zstd. chunk_rows:
-    rows a chunk, a divisor of the shard's; by default such that a chunk is about 1 MiB. max_items: above 0 the field is
-    ragged, with at most so many items a row. attributes: JSON for readers.
+    rows a chunk, a divisor of the shard's; by default a chunk is about 1 MiB if raw, else 128 KiB. max_items: above 0 the
+    field is ragged, with at most so many items a row. dims: above 0, rows are kept as their coordinates in so many
+    principal components of their channels. attributes: JSON for readers.
     """
 
     shape: tuple[int, ...]
@@ -34,20 +35,38 @@ class Field:
     codec: str = "raw"
     chunk_rows: int | None = None
     max_items: int = 0
+    dims: int = 0
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """Whether rows are stored as they come out."""
+        return self.dtype not in STORED and not self.dims
+
+    @property
+    def decoded(self) -> np.dtype:
+        """The type that rows come out as."""
+        return np.dtype(self.dtype if self.plain else "float32")
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row, at most."""
-        return max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * decoded_dtype(self.dtype).itemsize
+        return max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * self.decoded.itemsize
+
+    @property
+    def beside(self) -> dict[str, tuple[int, int]]:
+        """What it takes to decode a shard's rows, float32: {"scale", "basis": shape}."""
+        channels = self.dims or (self.shape or (0,))[0]
+        found = {"scale": (2, channels)} if self.dtype == "qint8" else {}
+        return found | ({"basis": (1 + self.dims, self.shape[0])} if self.dims else {})
 
     def sized(self, shard_rows: int) -> "Field":
         """The same field with its chunk_rows settled."""
         if self.chunk_rows:
             return self
-        most = max(1, CHUNK_BYTES // self.row_bytes)
+        most = max(1, CHUNK_BYTES["zstd" if self.max_items else self.codec] // self.row_bytes)
         chunk = max(d for d in range(1, shard_rows + 1) if shard_rows % d == 0 and d <= most)
-        return Field(self.shape, self.dtype, self.codec, chunk, self.max_items, self.attributes)
+        return replace(self, chunk_rows=chunk)
 
 
 def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
@@ -80,6 +99,8 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
             if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items)
             else f"shape {f.shape} is not of whole numbers above 0"
             if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0)
+            else f"{f.dims} principal components are for floats of one array, with more channels than that"
+            if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f)))
             else "it is absurdly large"
             if n_rows * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST
             else f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
@@ -92,11 +113,16 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
             raise StoreError(f"{where}: field {name!r}: {problem}")
 
 
+def is_float(f: Field) -> bool:
+    return f.dtype in STORED or f.dtype.startswith("float")
+
+
 def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
     """The Zarr arrays behind a field: itself; or its values, and what it takes to read them.
 
     If ragged: each row's (begin, end) among the values, which are packed from the start of their row shard's range, so
-    that value shard s belongs to row shard s. If qint8: every shard's scale and zero point of each channel.
+    that value shard s belongs to row shard s. If qint8: every shard's scale and zero point of each channel. Of principal
+    components: their basis, the same in every shard, so that each can be read alone.
     """
     assert f.chunk_rows is not None
     if f.max_items:
@@ -105,10 +131,12 @@ def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
             f"{name}/values": Layout(f.shape, f.dtype, *sizes, "zstd", "item"),
             f"{name}/offsets": Layout((2,), "int64", shard_rows, f.chunk_rows, "zstd"),
         }
-    layout = Layout(f.shape, STORED.get(f.dtype, f.dtype), shard_rows, f.chunk_rows, f.codec)
-    if f.dtype == "qint8":
-        return {f"{name}/values": layout, f"{name}/scale": Layout((2, f.shape[0]), "float32", 1, 1, "raw", "shard")}
-    return {name: layout}
+    shape = (f.dims, *f.shape[1:]) if f.dims else f.shape
+    layout = Layout(shape, STORED.get(f.dtype, f.dtype), shard_rows, f.chunk_rows, f.codec)
+    if not f.beside:
+        return {name: layout}
+    beside = {f"{name}/{what}": Layout(size, "float32", 1, 1, "raw", "shard") for what, size in f.beside.items()}
+    return {f"{name}/values": layout, **beside}
 
 
 def array_rows(layout: Layout, n_rows: int, n_shards: int) -> int:
@@ -165,7 +193,7 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
     for name, f in fields.items():
         for array, layout in arrays_of(name, f, shard_rows).items():
             own = "" if layout.dimension == "row" else name.replace("/", ".") + "."
-            about = f.attributes | ({"decoded_from": f.dtype} if f.dtype in STORED else {})
+            about = f.attributes | ({} if f.plain else {"decoded_from": f.dtype})
             files[f"{array}/zarr.json"] = array_metadata(
                 array, layout, array_rows(layout, n_rows, shards), own + layout.dimension, about
             )

@@ -1,7 +1,7 @@
 """What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
 
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from pipeline.balance import constant_loss
 from pipeline.batches import Batch, part
 from pipeline.losses import cosine_smooth_l1
 from pipeline.network import Network
+from pipeline.sparse import Sparse
 from pipeline.tasks.task import Task
 
 
@@ -29,7 +30,7 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
-        names = [name for name in knowledge if wanted(name, tasks, weights)]
+        names = list(dict.fromkeys(term(field) for field in knowledge if wanted(field, tasks, weights)))
         names += [f"labels/{task}" for task in tasks if labelled and weights.get("labels")]
         kinds = [name.split("/")[0] for name in names]
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
@@ -42,10 +43,10 @@ class Objective(nn.Module):
         row = {key: x[:1] for key, x in part(batch, "inputs").items()}
         with torch.no_grad():
             shape = tuple(self.network.eval()(row).logits[task].shape[1:])
-        target = batch[name][batch[f"labelled/{task}"]] if name.startswith("labels/") else batch[name]
+        target = batch[name][batch[f"labelled/{task}"]] if name.startswith("labels/") else cached(batch, name)
         return constant_loss(self.loss_of(name), shape, target)
 
-    def loss_of(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_of(self, name: str) -> Callable[[Tensor, Any], Tensor]:
         task = self.tasks[name.split("/")[-1]]
         return task.loss if name.startswith("labels/") else task.distill_loss
 
@@ -62,7 +63,7 @@ class Objective(nn.Module):
             elif name.startswith("labels/"):
                 terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
             else:
-                terms[name] = self.loss_of(name)(logits[task][:split], knowledge[name]).mean() / self.scales[name]
+                terms[name] = self.loss_of(name)(logits[task][:split], cached(knowledge, name)).mean() / self.scales[name]
         return {name: self.weights[name] * term for name, term in terms.items()}
 
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
@@ -82,5 +83,15 @@ class Objective(nn.Module):
 
 def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
     """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
-    kind, *_, last = field.split("/")
-    return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and last in tasks))
+    kind = field.split("/")[0]
+    return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and field.split("/")[2] in tasks))
+
+
+def term(field: str) -> str:
+    """The term that a field belongs to: sparse logits are several fields."""
+    return "/".join(field.split("/")[:3]) if field.startswith("logits/") else field
+
+
+def cached(batch: Batch, name: str) -> Tensor | Sparse:
+    """A teacher's logits as they were stored: all of them, or sparse."""
+    return batch[name] if name in batch else Sparse(**part(batch, name))

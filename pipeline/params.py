@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from pipeline.layout import Field as StoredField
 
 CLONE = Path(__file__).resolve().parents[1]
 
@@ -91,10 +94,22 @@ def import_file(file: Path) -> Any:
 
 
 class Recipe(Section):
-    """How a field is stored."""
+    """How a field is stored. Of each: at most one of dims (features), top_k and sampled (logits of a softmax).
+
+    dims: coordinates in so many principal components. top_k: so many classes, and the mass of the rest. sampled: so many
+    draws of a class.
+    """
 
     dtype: Literal["float32", "float16", "bfloat16", "qint8"]
     codec: Literal["raw", "lz4", "zstd"]
+    dims: Count | None = None
+    top_k: Count | None = None
+    sampled: Count | None = None
+
+    def field(self, rows: np.ndarray) -> StoredField:
+        """How rows like these are stored. Whole numbers are class ids, and stay what they are."""
+        dtype = self.dtype if rows.dtype.kind == "f" else rows.dtype.name
+        return StoredField(rows.shape[1:], dtype, self.codec, dims=self.dims or 0)
 
 
 class Prepare(Section):
@@ -110,9 +125,12 @@ class TrainTeacher(Section):
 
 
 class Teacher(Section):
+    """recipes: of "features/<tap>" or "logits/<task>"; what is not named is as in `extract`."""
+
     tasks: Annotated[list[Name], Field(min_length=1)]
     encoder: ClassSpec
     updates: Count
+    recipes: dict[str, Recipe] = {}
 
 
 class Extract(Section):
@@ -191,6 +209,12 @@ class Params(Section):
     students: dict[Name, Student]
     evaluate: Evaluate
     report: Report
+
+    def recipe(self, field: str) -> Recipe:
+        """Of "features/<teacher>/<tap>" or "logits/<teacher>/<task>", or of what sparse logits are made of."""
+        kind, teacher, name = field.split("/", 2)
+        own = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
+        return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
 
     def student(self, name: str) -> FilledStudent:
         student = self.students[name]
@@ -284,6 +308,7 @@ def problems(params: Params) -> list[tuple[str, str]]:
     found += [
         (f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught
     ]
+    found += recipe_problems(params)
     for name, fusion in params.fusions.items():
         if name == "transfer":
             found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
@@ -293,6 +318,29 @@ def problems(params: Params) -> list[tuple[str, str]]:
     found += [
         (key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
     ]
+    return found
+
+
+def recipe_problems(params: Params) -> list[tuple[str, str]]:
+    """Recipes for tasks that a teacher lacks, or for fields of another kind."""
+    recipes = {f"extract.{kind}": (kind, getattr(params.extract, kind)) for kind in ("features", "logits")}
+    recipes["fuse.fused"] = "fused", params.fuse.fused
+    found = []
+    for teacher, spec in params.teachers.items():
+        for field, recipe in spec.recipes.items():
+            where, (kind, _, name) = f"teachers.{teacher}.recipes.{field}", field.partition("/")
+            recipes[where] = kind, recipe
+            if kind not in ("features", "logits") or not name:
+                found.append((where, "expected features/<tap> or logits/<task>"))
+            elif kind == "logits" and name not in spec.tasks:
+                found.append((where, lead(name, spec.tasks, "task of this teacher")))
+    for where, (kind, recipe) in recipes.items():
+        given = [key for key in ("dims", "top_k", "sampled") if getattr(recipe, key)]
+        fit = {"features": ["dims"], "logits": ["top_k", "sampled"]}.get(kind, [])
+        known = " or ".join(fit) or "none of the kind"
+        found += [(f"{where}.{key}", f"not for such a field; there is {known}") for key in given if key not in fit]
+        if len(given) > 1:
+            found.append((where, f"{' and '.join(given)}: give one of them"))
     return found
 
 

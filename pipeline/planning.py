@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from pipeline.batches import part, tensors
 from pipeline.checkpoints import build_network
+from pipeline.extraction import compacted
 from pipeline.layout import Field, arrays_of, field_of
 from pipeline.optimize import pick_device
 from pipeline.params import Params, Recipe
+from pipeline.recipes import principal_basis
 from pipeline.seeds import derive_seed
 from pipeline.shard import encode_shard
 from pipeline.writer import stored_arrays, write_whole
@@ -69,8 +71,11 @@ def make_plan(params: Params, data: Path) -> Plan:
         rate, outputs = try_teacher(params, name, few.inputs)
         seconds[name] = rows / rate
         for field, x in outputs.items():
-            recipe = getattr(params.extract, field.split("/")[0])
-            planned.append(planned_field(params, rows, f"features {name}", field, x.numpy(), recipe))
+            recipe = params.recipe(field)
+            if recipe.top_k or recipe.sampled:
+                x = torch.randn_like(x)  # an untrained teacher ranks classes alike everywhere, which compresses too well
+            for part_of, values in compacted(field, x, recipe, 0, 0).items():
+                planned.append(planned_field(params, rows, f"features {name}", part_of, values.numpy(), recipe))
         features |= part(outputs, "features")
     for name, spec in params.fusions.items():
         mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
@@ -83,13 +88,17 @@ def planned_field(
     params: Params, rows: int, store: str, name: str, few: np.ndarray | list, recipe: Recipe | None
 ) -> PlannedField:
     shard_rows = params.prepare.shard_rows
-    field = Field(tuple(few.shape[1:]), **recipe.model_dump()) if recipe and not isinstance(few, list) else field_of(few)
-    small = Field(field.shape, field.dtype, field.codec, len(few), field.max_items)
-    parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)))
-    size = sum(sum(map(len, encode_shard(parts[array], layout))) for array, layout in arrays_of(name, small, len(few)).items())
+    field = recipe.field(few) if recipe and not isinstance(few, list) else field_of(few)
+    small = replace(field, chunk_rows=len(few))
+    basis = principal_basis(few, field.dims) if field.dims and not isinstance(few, list) else None
+    parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)), basis)
+    row_bytes = 0.0
+    for array, layout in arrays_of(name, small, len(few)).items():
+        size = sum(map(len, encode_shard(parts[array], layout)))
+        row_bytes += size / (shard_rows if layout.dimension == "shard" else len(few))
     arrays = len(arrays_of(name, field.sized(shard_rows), shard_rows))
     files = arrays * (-(-rows // shard_rows) + 1) + (arrays > 1)  # a zarr.json for each array, one for a group of several
-    return PlannedField(store, name, field, size / len(few), files)
+    return PlannedField(store, name, field, row_bytes, files)
 
 
 @torch.inference_mode()

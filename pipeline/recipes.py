@@ -1,4 +1,4 @@
-"""Narrow storage of floats that NumPy has no type for: bfloat16, and int8 with a scale per shard and channel.
+"""Compact storage of floats: bfloat16, int8 with a scale per shard and channel, coordinates in principal components.
 
 Each is a pair of pure functions on the rows of one shard; FORMAT.md publishes how to decode them.
 """
@@ -6,14 +6,7 @@ Each is a pair of pure functions on the rows of one shard; FORMAT.md publishes h
 import numpy as np
 
 STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
-
-
 ROUNDING = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}  # half a unit in the last place, relative
-
-
-def decoded_dtype(dtype: str) -> np.dtype:
-    """The type that rows of a field come out as."""
-    return np.dtype("float32" if dtype in STORED else dtype)
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -52,6 +45,34 @@ def dequantize(stored: np.ndarray, scale: np.ndarray) -> np.ndarray:
     values -= channelwise(scale[1], stored.ndim)
     values *= channelwise(scale[0], stored.ndim)
     return values
+
+
+def principal_basis(values: np.ndarray, dims: int) -> np.ndarray:
+    """(1 + dims, D) float32: the mean of (R, D, *grid) over rows and positions, then its leading principal components."""
+    x_PD = np.moveaxis(values, 1, -1).reshape(-1, values.shape[1]).astype(np.float64)
+    mean = x_PD.mean(0)
+    _, vectors = np.linalg.eigh(np.cov(x_PD - mean, rowvar=False, bias=True).reshape(len(mean), -1))
+    leading = vectors[:, ::-1][:, :dims].T
+    # eigh leaves the sign of a component open: make its largest entry positive
+    leading = leading * np.sign(np.take_along_axis(leading, np.abs(leading).argmax(1)[:, None], 1))
+    return np.concatenate([mean[None], leading]).astype(np.float32)
+
+
+def project(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """(R, D, *grid) -> coordinates (R, d, *grid) in a basis of (1 + d, D)."""
+    return along_channels(values - channelwise(basis[0], values.ndim), basis[1:].T)
+
+
+def expand(coordinates: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """(R, d, *grid) -> (R, D, *grid): the nearest values to those projected that the basis can say."""
+    values = along_channels(coordinates, basis[1:])
+    values += channelwise(basis[0], values.ndim)
+    return values
+
+
+def along_channels(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(R, D, *grid) times (D, d) -> (R, d, *grid), float32."""
+    return np.ascontiguousarray(np.moveaxis(np.tensordot(x.astype(np.float32, copy=False), matrix, (1, 0)), -1, 1))
 
 
 BLOCK = 64  # rows

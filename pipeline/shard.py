@@ -18,6 +18,7 @@ import numpy as np
 numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
 
 CRC = 4  # bytes
+LONG = 4096  # bytes of a row: from here on a copy costs more than an iteration
 
 
 class StoreError(Exception):
@@ -153,14 +154,25 @@ class Shard:
         strides = layout.chunk_bytes + CRC, layout.row_bytes
         return np.ndarray((layout.chunks, layout.chunk_rows), f"V{layout.row_bytes}", self.data, strides=strides)
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of a raw shard, (R, *shape), in the order asked for."""
+    def gather(self, rows: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+        """out[places] = rows of a raw shard, of its own type: short ones all at once, long ones each without a copy between."""
         chunk, row = np.divmod(rows, self.layout.chunk_rows)
         touched = self.touched[chunk]
         if not touched.all():
             for number in np.unique(chunk[~touched]):
                 self.stored(number)
-        return self.items[chunk, row].view(self.layout.dtype).reshape(-1, *self.layout.shape)
+        if self.layout.row_bytes < LONG:
+            as_items(out)[places] = self.items[chunk, row]
+            return
+        source, target = self.items.view(np.uint8).reshape(*self.items.shape, -1), out.reshape(len(out), -1).view(np.uint8)
+        for c, r, place in zip(chunk.tolist(), row.tolist(), places.tolist(), strict=True):
+            target[place] = source[c, r]
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of a raw shard, (R, *shape), in the order asked for."""
+        out = np.empty((len(rows), *self.layout.shape), self.layout.dtype)
+        self.gather(rows, np.arange(len(rows)), out)
+        return out
 
     def decoded(self, data: np.ndarray, number: int) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8)

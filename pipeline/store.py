@@ -24,7 +24,7 @@ from pipeline.layout import (
     metadata_files,
     shard_file,
 )
-from pipeline.recipes import decoded_dtype, dequantize, from_bfloat16
+from pipeline.recipes import dequantize, expand, from_bfloat16
 from pipeline.shard import Shard, StoreError, scatter
 
 Rows = slice | np.ndarray | None
@@ -105,7 +105,7 @@ class Store:
 
     def array(self, name: str) -> str:
         """The array that holds the values of a field that is not ragged; of an array, itself."""
-        return f"{name}/values" if name in self.fields and self.fields[name].dtype == "qint8" else name
+        return f"{name}/values" if name in self.fields and self.fields[name].beside else name
 
     def read(self, name: str, rows: Rows = None) -> np.ndarray:
         """Rows (all: None) of a field or array, (R, *shape), in the order asked for; every chunk in reach is decoded once."""
@@ -121,8 +121,9 @@ class Store:
         return out
 
     def empty(self, name: str, rows: int) -> np.ndarray:
-        f, layout = self.fields.get(name), self.layouts[self.array(name)]
-        return np.empty((rows, *layout.shape), decoded_dtype(f.dtype) if f else layout.dtype)
+        if name in self.fields:
+            return np.empty((rows, *self.fields[name].shape), self.fields[name].decoded)
+        return np.empty((rows, *self.layouts[name].shape), self.layouts[name].dtype)
 
     def pieces(self, name: str, first: int, last: int) -> Iterator[np.ndarray]:
         """Rows [first, last), chunk by chunk; each (r, *shape), read-only, plain raw ones views of the mapped file."""
@@ -139,23 +140,34 @@ class Store:
         """Rows >= 0 in any order: from each mapped shard at once if raw, else from each chunk. out: (R, *shape), to fill."""
         array = self.array(name)
         layout, out, order = self.layouts[array], self.empty(name, len(rows)) if out is None else out, np.argsort(rows)
-        ascending = rows[order]
+        ascending, plain = rows[order], name not in self.fields or self.fields[name].plain
         span = layout.shard_rows if layout.coder is None else layout.chunk_rows
         spans = np.unique(ascending // span)
         ends = np.searchsorted(ascending, (spans + 1) * span).tolist()
         for number, first, last in zip(spans.tolist(), [0, *ends], ends, strict=False):
             shard, row = divmod(number * span, layout.shard_rows)
             within, source = ascending[first:last] - number * span, self.shards[array][shard]
-            stored = source.gather(within) if layout.coder is None else source.chunk(row // span)[within]
-            scatter(self.decoded(name, shard, stored), order[first:last], out)
+            if layout.coder is None and plain:
+                source.gather(within, order[first:last], out)
+            else:
+                stored = source.rows(within) if layout.coder is None else source.chunk(row // span)[within]
+                scatter(self.decoded(name, shard, stored), order[first:last], out)
         return out
 
     def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
         """Rows of one shard as values."""
-        dtype = self.fields[name].dtype if name in self.fields else ""
-        if dtype == "bfloat16":
-            return from_bfloat16(stored)
-        return dequantize(stored, self.shards[f"{name}/scale"][shard].chunk(0)[0]) if dtype == "qint8" else stored
+        if name not in self.fields:
+            return stored
+        f = self.fields[name]
+        if f.dtype == "bfloat16":
+            stored = from_bfloat16(stored)
+        elif f.dtype == "qint8":
+            stored = dequantize(stored, self.beside(name, "scale", shard))
+        return expand(stored, self.beside(name, "basis", shard)) if f.dims else stored
+
+    def beside(self, name: str, what: str, shard: int) -> np.ndarray:
+        """What decodes a shard's rows: "scale" (2, channels), or "basis" (1 + dims, D)."""
+        return self.shards[f"{name}/{what}"][shard].chunk(0)[0]
 
     def read_ragged(self, name: str, rows: Rows = None) -> tuple[np.ndarray, np.ndarray]:
         """Items of rows (all: None), one row after another, (M, *shape), and how many each row has, (R,)."""

@@ -29,25 +29,37 @@ from pipeline.layout import (
     metadata_files,
     shard_file,
 )
-from pipeline.recipes import decoded_dtype, from_bfloat16, quantize, to_bfloat16
+from pipeline.recipes import STORED, from_bfloat16, project, quantize, to_bfloat16
 from pipeline.shard import StoreError, encode_shard
 from pipeline.store import Store
 
 Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
+Bases = dict[str, np.ndarray]  # {field: (1 + dims, D)}: recipes.principal_basis
 
 
 def create_store(
-    path: Path, sample_id: np.ndarray, view: np.ndarray, fields: dict[str, Field], *, identity: dict[str, Any], shard_rows: int
+    path: Path,
+    sample_id: np.ndarray,
+    view: np.ndarray,
+    fields: dict[str, Field],
+    *,
+    identity: dict[str, Any],
+    shard_rows: int,
+    bases: Bases | None = None,
 ) -> "StoreWriter":
     """Begin a store, or go on with one of the same identity.
 
     sample_id: (N, 16) uint8; view: (N,) int32: row i of every aligned store is (sample_id[i], view[i]). identity: JSON of
-    everything that can change a byte and is not in the other arguments. Raises StoreError.
+    everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. Raises StoreError.
     """
     if sample_id.shape != (len(view), 16):
         raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
     check_fields(fields, len(view), shard_rows, str(path))
-    return StoreWriter(Path(path), sample_id.astype("u1"), view.astype("<i4"), fields, identity, shard_rows)
+    return StoreWriter(Path(path), sample_id.astype("u1"), view.astype("<i4"), fields, identity, shard_rows, bases or {})
+
+
+def sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def digest_ids(sample_id: np.ndarray, view: np.ndarray) -> str:
@@ -65,12 +77,14 @@ class StoreWriter:
         fields: dict[str, Field],
         identity: dict[str, Any],
         shard_rows: int,
+        bases: Bases,
     ):
+        self.bases = bases
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
         self.attributes = {
             "format": FORMAT,
-            "identity": identity,
+            "identity": identity | ({"bases": {name: sha256(basis) for name, basis in bases.items()}} if bases else {}),
             "n_rows": len(view),
             "shard_rows": shard_rows,
             "ids": digest_ids(sample_id, view),
@@ -120,7 +134,7 @@ class StoreWriter:
             raise StoreError(f"{self.path}: shard {shard} got fields {sorted(arrays)}, expected {sorted(expected)}")
         digests = {}
         for name, values in arrays.items():
-            parts = stored_arrays(self.path, name, values, self.fields[name], rows)
+            parts = stored_arrays(self.path, name, values, self.fields[name], rows, self.bases.get(name))
             for array, layout in arrays_of(name, self.fields[name], self.shard_rows).items():
                 file = shard_file(array, layout, shard)
                 digests[file] = write_whole(self.scratch / "store" / file, *encode_shard(parts[array], layout))
@@ -159,19 +173,26 @@ class StoreWriter:
         return str(attributes["digest"])
 
 
-def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice) -> Arrays:
+def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, basis: np.ndarray | None = None) -> Arrays:
     """The arrays behind one shard of a field. Raises StoreError that names the field and the first row at fault."""
     if f.max_items:
         return ragged_arrays(path, name, values, f, rows.start)
-    values = checked(path, name, values, f.shape, decoded_dtype(f.dtype), rows.stop - rows.start, rows.start)
+    values = checked(path, name, values, f.shape, f.decoded, rows.stop - rows.start, rows.start)
+    beside = {}
+    if f.dims:
+        if basis is None or basis.shape != f.beside["basis"]:
+            raise StoreError(f"{path}: field {name!r} needs a basis of shape {f.beside['basis']}; give one to create_store")
+        values, beside["basis"] = project(values, basis), basis[None]
+        if f.dtype not in STORED:
+            values = checked(path, name, values, values.shape[1:], f.dtype, None, rows.start)
     if f.dtype == "bfloat16":
         narrow = to_bfloat16(values)
-        checked(path, name, from_bfloat16(narrow), f.shape, "float32", None, rows.start)
-        return {name: narrow}
-    if f.dtype == "qint8":
-        stored, scale = quantize(values)
-        return {f"{name}/values": stored, f"{name}/scale": scale[None]}
-    return {name: values}
+        checked(path, name, from_bfloat16(narrow), values.shape[1:], "float32", None, rows.start)
+        values = narrow
+    elif f.dtype == "qint8":
+        values, scale = quantize(values)
+        beside["scale"] = scale[None]
+    return {f"{name}/values": values, **{f"{name}/{k}": x for k, x in beside.items()}} if beside else {name: values}
 
 
 def checked(

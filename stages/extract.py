@@ -8,11 +8,11 @@ import click
 from pipeline.batches import Rows
 from pipeline.checkpoints import file_digest, load_network
 from pipeline.cost import bytes_in, measured
-from pipeline.extraction import outputs_on
-from pipeline.layout import Field
+from pipeline.extraction import calibrate, check_recipes, outputs_on
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
+from pipeline.seeds import derive_seed
 from pipeline.store import open_store
 from pipeline.writer import create_store
 
@@ -28,20 +28,25 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
     params = open_project()
     settings, weights = params.extract, teacher / "teacher.safetensors"
     store, device = open_store(transfer), pick_device(params.device)
-    network, _, header = load_network(weights, device)
-    recipes = {"features": settings.features, "logits": settings.logits}
-    dump = partial(outputs_on, network, name, store, dtypes={kind: recipe.dtype for kind, recipe in recipes.items()})
+    network, tasks, header = load_network(weights, device)
+    seed = derive_seed(params.seed, "extract", name)
+    dump = partial(outputs_on, network, name, store, recipe=params.recipe, seed=seed)
     sample = dump(slice(0, 2), batch_size=2)
-    fields = {field: Field(tuple(x.shape[1:]), **recipes[field.split("/")[0]].model_dump()) for field, x in sample.items()}
+    check_recipes(params, name, tasks, sample)
+    fields = {field: params.recipe(field).field(x) for field, x in sample.items()}
     identity = {
         "teacher": {"name": name, "weights": file_digest(weights), "header": header},
         "input": store.digest,
         "batch_size": settings.batch_size,
         "precision": "float32",
         "device": device.type,
+        "seed": seed,
     }
     with measured(cost) as ledger, progress(f"dump {name}", total=store.n_rows, unit="rows") as advance:
-        writer = create_store(out, store.sample_id, store.view, fields, identity=identity, shard_rows=store.shard_rows)
+        bases, calibrated_on = calibrate(network, name, store, fields, seed)
+        identity |= {"calibrated_on": calibrated_on} if bases else {}
+        ids = store.sample_id, store.view
+        writer = create_store(out, *ids, fields, identity=identity, shard_rows=store.shard_rows, bases=bases)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)

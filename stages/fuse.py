@@ -9,7 +9,6 @@ import torch
 
 from pipeline.batches import Batch, Rows, in_order, narrowed, part, tensors
 from pipeline.cost import measured
-from pipeline.layout import Field
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
@@ -44,7 +43,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         stream = partial(features_of, stores, settings.batch_size, pick_device(params.device), advance)
         fusion = spec.build().fit(stream(slice(None)))
         sample = fusion.transform(next(stream(slice(0, 2))))
-        fields = {f"fused/{k}": Field(tuple(x.shape[1:]), **settings.fused.model_dump()) for k, x in sample.items()}
+        fields = {f"fused/{k}": settings.fused.field(x.numpy()) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
         fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
         writer = create_store(out, inputs.sample_id, inputs.view, fields, identity=identity, shard_rows=inputs.shard_rows)

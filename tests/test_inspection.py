@@ -6,16 +6,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pipeline.agreement import against_teacher
 from pipeline.checkpoints import file_digest
 from pipeline.cli import main
-from pipeline.extraction import against_teacher
+from pipeline.extraction import calibrate, outputs_on
 from pipeline.inspection import differences
 from pipeline.layout import Field
 from pipeline.network import Outputs
+from pipeline.params import Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.writer import create_store
 
+CPU = torch.device("cpu")
 FIELDS = {"features/a/trunk": Field((3, 2), "float16"), "labels/boxes": Field((5,), "float32", max_items=2)}
 
 
@@ -94,56 +97,83 @@ def test_diff_names_every_difference(tmp_path, other, told):
 
 
 class Doubler(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(1))
+
     def forward(self, inputs):
-        return Outputs({"trunk": inputs["image"].float()[:, :, None] * 2}, {})
+        doubled = inputs["image"].float()[:, :, None] * 2
+        return Outputs({"trunk": doubled}, {"kind": doubled[:, :, 0]})
 
 
 @pytest.fixture
 def dumped(tmp_path, monkeypatch):
-    """Inputs, a file of weights, and a function that makes a store of what a teacher gives for those inputs."""
-    monkeypatch.setattr("pipeline.extraction.load_network", lambda path, device: (teacher, {}, {}))
-    teacher = Doubler()
-    teacher.bias = torch.nn.Parameter(torch.zeros(1))
+    """Inputs, a file of weights, and a function that dumps what a teacher gives for those inputs, with its row 40 spoilt."""
+    monkeypatch.setattr("pipeline.agreement.load_network", lambda path, device: (Doubler(), {}, {}))
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"weights")
     ids = np.arange(100 * 16, dtype=np.uint16).astype(np.uint8).reshape(100, 16), np.zeros(100, "i4")
-    images = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32)
 
-    def make(path, fields, arrays, identity):
-        writer = create_store(tmp_path / path, *ids, fields, identity=identity, shard_rows=16)
+    def make(path, fields, arrays, identity, bases):
+        writer = create_store(tmp_path / path, *ids, fields, identity=identity, shard_rows=16, bases=bases)
         writer.write_rest(lambda rows: {name: arrays[name][rows] for name in fields})
         writer.publish()
         return open_store(tmp_path / path)
 
-    inputs = make("in.zarr", {"inputs/image": Field((3,), "float32")}, {"inputs/image": images}, {})
+    inputs = make("in.zarr", {"inputs/image": Field((6,), "float32")}, {"inputs/image": images}, {}, {})
 
-    def dump(values, dtype="float16", by="t"):
-        identity = {"teacher": {"name": by, "weights": file_digest(weights)}, "input": inputs.digest}
-        name = f"features/{by}/trunk"
-        return make(f"{dtype}.zarr", {name: Field((3, 1), dtype)}, {name: values}, identity)
+    def dump(features, logits, spoil=lambda arrays: None):
+        shutil.rmtree(tmp_path / "t.zarr", ignore_errors=True)
+        plain = {"dtype": "float32", "codec": "raw"}
+        recipes = {"features": Recipe(**plain | features), "logits": Recipe(**plain | logits)}
+        recipe = lambda field: recipes[field.split("/")[0]]  # noqa: E731
+        arrays = outputs_on(Doubler(), "t", inputs, slice(None), 8, recipe, seed=5)
+        spoil(arrays)
+        fields = {name: recipe(name).field(x) for name, x in arrays.items()}
+        identity = {"teacher": {"name": "t", "weights": file_digest(weights)}, "input": inputs.digest, "seed": 5}
+        return make("t.zarr", fields, arrays, identity, calibrate(Doubler(), "t", inputs, fields, 5)[0])
 
-    return inputs, weights, images[:, :, None] * 2, dump
+    return inputs, weights, dump
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "qint8"])
-def test_a_live_teacher_agrees_with_what_it_dumped_and_with_nothing_else(dumped, dtype):
-    inputs, weights, values, dump = dumped
-    (found,) = against_teacher(dump(values, dtype), inputs, weights, 1000, torch.device("cpu"))
-    assert (found.rows, found.differing) == (100, 0)
-    wrong = values.copy()
-    wrong[40] += 1
-    shutil.rmtree(inputs.path.parent / f"{dtype}.zarr")
-    (found,) = against_teacher(dump(wrong, dtype), inputs, weights, 1000, torch.device("cpu"))
-    assert found.differing == 1 and found.furthest == pytest.approx(1, rel=0.05)
+@pytest.mark.parametrize("recipe", [{}, {"dims": 3}])
+def test_a_live_teacher_agrees_with_the_features_that_it_dumped_and_with_no_others(dumped, dtype, recipe):
+    inputs, weights, dump = dumped
+    recipe = {"dtype": dtype, **recipe}
+    for field in against_teacher(dump(recipe, {}), inputs, weights, 1000, CPU):
+        assert (field.rows, field.differing) == (100, 0)
+
+    def add_one(arrays):
+        arrays["features/t/trunk"][40] += 1
+
+    feature, logits = against_teacher(dump(recipe, {}, add_one), inputs, weights, 1000, CPU)
+    assert feature.differing == 1 and feature.furthest > 0.2 and logits.differing == 0
+
+
+@pytest.mark.parametrize(("recipe", "field"), [({"top_k": 2}, "log_probs"), ({"top_k": 2}, "ids"), ({"sampled": 9}, "ids")])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_live_teacher_agrees_with_its_sparse_logits_and_with_no_others(dumped, recipe, field, dtype):
+    inputs, weights, dump = dumped
+    recipe = {"dtype": dtype, **recipe}
+    for found in against_teacher(dump({}, recipe), inputs, weights, 1000, CPU):
+        assert (found.rows, found.differing) == (100, 0)
+
+    def turn(arrays):
+        arrays[f"logits/t/kind/{field}"][40] = np.roll(arrays[f"logits/t/kind/{field}"][40], 1)
+
+    _, logits = against_teacher(dump({}, recipe, turn), inputs, weights, 1000, CPU)
+    assert logits.field == "logits/t/kind" and logits.differing == 1
 
 
 def test_only_the_teacher_and_inputs_of_a_store_can_speak_for_it(dumped):
-    inputs, weights, values, dump = dumped
-    store = dump(values)
+    inputs, weights, dump = dumped
+    store = dump({}, {})
     with pytest.raises(StoreError, match=r"in\.zarr: no teacher made it"):
-        next(against_teacher(inputs, inputs, weights, 10, torch.device("cpu")))
+        next(against_teacher(inputs, inputs, weights, 10, CPU))
     with pytest.raises(StoreError, match="not the inputs"):
-        next(against_teacher(store, store, weights, 10, torch.device("cpu")))
+        next(against_teacher(store, store, weights, 10, CPU))
     weights.write_bytes(b"other weights")
     with pytest.raises(StoreError, match="not the weights"):
-        next(against_teacher(store, inputs, weights, 10, torch.device("cpu")))
+        next(against_teacher(store, inputs, weights, 10, CPU))

@@ -14,8 +14,8 @@ from pipeline.params import CLONE
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
-    {"losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"},
-    {"batches", "extraction", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    {"sparse", "losses", "tasks/*", "encoders/*", "network", "fusions/*", "balance"},
+    {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"planning", "summary", "pictures", "page"},
     {"cli", "stages/*"},
 ]

@@ -11,7 +11,9 @@ from pipeline.network import Network
 from pipeline.objective import Objective, wanted
 from pipeline.optimize import Recipe, optimize
 from pipeline.params import ClassSpec
+from pipeline.sparse import top_k
 from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.segmentation import Segmentation
 
 TASK = {"corner": MultiLabel(classes=2)}
 CPU = torch.device("cpu")
@@ -167,3 +169,16 @@ def test_a_saved_network_comes_back_with_all_it_needs(tmp_path):
     assert type(tasks["corner"]) is MultiLabel
     assert header["learned_from"] == "abc"
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_sparse_logits_that_lack_one_class_are_all_of_them():
+    tasks = {"parts": Segmentation(classes=5, upscale=2, background_weight=1.0, temperature=1)}
+    image = torch.from_numpy(scenes(32, np.random.default_rng(0))[0])
+    net = Network(ImageEncoder(width=8, blocks=1), tasks, {"image": image[:2]}).eval()
+    logits = torch.randn_like(net({"image": image}).logits["parts"]) * 3
+    sparse = top_k(logits, 4)
+    dense = {"inputs/image": image, "logits/t/parts": logits}
+    few = {"inputs/image": image, "logits/t/parts/ids": sparse.ids, "logits/t/parts/log_probs": sparse.log_probs}
+    found = [Objective(net, tasks, {"logits": 1}, batch, {}).eval()(batch, {}) for batch in (dense, few)]
+    assert found[0].keys() == found[1].keys() == {"logits/t/parts"}
+    torch.testing.assert_close(*(terms["logits/t/parts"] for terms in found), rtol=1e-3, atol=0)

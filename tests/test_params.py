@@ -7,6 +7,7 @@ import yaml
 
 from pipeline.params import CLONE, ParamsError, load_params
 
+RAW = {"dtype": "float16", "codec": "raw"}
 GOOD = yaml.safe_load((CLONE / "params.yaml").read_text())
 
 
@@ -66,6 +67,13 @@ FUSED = GOOD["students"]["fused"]
         ("teachers", {}, "teachers: empty"),
         ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float32', 'float16'"),
         ("extract.features.codec", "gzip", "extract.features.codec: input should be"),
+        ("teachers.detection.recipes", {"fused/x": RAW}, r"detection\.recipes\.fused/x: expected features/<tap>"),
+        ("teachers.detection.recipes", {"logits/detektion": RAW}, "no task of this teacher named 'detektion'; did you mean"),
+        ("teachers.detection.recipes", {"logits/detection": {**RAW, "dims": 3}}, "dims: not for such a field"),
+        ("extract.features.top_k", 3, "extract.features.top_k: not for such a field; there is dims"),
+        ("extract.logits.dims", 3, "extract.logits.dims: not for such a field; there is top_k or sampled"),
+        ("fuse.fused.dims", 3, "fuse.fused.dims: not for such a field"),
+        ("extract.logits", {**RAW, "top_k": 3, "sampled": 3}, "extract.logits: top_k and sampled: give one of them"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),
         ("fusions.a/b", GOOD["fusions"]["pca"], "fusions.a/b: a name is of letters"),
@@ -142,3 +150,13 @@ def test_a_class_of_ones_own_file(tmp_path, monkeypatch):
     assert flow.build().width == 3
     assert flow.load() is flow.load()
     assert flow.as_dict() == {"code": "flow.py", "class": "Flow", "width": 3}
+
+
+def test_a_teachers_recipe_of_its_own_goes_before_that_of_all(tmp_path):
+    sparse, narrow = {**RAW, "top_k": 3}, {**RAW, "dims": 8}
+    content = changed("teachers.segmentation.recipes", {"logits/segmentation": sparse, "features/trunk": narrow})
+    params = load_params(write(tmp_path, content))
+    assert params.recipe("features/segmentation/trunk").dims == 8
+    assert params.recipe("features/detection/trunk") == params.extract.features
+    assert params.recipe("logits/segmentation/segmentation/log_probs").top_k == 3
+    assert params.recipe("logits/detection/detection") == params.extract.logits

@@ -19,6 +19,7 @@ def project(tmp_path, monkeypatch):
         teacher["encoder"] |= {"width": 8, "blocks": 1}
     params["fusions"]["pca"]["dims"] = 4
     params["extract"] |= {"batch_size": 16, "logits": {"dtype": "qint8", "codec": "raw"}}
+    params["teachers"]["classification"]["recipes"] = {"features/trunk": {"dtype": "float16", "codec": "raw", "dims": 2}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copy(CLONE / "dvc.yaml", tmp_path)
     assert CliRunner().invoke(main, ["sync"]).exit_code == 0
@@ -33,6 +34,9 @@ def test_a_plan_counts_rows_fields_and_bytes(project):
     assert trunk.field.shape == (8, 6, 6) and trunk.row_bytes == pytest.approx(8 * 36 * 2, rel=0.02)
     assert logits.field.shape == (11, 12, 12) and logits.row_bytes == pytest.approx(11 * 144, rel=0.02)
     assert fields["fused/components"].field.shape == (4, 6, 6)
+    narrow = fields["features/classification/trunk"]
+    assert narrow.field.shape == (8, 6, 6) and narrow.files == 2 * (18 + 1) + 1
+    assert narrow.row_bytes == pytest.approx(2 * 36 * 2, rel=0.02)  # the basis is written once a shard
     assert trunk.files == 18 + 1 and logits.files == 2 * (18 + 1) + 1
     assert plan.bytes == pytest.approx(18000 * sum(f.row_bytes for f in plan.fields))
     assert plan.dump_seconds.keys() == {"classification", "detection", "segmentation"}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
-from pipeline.recipes import dequantize, from_bfloat16, quantize, to_bfloat16
+from pipeline.recipes import dequantize, expand, from_bfloat16, principal_basis, project, quantize, to_bfloat16
 
 
 def values(shape=(50, 6, 3, 2), seed=0):
@@ -37,3 +38,21 @@ def test_one_loud_channel_costs_the_others_nothing():
     loud = values()
     loud[:, 2] *= 1e4
     np.testing.assert_array_equal(dequantize(*quantize(loud))[:, 3:], dequantize(*quantize(values()))[:, 3:])
+
+
+@pytest.mark.parametrize("shape", [(50, 6, 3, 2), (50, 6)])
+def test_principal_components_are_those_of_scikit_learn(shape):
+    x = values(shape) * np.arange(1, 7, dtype=np.float32).reshape(-1, *[1] * (len(shape) - 2)) + 5
+    basis = principal_basis(x, 3)
+    lines = np.moveaxis(x, 1, -1).reshape(-1, 6)
+    expected = PCA(3).fit(lines)
+    found = np.moveaxis(expand(project(x, basis), basis), 1, -1).reshape(-1, 6)
+    np.testing.assert_allclose(found, expected.inverse_transform(expected.transform(lines)), atol=1e-4)
+    np.testing.assert_allclose(basis[1:] @ basis[1:].T, np.eye(3), atol=1e-6)
+    np.testing.assert_array_equal(principal_basis(x, 3), basis)
+
+
+def test_what_lies_in_few_dimensions_comes_back():
+    x = np.einsum("rkp,kd->rdp", values((40, 2, 9)), values((2, 6), seed=1)) + values((6, 1), seed=2)
+    basis = principal_basis(x[:20], 2)
+    np.testing.assert_allclose(expand(project(x, basis), basis), x, atol=1e-5)

@@ -61,6 +61,11 @@ def make_small(params):
     for teacher in params["teachers"].values():
         teacher |= {"encoder": ENCODER, "updates": 8}
     params["train_teacher"]["batch_size"] = 32
+    params["tasks"]["segmentation"]["temperature"] = 1
+    compact = {"features/trunk": {"dtype": "qint8", "codec": "zstd", "dims": 8}}
+    params["teachers"]["classification"]["recipes"] = compact
+    sparse = {"logits/segmentation": {"dtype": "float16", "codec": "lz4", "top_k": 3}}
+    params["teachers"]["segmentation"]["recipes"] = sparse
     params["fusions"]["pca"]["dims"] = 8
     params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32}
     params["students"] = STUDENTS

@@ -24,9 +24,13 @@ FIELDS = {
     "features/cls/pooled": Field((5,), "float32", "lz4", chunk_rows=8),
     "features/cls/narrow": Field((7,), "bfloat16", "lz4"),
     "features/cls/stepped": Field((3, 2), "qint8", "zstd", chunk_rows=32),
+    "features/cls/projected": Field((4, 2), "float16", "zstd", dims=2),
     "labelled/cls": Field((), "bool"),
     "labels/det": Field((5,), "float32", max_items=3),
 }
+
+
+BASES = {"features/cls/projected": np.array([[0, 3, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)}
 
 
 def ids(seed=0):
@@ -41,6 +45,7 @@ def content():
         "features/cls/pooled": np.zeros((ROWS, 5), np.float32),  # all zero: zarr-python would leave the file out
         "features/cls/narrow": rng.integers(-128, 128, (ROWS, 7)).astype(np.float32),
         "features/cls/stepped": whole_steps(rng),
+        "features/cls/projected": rng.integers(-9, 9, (ROWS, 4, 2)) * np.array([[0], [1], [0], [1]], np.float32),
         "labelled/cls": rng.random(ROWS) > 0.5,
         "labels/det": [rng.normal(size=(n, 5)).astype(np.float32) for n in rng.integers(0, 4, ROWS)],
     }
@@ -53,8 +58,8 @@ def whole_steps(rng):
     return values - np.array([[0], [100], [255]], np.float32)
 
 
-def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD):
-    return create_store(path, *ids(), fields, identity={"made of": identity}, shard_rows=shard_rows)
+def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD, bases=BASES):
+    return create_store(path, *ids(), fields, identity={"made of": identity}, shard_rows=shard_rows, bases=bases)
 
 
 def write(writer, shards=None):
@@ -104,6 +109,9 @@ def test_any_zarr_client_reads_it(store):
     np.testing.assert_array_equal(decoded, content()["features/cls/narrow"])
     scale, zero = stepped["scale"][:][np.arange(ROWS) // SHARD].transpose(1, 0, 2)[..., None]
     np.testing.assert_array_equal((stepped["values"][:] - zero) * scale, content()["features/cls/stepped"])
+    values, basis = (group[f"features/cls/projected/{part}"] for part in ("values", "basis"))
+    expanded = np.einsum("rkp,kd->rdp", values[:], basis[0, 1:]) + basis[0, 0][:, None]
+    np.testing.assert_array_equal(expanded, content()["features/cls/projected"])
     offsets, items = group["labels/det/offsets"][:], group["labels/det/values"][:]
     for row, (first, last) in enumerate(offsets):
         np.testing.assert_array_equal(items[first:last], content()["labels/det"][row])
@@ -127,6 +135,7 @@ def test_goes_on_where_it_stopped_and_ends_in_the_same_bytes(store, tmp_path):
         {"identity": "teacher B"},
         {"shard_rows": 32},
         {"fields": {**FIELDS, "features/cls/trunk": Field((3, 2, 2), "float32", chunk_rows=16)}},
+        {"bases": {name: basis * 2 for name, basis in BASES.items()}},
     ],
 )
 def test_any_change_of_identity_starts_clean(tmp_path, change):
@@ -205,7 +214,7 @@ def test_copies_where_linking_fails(store, tmp_path, monkeypatch):
 def test_aligned_stores_or_the_first_row_that_differs(store, tmp_path):
     sample_id, view = ids()
     sample_id[77, 3] ^= 1
-    writer = create_store(tmp_path / "b.zarr", sample_id, view, FIELDS, identity={}, shard_rows=SHARD)
+    writer = create_store(tmp_path / "b.zarr", sample_id, view, FIELDS, identity={}, shard_rows=SHARD, bases=BASES)
     write(writer)
     writer.publish()
     assert len(open_aligned(store.path, store.path)) == 2
@@ -221,6 +230,7 @@ def test_aligned_stores_or_the_first_row_that_differs(store, tmp_path):
         ("features/cls/pooled", np.inf, "row 70: inf is not finite"),
         ("features/cls/stepped", np.nan, "row 70: nan is not finite"),
         ("features/cls/narrow", 3.4e38, "row 70: inf is not finite"),
+        ("features/cls/projected", 7e4, "row 70: 69997.0 overflows float16"),
     ],
 )
 def test_refuses_values_that_would_not_survive(tmp_path, name, value, message):
@@ -240,6 +250,8 @@ def test_refuses_wrong_arrays(tmp_path):
         writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"][:63]})
     with pytest.raises(StoreError, match="got float64 values, stored as uint8"):
         writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"] / 2})
+    with pytest.raises(StoreError, match=r"'features/cls/projected' needs a basis of shape \(3, 4\)"):
+        begin(tmp_path / "b.zarr", bases={}).write(0, arrays)
     with pytest.raises(StoreError, match="got fields"):
         writer.write(0, {"inputs/image": arrays["inputs/image"]})
     with pytest.raises(StoreError, match="row 3: 4 items, at most 3"):
@@ -277,6 +289,8 @@ def renamed(name):
         (forged("inputs/image", dtype="object"), "dtype 'object' is not one of"),
         (forged("inputs/image", codec="pickle"), "codec 'pickle' is not one of"),
         (forged("labelled/cls", dtype="qint8"), "for fields of one array with channels"),
+        (forged("features/cls/projected", dims=4), "4 principal components"),
+        (forged("inputs/image", dims=1), "1 principal components"),
         (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
         (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
         (forged("inputs/image", chunk_rows=7), "does not divide"),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.losses import per_row, soft_kl
+from pipeline.sparse import Sparse
 from pipeline.tasks.task import Grid, Task
 
 
@@ -18,10 +19,11 @@ class Segmentation(Task):
     """
 
     primary = "mIoU"
+    temperature: float
 
     def __init__(self, *, classes: int, upscale: int, background_weight: float, temperature: float):
-        self.classes, self.upscale = classes, upscale
-        self.background_weight, self.temperature = background_weight, temperature
+        self.classes, self.upscale, self.temperature = classes, upscale, temperature
+        self.background_weight = background_weight
 
     def head(self, width: int, grid: Grid) -> nn.Module:
         return nn.Sequential(nn.Conv2d(width, self.classes * self.upscale**2, 1), nn.PixelShuffle(self.upscale))
@@ -31,7 +33,7 @@ class Segmentation(Task):
         weight = torch.where(target == 0, self.background_weight, 1.0)
         return per_row(weight * F.cross_entropy(pred, target, reduction="none"))
 
-    def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
 
     def tally(self, pred: Tensor, label: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ class Task(ABC):
     padded. What a loss needs of a label it makes itself.
     """
 
+    temperature: float | None = None  # of distillation, if a prediction is a softmax over its channels
     primary: str  # the metric that Delta_MTL and the report count
     higher_is_better = True
 
@@ -28,7 +29,7 @@ class Task(ABC):
 
     @abstractmethod
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """loss_B of the student's prediction against cached teacher logits of the same shape."""
+        """loss_B of the student's prediction against cached teacher logits of the same shape; if a softmax, or sparse ones."""
 
     @abstractmethod
     def tally(self, pred: Tensor, label: Tensor) -> Any:
