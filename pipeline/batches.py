@@ -55,8 +55,12 @@ def part(rows: dict, prefix: str) -> dict:
     return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
 
 
+def with_prefix(store: Store, prefix: str) -> list[str]:
+    return [name for name in store.fields if name.startswith(prefix)]
+
+
 def input_fields(store: Store) -> list[str]:
-    return [name for name in store.fields if name.startswith("inputs/")]
+    return with_prefix(store, "inputs/")
 
 
 def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | None = None) -> Iterator[Rows]:
@@ -66,6 +70,12 @@ def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | Non
         last = min(first + batch_size, end, (first // store.shard_rows + 1) * store.shard_rows)
         yield load(store, fields, slice(first, last))
         first = last
+
+
+def side_by_side(stores: list[Store], prefix: str, batch_size: int, rows: slice | None = None) -> Iterator[Rows]:
+    """As `in_order`, the fields below a prefix of several aligned stores."""
+    for together in zip(*(in_order(s, with_prefix(s, prefix), batch_size, rows) for s in stores), strict=True):
+        yield {name: x for batch in together for name, x in batch.items()}
 
 
 def batches(

@@ -18,9 +18,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def measured(path: Path) -> Iterator[dict[str, float]]:
+def measured(path: Path) -> Iterator[dict[str, Any]]:
     """Time a block of work and write {"seconds", "cpu_seconds", ...} when it ends well; the block may add more keys."""
-    more: dict[str, float] = {}
+    more: dict[str, Any] = {}
     wall, cpu = time.perf_counter(), time.process_time()
     yield more
     spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}

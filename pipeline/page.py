@@ -28,6 +28,7 @@ def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], s
     return {
         "Scores (points: 100 x metric)": [["", "updates", *main], *lines],
         "Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen],
+        "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
     }
 
@@ -49,6 +50,19 @@ def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
         ["fusions", f"{spent.fusion:.1f}", f"{spent.fusion_bytes / 1e6:.0f}"],
         *students,
     ]
+
+
+def kept_lines(spent: Ledger) -> list[list[str]]:
+    taps = list(dict.fromkeys(tap for found in spent.quality.values() for tap in found["r2"]))
+    lines = [
+        [
+            name,
+            *(f"{100 * found['r2'][tap]:.1f}" if tap in found["r2"] else "-" for tap in taps),
+            f"{found['effective_rank']:.1f}",
+        ]
+        for name, found in spent.quality.items()
+    ]
+    return [["", *taps, "effective rank"], *lines]
 
 
 def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:

@@ -99,6 +99,7 @@ class Ledger:
     students: dict[str, float]
     row_seconds: float  # one row through every teacher, as measured by the dump
     knowledge_rows: dict[str, float]
+    quality: dict[str, dict[str, Any]]  # of each fusion: pipeline/fusions/quality.py
 
     @property
     def live(self) -> float:
@@ -116,7 +117,7 @@ class Ledger:
         return self.cached / (self.row_seconds * mean(readers)) if readers else None
 
 
-def ledger(costs: dict[str, dict[str, dict[str, float]]]) -> Ledger:
+def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
     """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}."""
 
     def total(stage: str, what: str) -> float:
@@ -132,6 +133,7 @@ def ledger(costs: dict[str, dict[str, dict[str, float]]]) -> Ledger:
         students={name: item["seconds"] for name, item in costs["distill"].items()},
         row_seconds=sum(item["seconds"] / item["rows"] for item in costs["extract"].values()),
         knowledge_rows={name: item["knowledge_rows"] for name, item in costs["distill"].items()},
+        quality={name: item["quality"] for name, item in costs["fuse"].items()},
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import torch
 
-from pipeline.batches import Batch, Rows, in_order, narrowed, part, tensors
+from pipeline.batches import Batch, Rows, narrowed, part, side_by_side, tensors, with_prefix
 from pipeline.cost import measured
+from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
@@ -41,7 +42,9 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     }
     with measured(cost) as ledger, progress(f"fuse {name}", total=2 * inputs.n_rows, unit="rows") as advance:
         stream = partial(features_of, stores, settings.batch_size, pick_device(params.device), advance)
-        fusion = spec.build().fit(stream(slice(None)))
+        seen = inputs.n_rows - inputs.n_rows // 10
+        fusion = spec.build().fit(stream(slice(0, seen)))
+        quality = assess(fusion, stream(slice(seen, None)))
         sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(x.numpy()) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
@@ -56,21 +59,19 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
 
         writer.write_rest(fuse_shard)
         writer.publish()
-        ledger["bytes"] = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
+        size = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
+        ledger |= {"bytes": size, "quality": quality._asdict()}
+    for line in lines(quality):
+        click.echo(f"fuse {name}: {line}", err=True)
 
 
 def features_of(
     stores: list[Store], batch_size: int, device: torch.device, advance: Callable[[int], None], rows: slice
 ) -> Iterator[Batch]:
     """{"teacher/tap": (B, D, *grid)} of every store, row by row together."""
-    parts = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
-    for together in zip(*parts, strict=True):
-        yield part({field: x for batch in together for field, x in tensors(batch, device).items()}, "features")
-        advance(len(next(iter(together[0].values()))))
-
-
-def with_prefix(store: Store, prefix: str) -> list[str]:
-    return [field for field in store.fields if field.startswith(prefix)]
+    for batch in side_by_side(stores, "features/", batch_size, rows):
+        yield part(tensors(batch, device), "features")
+        advance(len(next(iter(batch.values()))))
 
 
 if __name__ == "__main__":

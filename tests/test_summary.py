@@ -49,7 +49,7 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
             "prepare": {"prepare": {"seconds": 1}},
             "train_teacher": {"a": {"seconds": 50}, "b": {"seconds": 60}},
             "extract": {"a": {"seconds": 10, "rows": 1000, "bytes": 5}, "b": {"seconds": 30, "rows": 1000, "bytes": 6}},
-            "fuse": {"pca": {"seconds": 8, "bytes": 2}},
+            "fuse": {"pca": {"seconds": 8, "bytes": 2, "quality": {"r2": {"a/x": 0.9}, "effective_rank": 3.0}}},
             "distill": {
                 "fused": {"seconds": 20, "knowledge_rows": 600},
                 "logits": {"seconds": 15, "knowledge_rows": 1800},
@@ -60,7 +60,7 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
     assert spent.teachers == 110 and spent.dump_bytes == 11
     assert spent.row_seconds == pytest.approx(0.04)
     assert spent.live == pytest.approx(0.04 * 2400)
-    assert spent.cached == 48
+    assert spent.cached == 48 and spent.quality["pca"]["effective_rank"] == 3
     assert spent.break_even == pytest.approx(48 / (0.04 * 1200))
 
 

@@ -1,11 +1,14 @@
 """Streamed second moments, from which every linear fusion is computed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.fusions.fusion import Features
+
+POOL: dict[int, Callable] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
 class Moments:
@@ -37,10 +40,20 @@ class Moments:
         self.count = total
 
 
+def common_grid(features: Features) -> tuple[int, ...]:
+    """The coarsest of the teachers' grids, axis by axis."""
+    grids = {name: tuple(x.shape[2:]) for name, x in features.items()}
+    if len({len(grid) for grid in grids.values()}) > 1:
+        raise ValueError(f"teachers' features are not all maps, or sequences, or vectors: {grids}; tap one kind")
+    return tuple(min(sizes) for sizes in zip(*grids.values(), strict=True))
+
+
 def positions(features: Features) -> Tensor:
-    """Features joined along channels, one line a position: (B * prod(grid), sum D)."""
-    grids = {name: x.shape[2:] for name, x in features.items()}
-    if len(set(grids.values())) > 1:
-        raise ValueError(f"teachers' features lie on different grids: {grids}; tap them at one stride")
-    x_BDG = torch.cat([x.flatten(2) if x.dim() > 2 else x[..., None] for x in features.values()], 1)
+    """Features joined along channels on their common grid, one line a position: (B * prod(grid), sum D).
+
+    Finer ones are averaged over the area of a coarser cell.
+    """
+    grid = common_grid(features)
+    resampled = [x if x.shape[2:] == grid else POOL[len(grid)](x.float(), grid) for x in features.values()]
+    x_BDG = torch.cat([x.flatten(2) if grid else x[..., None] for x in resampled], 1)
     return x_BDG.transpose(1, 2).flatten(0, 1)

@@ -1,9 +1,15 @@
+from functools import partial
+
 import pytest
 import torch
 
+from pipeline.fusions.gcca import GCCA
 from pipeline.fusions.moments import Moments
 from pipeline.fusions.none import NoFusion
 from pipeline.fusions.pca import PCA
+from pipeline.fusions.phi_s import PhiS
+from pipeline.fusions.quality import assess, lines
+from pipeline.fusions.random import Random
 from tests.laws import check_fusion
 
 
@@ -18,7 +24,7 @@ def features(rows=96, grid=(2, 2)):
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (5,), ()], ids=["map", "sequence", "vector"])
-@pytest.mark.parametrize("make", [NoFusion, lambda: PCA(dims=4)], ids=["none", "pca"])
+@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random))])
 def test_laws(make, grid):
     check_fusion(make, features(grid=grid))
 
@@ -47,7 +53,8 @@ def test_pca_is_not_won_by_the_loudest_teacher():
     """Scaled, the loud teacher (four channels of noise) has as much to say as the quiet one, and no more."""
     x = features()
     pca = PCA(dims=4).fit([x])
-    share = pca.projection[:4].norm() / (pca.projection[4:] * 100).norm()
+    projection = pca.projections["components"]
+    share = projection[:4].norm() / (projection[4:] * 100).norm()
     assert 0.5 < share < 2
 
 
@@ -58,7 +65,108 @@ def test_pca_of_all_dims_keeps_everything():
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="9 components asked of 8 channels"):
         PCA(dims=9).fit([features()])
-    with pytest.raises(ValueError, match="different grids"):
-        PCA(dims=2).fit([{"a/x": torch.zeros(2, 3, 4, 4), "b/x": torch.zeros(2, 3, 2, 2)}])
+    with pytest.raises(ValueError, match="not all maps"):
+        PCA(dims=2).fit([{"a/x": torch.zeros(2, 3, 4, 4), "b/x": torch.zeros(2, 3)}])
     with pytest.raises(ValueError, match="empty"):
         NoFusion().fit([])
+
+
+def views(rows=4000, seed=0):
+    """Three teachers that share three quiet directions; each has loud ones of its own. And those three."""
+    rng = torch.Generator().manual_seed(seed)
+    shared = torch.randn(rows, 3, generator=rng)
+    draw = lambda *shape: torch.randn(*shape, generator=rng)  # noqa: E731
+    return {f"{t}/x": shared @ draw(3, 8) + 4 * draw(rows, 3) @ draw(3, 8) + 0.1 * draw(rows, 8) for t in "abc"}, shared
+
+
+def explained(target, code):
+    """R^2 of a linear regression of target on code."""
+    code = torch.cat([code, torch.ones(len(code), 1)], 1).double()
+    left = target.double() - code @ torch.linalg.lstsq(code, target.double()).solution
+    return 1 - (left.var(0) / target.double().var(0)).mean().item()
+
+
+def test_gcca_finds_what_is_shared_and_pca_what_is_loud():
+    x, shared = views()
+    found = {kind: explained(shared, kind(dims=3).fit([x]).transform(x)["components"]) for kind in (GCCA, PCA)}
+    assert found[GCCA] > 0.9 and found[PCA] < 0.5
+
+
+def test_gcca_gives_the_rest_to_what_is_private():
+    x, shared = views()
+    gcca = GCCA(dims=12).fit([x])
+    code = gcca.transform(x)["components"]
+    assert gcca.shared == 3
+    assert explained(shared, code[:, :3]) > 0.9
+    joined = torch.cat(list(x.values()), 1)
+    assert explained(joined, code) > 0.98 > 0.6 > explained(joined, code[:, :3])
+    correlation = torch.corrcoef(code.T)
+    assert correlation[:3, 3:].abs().max() < 1e-3
+
+
+def test_phi_s_gives_every_channel_variance_one_and_keeps_the_ratios_of_distances():
+    x = {name: v[:, :7] * torch.tensor([1.0, 50, 0.1, 3, 1, 1, 0]) + 9 for name, v in views()[0].items()}
+    turned = PhiS().fit([x]).transform(x)
+    for name, values in x.items():
+        torch.testing.assert_close(turned[name].var(0, correction=0), torch.ones(7), atol=1e-3, rtol=0)
+        ratio = torch.pdist(turned[name][:50]) / torch.pdist(values[:50])
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), atol=0, rtol=1e-3)
+
+
+def test_a_random_projection_is_the_same_every_time_and_knows_no_data():
+    x = features()
+    a, b = (Random(dims=4).fit([x]).projections["components"] for _ in range(2))
+    torch.testing.assert_close(a, b, atol=0, rtol=0)
+    other = Random(dims=4, seed=1).fit([x]).projections["components"]
+    assert (a - other).abs().max() > 0.01
+
+
+def test_teachers_on_a_finer_grid_are_averaged_onto_the_coarser():
+    x = features(grid=(4, 4))
+    x["b/trunk"] = torch.nn.functional.avg_pool2d(x["b/trunk"], 2)
+    coarse = {**x, "a/trunk": torch.nn.functional.avg_pool2d(x["a/trunk"], 2)}
+    mixed, plain = (PCA(dims=4).fit([f]).transform(f)["components"] for f in (x, coarse))
+    assert mixed.shape[2:] == (2, 2)
+    torch.testing.assert_close(mixed, plain, atol=1e-5, rtol=0)
+
+
+def linear_cka(a, b):
+    """From features, not covariances (1905.00414, equation 7)."""
+    a, b = (x.double() - x.double().mean(0) for x in (a, b))
+    return ((a.T @ b).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())).item()
+
+
+def test_quality_is_what_regression_and_features_say():
+    x, _ = views()
+    fit, held = ({name: v[part] for name, v in x.items()} for part in (slice(0, 3000), slice(3000, None)))
+    fusion = PCA(dims=8).fit([fit])
+    found = assess(fusion, ({name: v[i : i + 100] for name, v in held.items()} for i in range(0, 1000, 100)))
+    code = fusion.transform(held)["components"]
+    for name, values in held.items():
+        left = values.double() - values.double().mean(0)
+        coded = code.double() - code.double().mean(0)
+        left = left - coded @ torch.linalg.lstsq(coded, left).solution
+        expected = 1 - left.square().sum() / (values.double() - values.double().mean(0)).square().sum()
+        assert found.r2[name] == pytest.approx(expected.item(), abs=1e-4)
+    assert found.cka["a/x | b/x"] == pytest.approx(linear_cka(held["a/x"], held["b/x"]), abs=1e-6)
+    assert 1 < found.effective_rank <= 8
+
+
+def test_what_a_fusion_drops_is_said_by_name():
+    x, _ = views()
+    few = assess(PCA(dims=2).fit([x]), [x])
+    whole = assess(PCA(dims=24).fit([x]), [x])
+    assert min(whole.r2.values()) > 0.999
+    assert not [line for line in lines(whole) if "less than" in line]
+    assert len([line for line in lines(few) if "less than" in line]) == sum(r2 < 0.8 for r2 in few.r2.values()) > 0
+
+
+@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random))])
+def test_dead_and_doubled_channels_do_no_harm(make):
+    x = features()
+    x["a/trunk"][:, 1], x["b/trunk"][:, 2] = 7.0, x["b/trunk"][:, 1]
+    x["c/dead"] = torch.zeros(96, 2, 2, 2)
+    fused = make().fit([x]).transform(x)
+    for name, values in fused.items():
+        assert values.isfinite().all() and values.abs().max() < 50
+        assert name == "c/dead" or values.var() > 0.1

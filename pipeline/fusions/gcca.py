@@ -1,0 +1,50 @@
+"""What teachers share, and then what each has of its own: regularised MAX-VAR generalised CCA and the PCA of its residual."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading
+from pipeline.fusions.moments import Moments
+
+SHARED = 1.5  # eigenvalue: 1 is one teacher's own, m is common to all m
+
+
+@final
+class GCCA(LinearFusion):
+    """Shared: eigenvectors of W C W above 1.5, with W_t = (C_tt + ridge tr(C_tt) / D_t I)^(-1/2) (Kettenring 1971).
+
+    PCA finds what is loud, this what is common. The rest of `dims` are principal components of what the shared ones leave
+    of the scaled teachers. One target, "components": `shared` of them, then the private ones.
+    """
+
+    def __init__(self, *, dims: int, ridge: float = 0.01):
+        self.dims, self.ridge = dims, ridge
+
+    def solve(self, moments: Moments) -> dict[str, Tensor]:
+        check_dims(self.dims, moments)
+        c, scale = moments.covariance, equal_say(moments)
+        white = torch.block_diag(*(self.whitened(block) for block in blocks(moments)))
+        eigenvalues, vectors = leading(white @ c @ white, self.dims)
+        self.shared = int((eigenvalues > SHARED).sum())
+        common = white @ vectors[:, : self.shared]
+        common = common / (common * (c @ common)).sum(0).sqrt()  # of unit variance, and uncorrelated
+        explained = c @ common  # (sum D, S): how each channel follows from the shared components
+        left = c - explained @ explained.T
+        eigenvalues, vectors = leading(scale[:, None] * left * scale, self.dims - self.shared)
+        own = scale[:, None] * vectors
+        own = (own - common @ (explained.T @ own)) / eigenvalues.mean().clamp(min=1e-12).sqrt() if own.shape[1] else own
+        return {"components": torch.cat([common, own], 1)}
+
+    def whitened(self, block: Tensor) -> Tensor:
+        """Inverse square root of a teacher's covariance, with ridge."""
+        size = block.diagonal().mean().clamp(min=1e-12)
+        eigenvalues, vectors = torch.linalg.eigh(block)
+        return vectors @ torch.diag((eigenvalues.clamp(min=0) + self.ridge * size).rsqrt()) @ vectors.T
+
+
+def blocks(moments: Moments) -> list[Tensor]:
+    """Each teacher's own covariance, (D, D)."""
+    ends = torch.tensor(list(moments.widths.values())).cumsum(0).tolist()
+    return [moments.covariance[end - d : end, end - d : end] for end, d in zip(ends, moments.widths.values(), strict=True)]

@@ -1,0 +1,61 @@
+"""Fusions that are one affine map of all teachers' channels, found from their second moments alone."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from pipeline.fusions.fusion import Features, Fusion
+from pipeline.fusions.moments import Moments, common_grid, positions
+
+
+class LinearFusion(Fusion):
+    """U = (z - mean) P, position by position, with z all channels side by side, on the teachers' coarsest grid.
+
+    A final class gives P from the moments; it is scaled here to a mean variance of 1 over a target's channels.
+    """
+
+    @abstractmethod
+    def solve(self, moments: Moments) -> dict[str, Tensor]:
+        """{target: P, (sum D, K)}, float64."""
+
+    def fit(self, batches: Iterable[Features]) -> Self:
+        moments = Moments(batches)
+        self.mean = moments.mean.float()
+        found = self.solve(moments)
+        scales = {name: variances(moments.covariance, p).mean().clamp(min=1e-12).sqrt() for name, p in found.items()}
+        self.projections = {name: (p / scales[name]).float() for name, p in found.items()}
+        return self
+
+    def transform(self, features: Features) -> Features:
+        rows, grid = len(next(iter(features.values()))), common_grid(features)
+        z_PK = positions(features).float() - self.mean
+        fused = {name: (z_PK @ p).view(rows, -1, p.shape[1]).transpose(1, 2) for name, p in self.projections.items()}
+        return {name: u_BKG.reshape(rows, u_BKG.shape[1], *grid) for name, u_BKG in fused.items()}
+
+
+def variances(covariance: Tensor, projection: Tensor) -> Tensor:
+    """Of each projected channel: the diagonal of P^T C P, (K,)."""
+    return (projection * (covariance @ projection)).sum(0)
+
+
+def check_dims(dims: int, moments: Moments) -> None:
+    total = sum(moments.widths.values())
+    if dims > total:
+        raise ValueError(f"dims: {dims} components asked of {total} channels; ask for at most {total}")
+
+
+def equal_say(moments: Moments) -> Tensor:
+    """Scale of every channel, (sum D,), that gives each teacher a mean variance of 1: sqrt(D_t / tr C_tt)."""
+    blocks = moments.covariance.diagonal().split(list(moments.widths.values()))
+    return torch.cat([(v.numel() / v.sum().clamp(min=1e-12)).sqrt().expand(v.numel()) for v in blocks])
+
+
+def leading(symmetric: Tensor, dims: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues, (dims,), and their vectors, (D, dims), each with its largest entry positive."""
+    eigenvalues, vectors = torch.linalg.eigh(symmetric)
+    vectors = vectors.flip(1)[:, :dims]
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # eigh leaves them open
+    return eigenvalues.flip(0)[:dims].clamp(min=0), vectors * signs
