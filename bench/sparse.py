@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.extraction import compacted  # noqa: E402
-from pipeline.losses import soft_kl  # noqa: E402
+from pipeline.losses.soft import soft_kl  # noqa: E402
 from pipeline.params import Recipe  # noqa: E402
 from pipeline.sparse import Sparse  # noqa: E402
 

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.batches import Rows, tensors
+from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Recipe, optimize
@@ -17,6 +18,7 @@ from pipeline.tasks.task import Task
 SAMPLE = 8  # batches
 
 Curve = list[dict[str, float]]
+Losses = tuple[Loss | None, Loss | None]
 
 
 def learn(
@@ -31,14 +33,15 @@ def learn(
     evaluations: int,
     advance: Callable[[int], None],
     heads_only: bool = False,
+    losses: Losses = (None, None),
 ) -> Curve:
     """Train a network in place. Returns, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}.
 
-    heads_only: the encoder stays as it is, its normalisation too.
+    heads_only: the encoder stays as it is, its normalisation too. losses: the objective's, of features and of logits.
     """
     device = next(network.parameters()).device
-    samples = [tensors(sample(source), device) if source else {} for source in (knowledge, labelled)]
-    objective = Objective(network, tasks, weights, *samples).to(device)
+    known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
+    objective = Objective(network, tasks, weights, known, labels, *losses).to(device)
     network.encoder.requires_grad_(not heads_only)
     every = max(1, recipe.updates // evaluations)
     curve: Curve = []

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.balance import constant_loss
 from pipeline.batches import Batch, part
-from pipeline.losses import cosine_smooth_l1
+from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.sparse import Sparse
 from pipeline.tasks.task import Task
@@ -22,14 +22,23 @@ class Objective(nn.Module):
     terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are trained with
     the network and then dropped.
 
-    knowledge, labelled: samples of the batches that will come; empty where there will be none.
+    knowledge, labelled: samples of the batches that will come; empty where there will be none. feature_loss: of fused
+    features. logit_loss: of the logits of tasks that are a softmax, instead of the task's own.
     """
 
     def __init__(
-        self, network: Network, tasks: dict[str, Task], weights: Mapping[str, float], knowledge: Batch, labelled: Batch
+        self,
+        network: Network,
+        tasks: dict[str, Task],
+        weights: Mapping[str, float],
+        knowledge: Batch,
+        labelled: Batch,
+        feature_loss: Loss | None = None,
+        logit_loss: Loss | None = None,
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
+        self.feature_loss, self.logit_loss = feature_loss, logit_loss
         names = list(dict.fromkeys(term(field) for field in knowledge if wanted(field, tasks, weights)))
         names += [f"labels/{task}" for task in tasks if labelled and weights.get("labels")]
         kinds = [name.split("/")[0] for name in names]
@@ -44,11 +53,15 @@ class Objective(nn.Module):
         with torch.no_grad():
             shape = tuple(self.network.eval()(row).logits[task].shape[1:])
         target = batch[name][batch[f"labelled/{task}"]] if name.startswith("labels/") else cached(batch, name)
+        if self.logit_loss and isinstance(target, Sparse):
+            raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
         return constant_loss(self.loss_of(name), shape, target)
 
     def loss_of(self, name: str) -> Callable[[Tensor, Any], Tensor]:
         task = self.tasks[name.split("/")[-1]]
-        return task.loss if name.startswith("labels/") else task.distill_loss
+        if name.startswith("labels/"):
+            return task.loss
+        return self.logit_loss if self.logit_loss and task.temperature is not None else task.distill_loss
 
     def forward(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
         """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
@@ -78,7 +91,8 @@ class Objective(nn.Module):
                 f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
             )
         adapted = self.adapters[name](feature.flatten(2).transpose(1, 2)).transpose(1, 2)
-        return cosine_smooth_l1(adapted.reshape(target.shape), target).mean()
+        assert self.feature_loss, "a student of fused features needs a loss of them"
+        return self.feature_loss(adapted.reshape(target.shape), target).mean()
 
 
 def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:

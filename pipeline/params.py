@@ -151,7 +151,11 @@ class FusionSpec(ClassSpec):
 
 
 class Distill(Section):
+    """logit_loss: for tasks that are a softmax over classes; not given: each task's own."""
+
     encoder: ClassSpec
+    feature_loss: ClassSpec
+    logit_loss: ClassSpec | None = None
     seeds: Count
     batch_size: Count
     learning_rate: Positive
@@ -168,6 +172,8 @@ class Student(Section):
     weights: dict[Term, Weight]
     tasks: list[Name] = []
     encoder: ClassSpec | None = None
+    feature_loss: ClassSpec | None = None
+    logit_loss: ClassSpec | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     labelled_share: Share = 1.0
@@ -180,8 +186,13 @@ class FilledStudent(Student):
 
     weights: dict[str, float]  # type: ignore[assignment]
     encoder: ClassSpec
+    feature_loss: ClassSpec
     batch_size: int
     learning_rate: float
+
+    def losses(self) -> tuple[Any, Any]:
+        """Of features and of logits, built; None: the tasks' own."""
+        return self.feature_loss.build(), self.logit_loss and self.logit_loss.build()
 
 
 class Evaluate(Section):
@@ -218,7 +229,8 @@ class Params(Section):
 
     def student(self, name: str) -> FilledStudent:
         student = self.students[name]
-        defaults = {key: getattr(self.distill, key) for key in ("encoder", "batch_size", "learning_rate")}
+        keys = ("encoder", "feature_loss", "logit_loss", "batch_size", "learning_rate")
+        defaults = {key: getattr(self.distill, key) for key in keys}
         filled = {key: getattr(student, key) or value for key, value in defaults.items()}
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
         tasks = student.tasks or list(self.tasks)
@@ -257,12 +269,22 @@ def class_specs(params: Params) -> dict[str, ClassSpec]:
     """{dotted key: spec} of every class that params name."""
     return {
         "prepare.source": params.prepare.source,
-        "distill.encoder": params.distill.encoder,
+        **specs_in("distill", params.distill),
         **{f"tasks.{name}": spec for name, spec in params.tasks.items()},
         **{f"teachers.{name}.encoder": teacher.encoder for name, teacher in params.teachers.items()},
         **{f"fusions.{name}": spec for name, spec in params.fusions.items()},
-        **{f"students.{name}.encoder": s.encoder for name, s in params.students.items() if s.encoder},
+        **{
+            key: spec
+            for name, student in params.students.items()
+            for key, spec in specs_in(f"students.{name}", student).items()
+        },
     }
+
+
+def specs_in(where: str, section: Distill | Student) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of what a student's learning is made of."""
+    found = {f"{where}.{key}": getattr(section, key) for key in ("encoder", "feature_loss", "logit_loss")}
+    return {key: spec for key, spec in found.items() if spec}
 
 
 def first_problem(error: ValidationError, content: Any) -> str:

@@ -67,7 +67,7 @@ def train(
     phases = [(student.updates, student.weights, False)]
     if student.head_updates:
         phases.append((student.head_updates, {"labels": 1.0}, True))
-    study = partial(learn, network, tasks, val=val, evaluations=settings.evaluations, advance=advance)
+    study = partial(learn, network, tasks, val=val, evaluations=settings.evaluations, advance=advance, losses=student.losses())
     curve: Curve = []
     for updates, weights, heads_only in phases:
         recipe = Recipe(updates, student.learning_rate, settings.weight_decay)

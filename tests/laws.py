@@ -1,4 +1,4 @@
-"""Laws that every task and every fusion obeys; plug-in authors call these on their own."""
+"""Laws that every task, fusion and loss obeys; plug-in authors call these on their own."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.fusions.fusion import Features, Fusion
+from pipeline.losses.loss import Loss
 from pipeline.tasks.task import Task
 
 
@@ -70,3 +71,21 @@ def check_fusion(make: Callable[[], Fusion], features: Features) -> None:
 
 def take(features: Features, rows: Tensor) -> Features:
     return {name: x[rows] for name, x in features.items()}
+
+
+def check_loss(loss: Loss, shape: tuple[int, ...]) -> None:
+    """shape: (B, C, *grid), of student and target."""
+    target = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    for student in (other, 100 * other, torch.zeros(shape)):
+        student = student.clone().requires_grad_()
+        loss_B = loss(student, target)
+        assert loss_B.shape == (len(target),) and (loss_B >= -1e-6).all()
+        (gradient,) = torch.autograd.grad(loss_B.sum(), student)
+        assert gradient.isfinite().all()
+    student = target.clone().requires_grad_()
+    at_target = loss(student, target)
+    (gradient,) = torch.autograd.grad(at_target.sum(), student)
+    assert at_target.abs().max() < 1e-5 and gradient.abs().max() < 1e-4
+    assert loss(other, target).mean() > 0.01
+    torch.testing.assert_close(loss(other.flip(0), target.flip(0)), loss(other, target).flip(0))

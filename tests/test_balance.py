@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.balance import constant_loss
-from pipeline.losses import per_row
+from pipeline.losses.loss import per_row
 
 
 def bce(pred, target):

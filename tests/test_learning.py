@@ -7,6 +7,9 @@ import torch
 from pipeline.checkpoints import load_network, save_network
 from pipeline.encoders.image import ImageEncoder
 from pipeline.learning import learn
+from pipeline.losses.cosine import CosineSmoothL1
+from pipeline.losses.dist import DIST
+from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective, wanted
 from pipeline.optimize import Recipe, optimize
@@ -17,6 +20,7 @@ from pipeline.tasks.segmentation import Segmentation
 
 TASK = {"corner": MultiLabel(classes=2)}
 CPU = torch.device("cpu")
+LOSSES = {"losses": (CosineSmoothL1(), None)}
 
 
 def network(seed=0):
@@ -67,7 +71,7 @@ class Split:
 def study(net, weights, updates=60, sources=None, **more):
     known, labels = sources or (knowledge(), labelled())
     recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01)
-    return learn(net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **more)
+    return learn(net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **LOSSES | more)
 
 
 @pytest.mark.parametrize("weights", [{"labels": 1.0}, {"logits": 1.0}, {"labels": 1.0, "logits": 1.0, "fused": 1.0}])
@@ -152,7 +156,7 @@ def test_a_loss_that_is_not_a_number_stops_at_once():
 def test_a_feature_on_another_grid_is_an_error():
     batch = sample(knowledge())
     batch["fused/spots"] = batch["fused/spots"][:, :, :2, :2]
-    objective = Objective(network(), TASK, {"fused": 1}, batch, {})
+    objective = Objective(network(), TASK, {"fused": 1}, batch, {}, CosineSmoothL1())
     with pytest.raises(ValueError, match=r"the target's grid is \(2, 2\), the student's \(4, 4\)"):
         objective(batch, {})
 
@@ -182,3 +186,14 @@ def test_sparse_logits_that_lack_one_class_are_all_of_them():
     found = [Objective(net, tasks, {"logits": 1}, batch, {}).eval()(batch, {}) for batch in (dense, few)]
     assert found[0].keys() == found[1].keys() == {"logits/t/parts"}
     torch.testing.assert_close(*(terms["logits/t/parts"] for terms in found), rtol=1e-3, atol=0)
+    with pytest.raises(ValueError, match="sparse logits have a loss of their own"):
+        Objective(net, tasks, {"logits": 1}, few, {}, logit_loss=DIST())
+
+
+def test_a_chosen_logit_loss_is_for_softmaxes_alone():
+    tasks = TASK | {"parts": Segmentation(classes=5, upscale=2, background_weight=1.0, temperature=2)}
+    image = torch.from_numpy(scenes(32, np.random.default_rng(0))[0])
+    net = Network(ImageEncoder(width=8, blocks=1), tasks, {"image": image[:2]}).eval()
+    batch = {"inputs/image": image, **{f"logits/t/{task}": x.detach() * 2 for task, x in net({"image": image}).logits.items()}}
+    own, chosen = (Objective(net, tasks, {"logits": 1}, batch, {}, logit_loss=loss).eval()(batch, {}) for loss in (None, MSE()))
+    assert own["logits/t/corner"] == chosen["logits/t/corner"] and own["logits/t/parts"] != chosen["logits/t/parts"]

@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses import per_row, soft_bce
+from pipeline.losses.loss import per_row
+from pipeline.losses.soft import soft_bce
 from pipeline.tasks.task import Grid, Task
 
 

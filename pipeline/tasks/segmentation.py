@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses import per_row, soft_kl
+from pipeline.losses.loss import per_row
+from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
 from pipeline.tasks.task import Grid, Task
 

@@ -1,14 +1,10 @@
-"""Losses that no single task owns: pure functions of student and target, one value per row (`loss_B`)."""
+"""A teacher's probabilities as soft labels: what tasks use for their logits unless another loss is chosen."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.losses.loss import per_row
 from pipeline.sparse import Sparse
-
-
-def per_row(loss: Tensor) -> Tensor:
-    """Mean over everything but the rows: (B, ...) -> (B,)."""
-    return loss.reshape(len(loss), -1).mean(1)
 
 
 def soft_kl(student: Tensor, teacher: Tensor | Sparse, temperature: float) -> Tensor:
@@ -31,12 +27,3 @@ def soft_bce(student: Tensor, teacher: Tensor) -> Tensor:
     student, teacher: logits (B, C, *grid). Returns (B,), in nats.
     """
     return per_row(F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none"))
-
-
-def cosine_smooth_l1(student: Tensor, target: Tensor) -> Tensor:
-    """`1/2 (1 - cos) + 1/2 SmoothL1` per position (UNIC, 2408.05088); expects standardised targets.
-
-    student, target: (B, D, *grid). Returns (B,); the cosine part lies in [0, 1].
-    """
-    cosine = 1 - F.cosine_similarity(student, target, dim=1, eps=1e-6)
-    return 0.5 * per_row(cosine) + 0.5 * per_row(F.smooth_l1_loss(student, target, reduction="none"))

@@ -1,0 +1,33 @@
+"""How far a student is from a cached target: the abstract loss, chosen in params by `code` and `class`."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Loss(ABC):
+    """A pure function of student and target, both (B, C, *grid): logits of a softmax over dim 1, or features.
+
+    Laws: one finite value a row, never negative, 0 with a zero gradient where the student is the target. Some compare
+    within the batch, so that a row's value may depend on the others.
+    """
+
+    @abstractmethod
+    def __call__(self, student: Tensor, target: Tensor) -> Tensor:
+        """loss_B."""
+
+
+def per_row(loss: Tensor) -> Tensor:
+    """Mean over everything but the rows: (B, ...) -> (B,)."""
+    return loss.reshape(len(loss), -1).mean(1)
+
+
+def standardise(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Mean 0 and variance 1 over some dims; what does not vary becomes 0."""
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * (centred.square().mean(dims, keepdim=True) + 1e-12).rsqrt()
+
+
+def decorrelation(student: Tensor, target: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """`1 - Pearson` over some dims, averaged over the others, as `1/2 MSE` of what is standardised over them: loss_B."""
+    return 0.5 * per_row((standardise(student, dims) - standardise(target, dims)).square())
