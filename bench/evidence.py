@@ -1,0 +1,132 @@
+"""Which method: every fusion and loss at 1,200 updates, screened on few data seeds before any is confirmed on more.
+
+    python bench/evidence.py run SEED...    # resumes: one JSON per arm and data seed in bench/evidence/
+    python bench/evidence.py table          # bench/evidence.md, from the JSONs
+
+Teachers are those of bench/demo.py. Every arm learns from labels and cached logits, most of them from fused features too; one
+student seed an arm. Screening at two seeds says what is worth confirming, and nothing else.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.demo import PCA, PRIMARY, arm, enter_project, points, read, run_stage  # noqa: E402
+from bench.recipes import MACHINE, SHARED, TEACHERS  # noqa: E402
+from pipeline.lineage import sync  # noqa: E402
+
+RESULTS = ROOT / "bench" / "evidence"
+UPDATES = 1200
+
+
+def fusion(file: str, name: str, **arguments: int) -> dict:
+    return {"code": f"pipeline/fusions/{file}.py", "class": name, **arguments}
+
+
+def loss(file: str, name: str, **arguments: float) -> dict:
+    return {"code": f"pipeline/losses/{file}.py", "class": name, **arguments}
+
+
+FUSIONS = {
+    "pca": PCA,
+    "none": fusion("none", "NoFusion"),
+    "phi_s": fusion("phi_s", "PhiS"),
+    "gcca": fusion("gcca", "GCCA", dims=64),
+    "random": fusion("random", "Random", dims=64),
+}
+LOGITS = {
+    "mse": loss("mse", "MSE"),
+    "dist": loss("dist", "DIST"),
+    "standardised": loss("standardised_kl", "StandardisedKL", temperature=2),
+}
+ARMS = {
+    "logits": arm("none", UPDATES, "logits labels"),
+    **{f"logits_{name}": arm("none", UPDATES, "logits labels", logit_loss=spec) for name, spec in LOGITS.items()},
+    **{name: arm(name, UPDATES, "fused logits labels") for name in FUSIONS},
+    "pca_mse": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("mse", "MSE")),
+    "pca_pkd": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("pkd", "PKD")),
+    "pca_only": arm("pca", UPDATES, "fused", head_updates=200),
+    "random_only": arm("random", UPDATES, "fused", head_updates=200),
+}
+AGAINST = {"random_only": "pca_only", "pca_mse": "pca", "pca_pkd": "pca"}  # others: logits
+
+
+def enter(seed: int) -> None:
+    """A project that shares data and teachers with the demo's of the same data seed."""
+    enter_project(seed)
+    run_stage("prepare")
+    for teacher in TEACHERS:
+        run_stage("train_teacher", teacher)
+    base = Path.cwd()
+    folder = base.with_name(f"evidence-{seed}")
+    for shared in SHARED:
+        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / "data" / shared).exists():
+            (folder / "data" / shared).symlink_to(base / "data" / shared)
+    os.chdir(folder)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS}
+    params["distill"]["seeds"] = 1
+    params["report"] |= {"baseline": "logits", "strip": ["logits"]}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    sync()
+
+
+@click.group()
+def main() -> None: ...
+
+
+@main.command()
+@click.argument("seeds", type=int, nargs=-1, required=True)
+def run(seeds: tuple[int, ...]) -> None:
+    torch.set_num_threads(1)  # one process a core is faster than one process on two
+    RESULTS.mkdir(exist_ok=True)
+    for seed in seeds:
+        enter(seed)
+        for teacher in TEACHERS:
+            run_stage("extract", teacher)
+        for name, settings in ARMS.items():
+            file = RESULTS / f"{name}-{seed}.json"
+            if file.exists():
+                continue
+            for stage, key in (("fuse", settings["reads"]), ("distill", name), ("evaluate", name)):
+                run_stage(stage, key)
+            (scores,) = read(f"data/scores/students/{name}/scores.json")
+            quality = read(f"data/costs/fuse/{settings['reads']}.json")["quality"]
+            result = {**scores, "cost": read(f"data/costs/distill/{name}.json"), "quality": quality}
+            file.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+@main.command()
+def table() -> None:
+    results = {name: {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
+    seeds = sorted(set.intersection(*(set(found) for found in results.values())))
+    lines = ["# Methods, screened", "", f"{UPDATES} updates, data seeds {', '.join(map(str, seeds))}; {MACHINE}."]
+    lines += ["Points on the clean test split, a column a seed; the last columns: minus the arm named.", ""]
+    lines += [f"| arm | average | {' | '.join(PRIMARY)} | minus | average |", "|---" * (4 + len(PRIMARY)) + "|"]
+    for name, found in results.items():
+        cells = [", ".join(f"{points(found[s], column):.1f}" for s in seeds) for column in ("average", *PRIMARY)]
+        rival = AGAINST.get(name, "logits")
+        gaps = ", ".join(f"{points(found[s], 'average') - points(results[rival][s], 'average'):+.1f}" for s in seeds)
+        lines.append(f"| {name} | {' | '.join(cells)} | {rival} | {gaps if name != rival else ''} |")
+    lines += ["", "What each fusion keeps of the teachers, R^2 on rows held out; effective rank.", ""]
+    taps = list(results["none"][seeds[0]]["quality"]["r2"])
+    lines += ["| fusion | " + " | ".join(taps) + " | effective rank |", "|---" * (2 + len(taps)) + "|"]
+    for name in FUSIONS:
+        found = results[name][seeds[0]]["quality"]
+        kept = " | ".join(f"{found['r2'][tap]:.3f}" for tap in taps)
+        lines.append(f"| {name} | {kept} | {found['effective_rank']:.1f} |")
+    (ROOT / "bench" / "evidence.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
