@@ -115,6 +115,7 @@ def test_a_second_repro_does_nothing(finished):
 def test_the_report_is_there_and_speaks_of_everyone(finished):
     page = (finished / "data/report/index.html").read_text()
     assert all(f"<td>{name}</td>" in page for name in STUDENTS)
+    assert "What fusions keep of each teacher" in page
     metrics = json.loads((finished / "data/report/metrics.json").read_text())
     assert metrics["students"].keys() == STUDENTS.keys()
     assert (finished / "data/report/plots/strip.png").stat().st_size > 10_000
