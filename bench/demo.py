@@ -11,6 +11,7 @@ is selected: weights are those of the last update, and every number in params wa
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from math import isnan
 from os import chdir, environ
@@ -85,6 +86,27 @@ def enter_project(seed: int) -> None:
         teacher["updates"] = TEACHER_UPDATES
     params["evaluate"]["shots"] = SHOTS
     params["report"] |= {"baseline": "single_2400", "strip": ["labels_600"]}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    sync()
+
+
+def enter_beside(seed: int, name: str, change: Callable[[dict], None]) -> None:
+    """A project that shares data and teachers with the demo's of the same data seed; its params are the root's, changed."""
+    enter_project(seed)
+    run_stage("prepare")
+    for teacher in PRIMARY:
+        run_stage("train_teacher", teacher)
+    base = Path.cwd()
+    folder = base.with_name(f"{name}-{seed}")
+    for shared in ("knowledge/transfer.zarr", "splits", "teachers"):
+        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / "data" / shared).exists():
+            (folder / "data" / shared).symlink_to(base / "data" / shared)
+    chdir(folder)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["seed"] = seed
+    change(params)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     sync()

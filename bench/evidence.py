@@ -8,20 +8,17 @@ student seed an arm. Screening at two seeds says what is worth confirming, and n
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import click
 import torch
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import PCA, PRIMARY, arm, enter_project, points, read, run_stage  # noqa: E402
-from bench.recipes import MACHINE, SHARED, TEACHERS  # noqa: E402
-from pipeline.lineage import sync  # noqa: E402
+from bench.demo import PCA, PRIMARY, arm, enter_beside, points, read, run_stage  # noqa: E402
+from bench.recipes import MACHINE, TEACHERS  # noqa: E402
 
 RESULTS = ROOT / "bench" / "evidence"
 UPDATES = 1200
@@ -59,26 +56,10 @@ ARMS = {
 AGAINST = {"random_only": "pca_only", "pca_mse": "pca", "pca_pkd": "pca"}  # others: logits
 
 
-def enter(seed: int) -> None:
-    """A project that shares data and teachers with the demo's of the same data seed."""
-    enter_project(seed)
-    run_stage("prepare")
-    for teacher in TEACHERS:
-        run_stage("train_teacher", teacher)
-    base = Path.cwd()
-    folder = base.with_name(f"evidence-{seed}")
-    for shared in SHARED:
-        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "data" / shared).exists():
-            (folder / "data" / shared).symlink_to(base / "data" / shared)
-    os.chdir(folder)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS}
+def change(params: dict) -> None:
+    params |= {"fusions": FUSIONS, "students": ARMS}
     params["distill"]["seeds"] = 1
     params["report"] |= {"baseline": "logits", "strip": ["logits"]}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    sync()
 
 
 @click.group()
@@ -91,7 +72,7 @@ def run(seeds: tuple[int, ...]) -> None:
     torch.set_num_threads(1)  # one process a core is faster than one process on two
     RESULTS.mkdir(exist_ok=True)
     for seed in seeds:
-        enter(seed)
+        enter_beside(seed, "evidence", change)
         for teacher in TEACHERS:
             run_stage("extract", teacher)
         for name, settings in ARMS.items():

@@ -10,7 +10,6 @@ lose nothing, so they are compared by size alone.
 """
 
 import json
-import os
 import sys
 from dataclasses import replace
 from itertools import product
@@ -20,15 +19,13 @@ from statistics import mean, stdev
 import click
 import matplotlib
 import torch
-import yaml
 from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import PCA, PRIMARY, enter_project, read, run_stage  # noqa: E402
+from bench.demo import PCA, PRIMARY, enter_beside, read, run_stage  # noqa: E402
 from pipeline.layout import arrays_of  # noqa: E402
-from pipeline.lineage import sync  # noqa: E402
 from pipeline.shard import encode_shard  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import stored_arrays  # noqa: E402
@@ -41,32 +38,18 @@ RECIPES: dict[str, dict] = {  # of features; logits and fused targets have no di
 OTHERS = list(RECIPES)[1:]
 CODECS = ["raw", "lz4", "zstd"]
 TEACHERS = list(PRIMARY)
-SHARED = ["knowledge/transfer.zarr", "splits", "teachers"]
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"
 
 
 def enter(seed: int, name: str) -> None:
-    """A project that shares data and teachers with the demo's of the same data seed."""
-    enter_project(seed)
-    run_stage("prepare")
-    for teacher in TEACHERS:
-        run_stage("train_teacher", teacher)
-    base = Path.cwd()
-    folder = base.with_name(f"recipe-{seed}-{name}")
-    for shared in SHARED:
-        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "data" / shared).exists():
-            (folder / "data" / shared).symlink_to(base / "data" / shared)
-    os.chdir(folder)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    recipe = {"dtype": RECIPES[name]["dtype"], "codec": "raw"}
-    params |= {"seed": seed, "fusions": {"pca": PCA}, "students": {"fused": params["students"]["fused"]}}
-    params["extract"] |= {"features": {**recipe, **RECIPES[name]}, "logits": recipe}
-    params["fuse"]["fused"] = recipe
-    params["report"] |= {"baseline": "fused", "strip": ["fused"]}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    sync()
+    def change(params: dict) -> None:
+        recipe = {"dtype": RECIPES[name]["dtype"], "codec": "raw"}
+        params |= {"fusions": {"pca": PCA}, "students": {"fused": params["students"]["fused"]}}
+        params["extract"] |= {"features": {**recipe, **RECIPES[name]}, "logits": recipe}
+        params["fuse"]["fused"] = recipe
+        params["report"] |= {"baseline": "fused", "strip": ["fused"]}
+
+    enter_beside(seed, f"recipe-{name}", change)
 
 
 def stores() -> dict[str, Store]:
@@ -138,7 +121,7 @@ def run(seeds: tuple[int, ...]) -> None:
         run_stage("evaluate", "fused")
         scores = [s["test"]["clean"] for s in read("data/scores/students/fused/scores.json")]
         points = {task: [100 * s[task][metric] for s in scores] for task, metric in PRIMARY.items()}
-        exact = Path.cwd().with_name(f"recipe-{seed}-float32")
+        exact = Path.cwd().with_name(f"recipe-float32-{seed}")
         result = {"points": points, "fidelity": fidelity(exact), "codecs": with_codecs()}
         file.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 

@@ -66,7 +66,7 @@ def run(seeds: tuple[int, ...]) -> None:
             continue
         enter(seed, "float16")
         base = Path.cwd()
-        folder = base.with_name(f"shuffle-{seed}-{rows}")
+        folder = base.with_name(f"shuffle-{rows}-{seed}")
         (folder / "data").mkdir(parents=True, exist_ok=True)
         if not (folder / "data" / "splits").exists():
             (folder / "data" / "splits").symlink_to(base / "data" / "splits")
