@@ -43,7 +43,7 @@ def plan(data: Path) -> None:
     for f in planned.fields:
         row = " x ".join(map(str, f.field.shape)) or "1"
         sizes = f"{f.row_bytes:.0f}", megabytes(f.row_bytes * planned.rows)
-        table.add_row(f.store, f.name, row, f.field.dtype, f.field.codec, *sizes)
+        table.add_row(f.store, f.name, row, f.field.kind, f.field.codec, *sizes)
     show(table)
     for line in lines(planned):
         click.echo(line)

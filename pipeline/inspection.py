@@ -27,7 +27,7 @@ def describe_field(store: Store, name: str) -> dict[str, Any]:
     field, stored = store.fields[name], store.nbytes(name)
     return {
         "shape": [f"<={field.max_items}", *field.shape] if field.max_items else list(field.shape),
-        "dtype": field.dtype,
+        "dtype": field.kind,
         "codec": "zstd" if field.max_items else field.codec,
         "chunk_rows": field.chunk_rows,
         "bytes": stored,
@@ -57,7 +57,7 @@ def differences(a: Store, b: Store) -> Iterator[str]:
 
 def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
     left, right = a.fields[name], b.fields[name]
-    for what in ("shape", "dtype", "codec", "max_items", "attributes"):
+    for what in ("shape", "dtype", "codec", "max_items", "dims", "attributes"):
         if getattr(left, what) != getattr(right, what):
             yield f"field {name}: {what} {getattr(left, what)} | {getattr(right, what)}"
     if (left.shape, left.max_items) != (right.shape, right.max_items):

@@ -39,6 +39,11 @@ class Field:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> str:
+        """Its type in words: "qint8", "qint8, 48 dims"."""
+        return f"{self.dtype}, {self.dims} dims" if self.dims else self.dtype
+
+    @property
     def plain(self) -> bool:
         """Whether rows are stored as they come out."""
         return self.dtype not in STORED and not self.dims
