@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench.demo import PCA, PRIMARY, arm, enter_beside, points, read, run_stage  # noqa: E402
 from bench.recipes import MACHINE, TEACHERS  # noqa: E402
+from bench.shuffle import reordered  # noqa: E402
+from pipeline.store import open_store  # noqa: E402
 
 RESULTS = ROOT / "bench" / "evidence"
 UPDATES = 1200
@@ -38,6 +41,7 @@ FUSIONS = {
     "phi_s": fusion("phi_s", "PhiS"),
     "gcca": fusion("gcca", "GCCA", dims=64),
     "random": fusion("random", "Random", dims=64),
+    "shuffled": fusion("none", "NoFusion"),  # each row with the logits of another
 }
 LOGITS = {
     "mse": loss("mse", "MSE"),
@@ -47,11 +51,13 @@ LOGITS = {
 ARMS = {
     "logits": arm("none", UPDATES, "logits labels"),
     **{f"logits_{name}": arm("none", UPDATES, "logits labels", logit_loss=spec) for name, spec in LOGITS.items()},
-    **{name: arm(name, UPDATES, "fused logits labels") for name in FUSIONS},
+    **{name: arm(name, UPDATES, "fused logits labels") for name in FUSIONS if name != "shuffled"},
     "pca_mse": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("mse", "MSE")),
     "pca_pkd": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("pkd", "PKD")),
     "pca_only": arm("pca", UPDATES, "fused", head_updates=200),
     "random_only": arm("random", UPDATES, "fused", head_updates=200),
+    "labels": arm("transfer", UPDATES, "labels"),
+    "shuffled": arm("shuffled", UPDATES, "logits labels"),
 }
 AGAINST = {"random_only": "pca_only", "pca_mse": "pca", "pca_pkd": "pca"}  # others: logits
 
@@ -79,12 +85,24 @@ def run(seeds: tuple[int, ...]) -> None:
             file = RESULTS / f"{name}-{seed}.json"
             if file.exists():
                 continue
-            for stage, key in (("fuse", settings["reads"]), ("distill", name), ("evaluate", name)):
-                run_stage(stage, key)
+            fuse(settings["reads"])
+            for stage in ("distill", "evaluate"):
+                run_stage(stage, name)
             (scores,) = read(f"data/scores/students/{name}/scores.json")
-            quality = read(f"data/costs/fuse/{settings['reads']}.json")["quality"]
-            result = {**scores, "cost": read(f"data/costs/distill/{name}.json"), "quality": quality}
+            result = {**scores, "cost": read(f"data/costs/distill/{name}.json")}
+            if settings["reads"] not in ("transfer", "shuffled"):
+                result["quality"] = read(f"data/costs/fuse/{settings['reads']}.json")["quality"]
             file.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+def fuse(reads: str) -> None:
+    path = Path("data/knowledge/shuffled.zarr")
+    if reads == "shuffled" and not path.exists():
+        fuse("none")
+        store = open_store(Path("data/knowledge/none.zarr"))
+        reordered(store, path, {"logits": np.random.default_rng(0).permutation(store.n_rows)})
+    elif reads not in ("transfer", "shuffled"):
+        run_stage("fuse", reads)
 
 
 @main.command()
@@ -102,7 +120,7 @@ def table() -> None:
     lines += ["", "What each fusion keeps of the teachers, R^2 on rows held out; effective rank.", ""]
     taps = list(results["none"][seeds[0]]["quality"]["r2"])
     lines += ["| fusion | " + " | ".join(taps) + " | effective rank |", "|---" * (2 + len(taps)) + "|"]
-    for name in FUSIONS:
+    for name in (name for name in FUSIONS if name != "shuffled"):
         found = results[name][seeds[0]]["quality"]
         kept = " | ".join(f"{found['r2'][tap]:.3f}" for tap in taps)
         lines.append(f"| {name} | {kept} | {found['effective_rank']:.1f} |")

@@ -34,17 +34,21 @@ ORDERS = ["random", "sorted"]
 LEARNT = ("inputs", "fused", "logits")
 
 
-def sorted_copy(store: Store, path: Path) -> None:
-    order = np.argsort(store.read("logits/classification/classification").argmax(1), kind="stable")
-    fields = store.fields
-    ids = store.sample_id[order], store.view[order]
-    writer = create_store(path, *ids, fields, identity={"sorted": store.digest}, shard_rows=store.shard_rows)
+def by_class(store: Store) -> np.ndarray:
+    return np.argsort(store.read("logits/classification/classification").argmax(1), kind="stable")
+
+
+def reordered(store: Store, path: Path, orders: dict[str, np.ndarray]) -> None:
+    """A copy of a store with rows of each kind of field, and "ids", in another order; kinds that are not named stay."""
+    as_it_is = np.arange(store.n_rows)
+    ids = (x[orders.get("ids", as_it_is)] for x in (store.sample_id, store.view))
+    writer = create_store(path, *ids, store.fields, identity={"reordered": store.digest}, shard_rows=store.shard_rows)
 
     def some(rows: slice) -> dict:
-        wanted = order[rows]
-        arrays = {name: store.read(name, wanted) for name, f in fields.items() if not f.max_items}
-        for name in fields.keys() - arrays.keys():
-            items, lengths = store.read_ragged(name, wanted)
+        wanted = {name: orders.get(name.split("/")[0], as_it_is)[rows] for name in store.fields}
+        arrays = {name: store.read(name, wanted[name]) for name, f in store.fields.items() if not f.max_items}
+        for name in store.fields.keys() - arrays.keys():
+            items, lengths = store.read_ragged(name, wanted[name])
             arrays[name] = np.split(items, np.cumsum(lengths)[:-1])
         return arrays
 
@@ -80,7 +84,8 @@ def run(seeds: tuple[int, ...]) -> None:
         sync()
         own = Path("data/knowledge/pca.zarr")
         if rows == "sorted" and not own.exists():
-            sorted_copy(store, own)
+            kinds = {name.split("/")[0] for name in store.fields} | {"ids"}
+            reordered(store, own, dict.fromkeys(kinds, by_class(store)))
         elif not own.exists():
             own.parent.mkdir(exist_ok=True)
             own.symlink_to(store.path)
