@@ -21,8 +21,9 @@ from pipeline.store import open_store
 pytestmark = pytest.mark.slow
 
 ENCODER = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder", "width": 16, "blocks": 1}
+PKD = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
 STUDENTS = {
-    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}},
+    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}, "feature_loss": PKD},
     "logits": {"reads": "none", "updates": 8, "weights": {"logits": 1}},
     "labels": {"reads": "transfer", "updates": 8, "weights": {"labels": 1}},
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.losses.cosine import CosineSmoothL1
+from pipeline.losses.cwd import CWD
 from pipeline.losses.dist import DIST
 from pipeline.losses.mse import MSE
 from pipeline.losses.pkd import PKD
@@ -68,6 +69,23 @@ def test_losses_survive_extreme_logits():
 @pytest.mark.parametrize("loss", CHOICES, ids=lambda loss: type(loss).__name__)
 def test_laws(loss, grid):
     check_loss(loss, (6, 4, *grid))
+
+
+@pytest.mark.parametrize("grid", [(5,), (3, 2)])
+def test_laws_of_a_loss_that_compares_positions(grid):
+    check_loss(CWD(temperature=2), (6, 4, *grid))
+    with pytest.raises(ValueError, match="CWD compares positions"):
+        CWD()(logits(6, 4, seed=0), logits(6, 4, seed=1))
+
+
+def test_cwd_is_the_formula():
+    student, target = logits(2, 3, 2, 2, seed=14), logits(2, 3, 2, 2, seed=15)
+    for row, found in enumerate(CWD(temperature=4)(student, target)):
+        total = 0.0
+        for channel in range(3):
+            s, t = (softmax(x[row, channel].flatten().tolist(), 4) for x in (student, target))
+            total += sum(a * math.log(a / b) for a, b in zip(t, s, strict=True))
+        assert found.item() == pytest.approx(16 * total / 3)
 
 
 def rows_of(x):
