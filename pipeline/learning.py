@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 from torch import Tensor
 
+from pipeline.balances.balance import Balance
 from pipeline.batches import Rows, tensors
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
@@ -18,7 +19,7 @@ from pipeline.tasks.task import Task
 SAMPLE = 8  # batches
 
 Curve = list[dict[str, float]]
-Losses = tuple[Loss | None, Loss | None]
+Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
 
 
 def learn(
@@ -33,15 +34,15 @@ def learn(
     evaluations: int,
     advance: Callable[[int], None],
     heads_only: bool = False,
-    losses: Losses = (None, None),
+    methods: Methods = (None, None, None),
 ) -> Curve:
     """Train a network in place. Returns, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}.
 
-    heads_only: the encoder stays as it is, its normalisation too. losses: the objective's, of features and of logits.
+    heads_only: the encoder stays as it is, its normalisation too. methods: of the objective: losses, balance.
     """
     device = next(network.parameters()).device
     known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
-    objective = Objective(network, tasks, weights, known, labels, *losses).to(device)
+    objective = Objective(network, tasks, weights, known, labels, *methods).to(device)
     network.encoder.requires_grad_(not heads_only)
     every = max(1, recipe.updates // evaluations)
     curve: Curve = []

@@ -6,7 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pipeline.balance import constant_loss
+from pipeline.balances.balance import Balance
+from pipeline.balances.static import constant_loss
 from pipeline.batches import Batch, part
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
@@ -23,7 +24,8 @@ class Objective(nn.Module):
     the network and then dropped.
 
     knowledge, labelled: samples of the batches that will come; empty where there will be none. feature_loss: of fused
-    features. logit_loss: of the logits of tasks that are a softmax, instead of the task's own.
+    features. logit_loss: of the logits of tasks that are a softmax, instead of the task's own. balance: makes one for
+    `terms`; without it the terms keep their scales.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Objective(nn.Module):
         labelled: Batch,
         feature_loss: Loss | None = None,
         logit_loss: Loss | None = None,
+        balance: Callable[..., Balance] | None = None,
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
@@ -43,6 +46,7 @@ class Objective(nn.Module):
         names += [f"labels/{task}" for task in tasks if labelled and weights.get("labels")]
         kinds = [name.split("/")[0] for name in names]
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
+        self.balance = balance(terms=names) if balance else None
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
         self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
         self.scales = {name: self.scale(name, knowledge | labelled) for name in names if name not in targets}
@@ -77,6 +81,8 @@ class Objective(nn.Module):
                 terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
             else:
                 terms[name] = self.loss_of(name)(logits[task][:split], cached(knowledge, name)).mean() / self.scales[name]
+        if self.balance:
+            terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
 
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:

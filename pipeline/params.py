@@ -22,6 +22,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
+PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's learning is made of
 
 
 class ParamsError(Exception):
@@ -151,11 +152,12 @@ class FusionSpec(ClassSpec):
 
 
 class Distill(Section):
-    """logit_loss: for tasks that are a softmax over classes; not given: each task's own."""
+    """logit_loss: for tasks that are a softmax over classes; not given: each task's own. balance: not given: static."""
 
     encoder: ClassSpec
     feature_loss: ClassSpec
     logit_loss: ClassSpec | None = None
+    balance: ClassSpec | None = None
     seeds: Count
     batch_size: Count
     learning_rate: Positive
@@ -174,6 +176,7 @@ class Student(Section):
     encoder: ClassSpec | None = None
     feature_loss: ClassSpec | None = None
     logit_loss: ClassSpec | None = None
+    balance: ClassSpec | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     labelled_share: Share = 1.0
@@ -190,9 +193,9 @@ class FilledStudent(Student):
     batch_size: int
     learning_rate: float
 
-    def losses(self) -> tuple[Any, Any]:
-        """Of features and of logits, built; None: the tasks' own."""
-        return self.feature_loss.build(), self.logit_loss and self.logit_loss.build()
+    def methods(self) -> tuple[Any, Any, Any]:
+        """Losses of features and of logits, built, and what makes a balance; None: the tasks' own loss, static balance."""
+        return self.feature_loss.build(), self.logit_loss and self.logit_loss.build(), self.balance and self.balance.build
 
 
 class Evaluate(Section):
@@ -229,7 +232,7 @@ class Params(Section):
 
     def student(self, name: str) -> FilledStudent:
         student = self.students[name]
-        keys = ("encoder", "feature_loss", "logit_loss", "batch_size", "learning_rate")
+        keys = (*PARTS, "batch_size", "learning_rate")
         defaults = {key: getattr(self.distill, key) for key in keys}
         filled = {key: getattr(student, key) or value for key, value in defaults.items()}
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
@@ -283,7 +286,7 @@ def class_specs(params: Params) -> dict[str, ClassSpec]:
 
 def specs_in(where: str, section: Distill | Student) -> dict[str, ClassSpec]:
     """{dotted key: spec} of what a student's learning is made of."""
-    found = {f"{where}.{key}": getattr(section, key) for key in ("encoder", "feature_loss", "logit_loss")}
+    found = {f"{where}.{key}": getattr(section, key) for key in PARTS}
     return {key: spec for key, spec in found.items() if spec}
 
 

@@ -67,12 +67,12 @@ def train(
     phases = [(student.updates, student.weights, False)]
     if student.head_updates:
         phases.append((student.head_updates, {"labels": 1.0}, True))
-    study = partial(learn, network, tasks, val=val, evaluations=settings.evaluations, advance=advance, losses=student.losses())
+    study = partial(learn, network, tasks, methods=student.methods(), val=val, evaluations=settings.evaluations)
     curve: Curve = []
     for updates, weights, heads_only in phases:
         recipe = Recipe(updates, student.learning_rate, settings.weight_decay)
         sources = knowledge if weights.keys() & {"fused", "logits"} else None, labelled if "labels" in weights else None
-        curve += study(weights, recipe, *sources, heads_only=heads_only)
+        curve += study(weights, recipe, *sources, advance=advance, heads_only=heads_only)
     return network, curve
 
 

@@ -1,9 +1,13 @@
 """Objective, training loop and checkpoints, on a task so small that learning it is a matter of a second."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.balances.dwa import DWA
+from pipeline.balances.uncertainty import Uncertainty
 from pipeline.checkpoints import load_network, save_network
 from pipeline.encoders.image import ImageEncoder
 from pipeline.learning import learn
@@ -20,7 +24,7 @@ from pipeline.tasks.segmentation import Segmentation
 
 TASK = {"corner": MultiLabel(classes=2)}
 CPU = torch.device("cpu")
-LOSSES = {"losses": (CosineSmoothL1(), None)}
+METHODS = {"methods": (CosineSmoothL1(), None, None)}
 
 
 def network(seed=0):
@@ -71,7 +75,9 @@ class Split:
 def study(net, weights, updates=60, sources=None, **more):
     known, labels = sources or (knowledge(), labelled())
     recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01)
-    return learn(net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **LOSSES | more)
+    return learn(
+        net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **METHODS | more
+    )
 
 
 @pytest.mark.parametrize("weights", [{"labels": 1.0}, {"logits": 1.0}, {"labels": 1.0, "logits": 1.0, "fused": 1.0}])
@@ -197,3 +203,10 @@ def test_a_chosen_logit_loss_is_for_softmaxes_alone():
     batch = {"inputs/image": image, **{f"logits/t/{task}": x.detach() * 2 for task, x in net({"image": image}).logits.items()}}
     own, chosen = (Objective(net, tasks, {"logits": 1}, batch, {}, logit_loss=loss).eval()(batch, {}) for loss in (None, MSE()))
     assert own["logits/t/corner"] == chosen["logits/t/corner"] and own["logits/t/parts"] != chosen["logits/t/parts"]
+
+
+@pytest.mark.parametrize("kind", [Uncertainty, partial(DWA, every=5)])
+def test_a_balanced_student_learns_as_an_unbalanced_one_does(kind):
+    net = network()
+    curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))
+    assert curve[-1]["val/corner/macro_AP"] > 0.9

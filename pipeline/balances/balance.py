@@ -1,0 +1,17 @@
+"""What each term of a loss counts for while training goes on: the abstract balance."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Balance(nn.Module, ABC):
+    """terms: names of the loss's terms, each already divided by the loss of its best constant predictor (static.py)."""
+
+    def __init__(self, terms: list[str]):
+        super().__init__()
+        self.terms = terms
+
+    @abstractmethod
+    def forward(self, losses: Tensor) -> Tensor:
+        """Of one update: scalar losses of the terms, (T,), -> what to minimise of each, (T,). Called once an update."""

@@ -1,0 +1,23 @@
+"""A learned weight a term: the noisier a loss, the less it counts."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.balances.balance import Balance
+
+FURTHEST = 4.0  # a log-variance beyond which a term would be lost or alone
+
+
+@final
+class Uncertainty(Balance):
+    """`exp(-s) L + s` with a learned log-variance s a term (Kendall et al., 1705.07115): at its best, s = log L."""
+
+    def __init__(self, *, terms: list[str]):
+        super().__init__(terms)
+        self.log_variance = nn.Parameter(torch.zeros(len(terms)))
+
+    def forward(self, losses: Tensor) -> Tensor:
+        s = self.log_variance.clamp(-FURTHEST, FURTHEST)
+        return torch.exp(-s) * losses + s

@@ -1,0 +1,67 @@
+import math
+
+import torch
+from torch.nn import functional as F
+
+from pipeline.balances.dwa import DWA
+from pipeline.balances.static import constant_loss
+from pipeline.balances.uncertainty import Uncertainty
+from pipeline.losses.loss import per_row
+
+
+def bce(pred, target):
+    return per_row(F.binary_cross_entropy_with_logits(pred, target, reduction="none"))
+
+
+def test_constant_loss_of_labels_is_their_entropy():
+    target = torch.zeros(100, 2)
+    target[:25, 0] = 1
+    target[:50, 1] = 1
+    entropies = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in (0.25, 0.5)]
+    assert abs(constant_loss(bce, (2,), target) - sum(entropies) / 2) < 1e-5
+
+
+def test_constant_loss_of_values_is_their_variance():
+    target = torch.randn(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    variance = target.transpose(0, 1).flatten(1).var(1, correction=0).mean().item()
+    squared = lambda pred, target: per_row((pred - target) ** 2)  # noqa: E731
+    assert abs(constant_loss(squared, (3, 4, 4), target) - variance) < 1e-5
+
+
+def test_a_task_without_variance_does_not_divide_by_zero():
+    assert constant_loss(bce, (2,), torch.zeros(10, 2)) > 0
+
+
+def test_uncertainty_weights_each_term_by_the_inverse_of_its_loss():
+    balance, losses = Uncertainty(terms=["a", "b", "c"]), torch.tensor([0.1, 1.0, 7.0])
+    torch.testing.assert_close(balance(losses), losses)
+    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    for _ in range(500):
+        optimizer.zero_grad()
+        balance(losses).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(balance.log_variance.detach(), losses.log(), atol=1e-2, rtol=0)
+    weighed = losses.clone().requires_grad_()
+    balance(weighed).sum().backward()
+    torch.testing.assert_close(weighed.grad, 1 / losses, rtol=2e-2, atol=0)
+
+
+def test_uncertainty_neither_loses_a_term_nor_lets_it_win():
+    balance = Uncertainty(terms=["a", "b"])
+    torch.nn.init.constant_(balance.log_variance, 50)
+    losses = torch.ones(2, requires_grad=True)
+    balance(losses).sum().backward()
+    assert losses.grad.min() > 0.01
+
+
+def test_dwa_is_the_formula():
+    balance = DWA(terms=["a", "b"], every=2, temperature=2)
+    torch.testing.assert_close(balance(torch.tensor([4.0, 2.0])), torch.tensor([4.0, 2.0]))
+    for losses in ([4.0, 2.0], [1.0, 2.0], [1.0, 2.0]):  # means 4, 2, then 1, 2: the second term has learnt nothing
+        balance(torch.tensor(losses))
+    ratio = [1 / 4, 2 / 2]
+    total = sum(math.exp(r / 2) for r in ratio)
+    expected = torch.tensor([2 * math.exp(r / 2) / total for r in ratio])
+    torch.testing.assert_close(balance.eval()(torch.ones(2)), expected)
+    for _ in range(5):
+        torch.testing.assert_close(balance(torch.ones(2)), expected)
