@@ -154,6 +154,7 @@ def table() -> None:
     ]
     lines += ["## Bytes", "", "A row, of all teachers' dumps and of a student's knowledge (share of float32, raw); data seed "]
     lines[-1] += f"{first}, four shards."
+    lines += ["_48d and _32d: features in so many of their 96 principal components, logits and fused targets whole."]
     lines += ["", "| recipe | codec | dump | knowledge |", "|---|---|---|---|"]
     for name, codec in product(RECIPES, CODECS):
         found = results[name, first]["codecs"][codec]
