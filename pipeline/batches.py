@@ -165,15 +165,22 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
     epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
     for number in count(epoch):
         rng = np.random.default_rng([seed, number])
-        order = rng.permutation(len(blocks))
-        for first in range(0, len(order), together):
-            pool = [blocks[b] for b in order[first : first + together]]
+        for pool in spread(rng, blocks, together):
             places = rng.permutation(sum(block.stop - block.start for block in pool))
             drawn, skip = min(skip, len(places)), max(0, skip - len(places))
             if drawn < len(places):
                 buffers.reverse()
                 fill(buffers[0], store, fields, pool, places, together * most)
                 yield {name: x[drawn : len(places)] for name, x in buffers[0].items()}, None
+
+
+def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
+    """Blocks dealt out at random to pools of at most so many, each from all over the store: sorted rows are mixed too."""
+    pools = -(-len(blocks) // together)
+    dealt = np.concatenate([rng.permutation(pools) for _ in range(0, len(blocks), pools)])[: len(blocks)]
+    by_row = sorted(blocks, key=lambda block: block.start)
+    for pool in rng.permutation(pools):
+        yield [by_row[b] for b in np.flatnonzero(dealt == pool)]
 
 
 def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:

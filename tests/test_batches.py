@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import batches, cut, in_order, labelled_batches, load, narrowed, tensors
+from pipeline.batches import batches, cut, in_order, labelled_batches, load, narrowed, spread, tensors
 from pipeline.layout import Field
 from pipeline.store import open_store
 from pipeline.writer import create_store
@@ -163,3 +163,16 @@ def test_float16_is_made_on_the_device_unless_it_would_overflow():
     assert narrowed(fits, "float16").dtype == np.float16
     np.testing.assert_array_equal(narrowed(loud, "float16"), loud.numpy())  # as it is: the writer names row and value
     assert narrowed(fits, "qint8").dtype == np.float32
+
+
+@pytest.mark.parametrize(("count", "together"), [(40, 8), (43, 8), (5, 8), (7, 1)])
+def test_every_pool_has_blocks_from_all_over_the_store(count, together):
+    rng = np.random.default_rng(0)
+    blocks = [slice(10 * b, 10 * b + 10) for b in rng.permutation(count).tolist()]
+    pools = [sorted(block.start // 10 for block in pool) for pool in spread(rng, blocks, together)]
+    assert sorted(b for pool in pools for b in pool) == list(range(count))
+    assert all(0 < len(pool) <= together for pool in pools)
+    for pool in pools:
+        assert all(b // len(pools) == n for n, b in enumerate(pool[:-1]))  # one of each stretch of as many blocks as pools
+    again = [sorted(block.start // 10 for block in pool) for pool in spread(rng, blocks, together)]
+    assert count < 8 or again != pools
