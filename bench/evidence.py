@@ -50,6 +50,7 @@ LOGITS = {
 }
 ARMS = {
     "logits": arm("none", UPDATES, "logits labels"),
+    "logits_x3": {**arm("none", UPDATES, "logits labels"), "weights": {"logits": 3, "labels": 1}},
     **{f"logits_{name}": arm("none", UPDATES, "logits labels", logit_loss=spec) for name, spec in LOGITS.items()},
     **{name: arm(name, UPDATES, "fused logits labels") for name in FUSIONS if name != "shuffled"},
     "pca_mse": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("mse", "MSE")),
