@@ -18,7 +18,7 @@ import numpy as np
 numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
 
 CRC = 4  # bytes
-LONG = 4096  # bytes of a row: from here on a copy costs more than an iteration
+LONG = 8192  # bytes of a row: from here on a copy costs more than an iteration
 
 
 class StoreError(Exception):

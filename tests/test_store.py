@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.layout import Field, canonical, digest
-from pipeline.shard import StoreError
+from pipeline.shard import LONG, StoreError
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import create_store
 
@@ -383,3 +383,13 @@ def test_opens_format_1_for_ever():
     items, lengths = store.read_ragged("labels/det")
     np.testing.assert_array_equal(lengths, [0, 1, 2] * 3 + [0])
     np.testing.assert_array_equal(items[:, 0], range(9))
+
+
+def test_long_rows_are_gathered_as_short_ones_are(tmp_path):
+    field, rows = Field((3, 1000), "float32", chunk_rows=4), np.random.default_rng(4).permutation(20)
+    assert field.row_bytes >= LONG
+    values = np.random.default_rng(5).normal(size=(20, 3, 1000)).astype(np.float32)
+    writer = create_store(tmp_path / "a.zarr", *(x[:20] for x in ids()), {"x": field}, identity={}, shard_rows=8)
+    writer.write_rest(lambda part: {"x": values[part]})
+    writer.publish()
+    np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read("x", rows), values[rows])
