@@ -4,7 +4,7 @@
     python bench/evidence.py table          # bench/evidence.md, from the JSONs
 
 Teachers are those of bench/demo.py. Every arm learns from labels and cached logits, most of them from fused features too; one
-student seed an arm. Screening at two seeds says what is worth confirming, and nothing else.
+student seed an arm. Screening on a seed or two says what is worth confirming, and nothing else.
 """
 
 import json
@@ -61,6 +61,7 @@ ARMS = {
     "shuffled": arm("shuffled", UPDATES, "logits labels"),
 }
 AGAINST = {"random_only": "pca_only", "pca_mse": "pca", "pca_pkd": "pca"}  # others: logits
+CONTROLS = [("logits_dist", "logits_x3")]  # of what is confirmed
 
 
 def change(params: dict) -> None:
@@ -132,8 +133,8 @@ def table() -> None:
         lines.append(f"| {name} | {kept} | {found['effective_rank']:.1f} |")
     lines += ["", "## Confirmed", "", "On data seeds that no screening saw: paired mean, 95 % t interval, every seed.", ""]
     lines += ["| arm | minus | of | mean | interval | seeds |", "|---" * 6 + "|"]
-    for name, found in results.items():
-        rival = AGAINST.get(name, "logits")
+    for name, rival in [*((name, AGAINST.get(name, "logits")) for name in ARMS), *CONTROLS]:
+        found = results[name]
         fresh = sorted(found.keys() & results[rival].keys() - set(seeds)) if name != rival else []
         for column in ("average", *PRIMARY) if len(fresh) > 1 else ():
             gaps = [points(found[s], column) - points(results[rival][s], column) for s in fresh]

@@ -74,9 +74,10 @@ def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: It
     for task in tasks:
         recipe = params.recipe(f"logits/{name}/{task}")
         if (recipe.top_k or recipe.sampled) and tasks[task].temperature != 1:
+            mend = f"set tasks.{task}.temperature to 1, or " if tasks[task].temperature else ""
             raise ParamsError(
-                f"teachers.{name}.recipes.logits/{task}: sparse logits are for a softmax over classes, distilled at "
-                f"temperature 1; set tasks.{task}.temperature to 1, or store all logits"
+                f"logits/{name}/{task}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
+                f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{task}"
             )
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.batches import part, tensors
 from pipeline.checkpoints import build_network
-from pipeline.extraction import compacted
-from pipeline.layout import Field, arrays_of, field_of
+from pipeline.extraction import check_recipes, compacted
+from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
 from pipeline.params import Params, Recipe
 from pipeline.recipes import principal_basis
@@ -70,6 +70,7 @@ def make_plan(params: Params, data: Path) -> Plan:
     for name in params.teachers:
         rate, outputs = try_teacher(params, name, few.inputs)
         seconds[name] = rows / rate
+        check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
         for field, x in outputs.items():
             recipe = params.recipe(field)
             if recipe.top_k or recipe.sampled:
@@ -89,6 +90,7 @@ def planned_field(
 ) -> PlannedField:
     shard_rows = params.prepare.shard_rows
     field = recipe.field(few) if recipe and not isinstance(few, list) else field_of(few)
+    check_fields({name: field}, rows, shard_rows, store)
     small = replace(field, chunk_rows=len(few))
     basis = principal_basis(few, field.dims) if field.dims and not isinstance(few, list) else None
     parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)), basis)

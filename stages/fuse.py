@@ -42,7 +42,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     }
     with measured(cost) as ledger, progress(f"fuse {name}", total=2 * inputs.n_rows, unit="rows") as advance:
         stream = partial(features_of, stores, settings.batch_size, pick_device(params.device), advance)
-        seen = inputs.n_rows - inputs.n_rows // 10
+        seen = inputs.n_rows - max(1, inputs.n_rows // 10)
         fusion = spec.build().fit(stream(slice(0, seen)))
         quality = assess(fusion, stream(slice(seen, None)))
         sample = fusion.transform(next(stream(slice(0, 2))))

@@ -108,7 +108,7 @@ class Doubler(torch.nn.Module):
 
 @pytest.fixture
 def dumped(tmp_path, monkeypatch):
-    """Inputs, a file of weights, and a function that dumps what a teacher gives for those inputs, with its row 40 spoilt."""
+    """Inputs, a file of weights, and a function that dumps what a teacher gives for those inputs, spoilt if asked."""
     monkeypatch.setattr("pipeline.agreement.load_network", lambda path, device: (Doubler(), {}, {}))
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"weights")

@@ -50,3 +50,31 @@ def test_a_disk_that_will_not_hold_it_is_refused_before_any_work(project, monkey
     result = CliRunner().invoke(main, ["plan"])
     assert result.exit_code == 1
     assert "data: the disk will not hold it: free" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("teacher", "recipes", "message"),
+    [
+        (
+            "classification",
+            {"logits/classification": {"top_k": 3}},
+            "logits/classification/classification: top_k and sampled are for",
+        ),
+        ("segmentation", {"logits/segmentation": {"top_k": 3}}, "set tasks.segmentation.temperature to 1, or name a recipe"),
+        (
+            "segmentation",
+            {"features/trnk": {}},
+            "teachers.segmentation.recipes.features/trnk: no such output; there are features/trunk",
+        ),
+        ("detection", {"features/trunk": {"dims": 8}}, "8 principal components are for floats of one array"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_any_work(project, teacher, recipes, message):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    raw = {"dtype": "float16", "codec": "raw"}
+    params["teachers"][teacher]["recipes"] = {field: raw | more for field, more in recipes.items()}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert CliRunner().invoke(main, ["sync"]).exit_code == 0
+    result = CliRunner().invoke(main, ["plan"])
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert message in result.stderr

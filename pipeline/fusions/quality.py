@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.fusions.fusion import Features, Fusion
 from pipeline.fusions.moments import Moments
 
+FUSED = "fused "
 RIDGE = 1e-6  # of the code's mean variance
 ENOUGH = 0.8  # of a teacher's variance: below it a fusion has dropped much of that teacher
 
@@ -24,22 +25,19 @@ class Quality(NamedTuple):
 
 def assess(fusion: Fusion, batches: Iterable[Features]) -> Quality:
     """A fusion's quality on rows that it was not fitted on."""
-    code: set[str] = set()
-
-    def side_by_side() -> Iterator[Features]:
-        for features in batches:
-            fused = {f"fused {name}": x for name, x in fusion.transform(features).items()}
-            code.update(fused)
-            yield {**features, **fused}
-
-    return of_moments(Moments(side_by_side()), code)
+    return of_moments(Moments({**features, **renamed(fusion.transform(features))} for features in batches))
 
 
-def of_moments(moments: Moments, code: set[str]) -> Quality:
-    """moments: of teachers' features and a fusion's targets together; code: which of them are the targets."""
+def renamed(fused: Features) -> Features:
+    return {FUSED + name: x for name, x in fused.items()}
+
+
+def of_moments(moments: Moments) -> Quality:
+    """moments: of teachers' features and, as "fused <target>", a fusion's targets together."""
     ends = torch.tensor(list(moments.widths.values())).cumsum(0).tolist()
     at = {name: slice(end - d, end) for (name, d), end in zip(moments.widths.items(), ends, strict=True)}
-    c, teachers = moments.covariance, [name for name in at if name not in code]
+    c, code = moments.covariance, [name for name in at if name.startswith(FUSED)]
+    teachers = [name for name in at if name not in code]
     u = torch.cat([torch.arange(at[name].start, at[name].stop) for name in code]).to(c.device)
     ridge = RIDGE * c[u][:, u].diagonal().mean() * torch.eye(len(u), dtype=c.dtype, device=c.device)
     explained = c[:, u] @ torch.linalg.solve(c[u][:, u] + ridge, c[u])
