@@ -13,6 +13,8 @@ from torch import Tensor
 from pipeline.shard import scatter
 from pipeline.store import Store
 
+MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
+
 Item = TypeVar("Item")
 Rows = dict[str, np.ndarray]
 Pool = tuple[Rows, np.ndarray | None]  # rows and their order; None: as they lie
@@ -55,6 +57,18 @@ def part(rows: dict, prefix: str) -> dict:
     return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
 
 
+def in_line(x: Tensor) -> Tensor:
+    """(B, C, *grid) -> (B, C, positions); a vector has one."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def existing(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C); what is on another grid as it is."""
+    if mask is None or x.dim() < 3 or x.shape[2:] != mask.shape[1:]:
+        return x
+    return in_line(x).transpose(1, 2)[mask.flatten(1)]
+
+
 def with_prefix(store: Store, prefix: str) -> list[str]:
     return [name for name in store.fields if name.startswith(prefix)]
 
@@ -72,10 +86,26 @@ def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | Non
         first = last
 
 
-def side_by_side(stores: list[Store], prefix: str, batch_size: int, rows: slice | None = None) -> Iterator[Rows]:
-    """As `in_order`, the fields below a prefix of several aligned stores."""
-    for together in zip(*(in_order(s, with_prefix(s, prefix), batch_size, rows) for s in stores), strict=True):
-        yield {name: x for batch in together for name, x in batch.items()}
+def features_of(
+    inputs: Store,
+    stores: list[Store],
+    batch_size: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+    rows: slice,
+    masked: bool = False,
+) -> Iterator[Batch]:
+    """{"teacher/tap": (B, D, *grid)} of aligned stores, row by row together. masked: only positions that exist, as (P, D).
+
+    inputs: what the teachers were shown, which says which positions exist. advance: told of every row that is done.
+    """
+    readers = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
+    if masked and MASK in inputs.fields:
+        readers.append(in_order(inputs, [MASK], batch_size, rows))
+    for together in zip(*readers, strict=True):
+        batch = tensors({name: x for fields in together for name, x in fields.items()}, device)
+        yield {name: existing(x, batch.get(MASK)) for name, x in part(batch, "features").items()}
+        advance(len(next(iter(batch.values()))))
 
 
 def batches(

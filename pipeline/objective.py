@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.balances.balance import Balance
 from pipeline.balances.static import constant_loss
-from pipeline.batches import Batch, part
+from pipeline.batches import MASK, Batch, existing, in_line, part
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.sparse import Sparse
@@ -23,9 +23,10 @@ class Objective(nn.Module):
     terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are trained with
     the network and then dropped.
 
-    knowledge, labelled: samples of the batches that will come; empty where there will be none. feature_loss: of fused
-    features. logit_loss: of the logits of tasks that are a softmax, instead of the task's own. balance: makes one for
-    `terms`; without it the terms keep their scales.
+    knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
+    "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
+    the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
+    keep their scales.
     """
 
     def __init__(
@@ -49,14 +50,17 @@ class Objective(nn.Module):
         self.balance = balance(terms=names) if balance else None
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
         self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
-        self.scales = {name: self.scale(name, knowledge | labelled) for name in names if name not in targets}
+        scaled = [name for name in names if name not in targets]
+        self.scales = {name: self.scale(name, labelled if name.startswith("labels/") else knowledge) for name in scaled}
 
     def scale(self, name: str, batch: Batch) -> float:
-        task = name.split("/")[-1]
-        row = {key: x[:1] for key, x in part(batch, "inputs").items()}
+        task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
-            shape = tuple(self.network.eval()(row).logits[task].shape[1:])
-        target = batch[name][batch[f"labelled/{task}"]] if name.startswith("labels/") else cached(batch, name)
+            pred = self.network.eval()(part(row, "inputs")).logits[task]
+        if name.startswith("labels/"):
+            labelled = batch[f"labelled/{task}"]
+            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][labelled])
+        target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
         return constant_loss(self.loss_of(name), shape, target)
@@ -71,16 +75,17 @@ class Objective(nn.Module):
         """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
         inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
         features, logits = self.network({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
-        split = len(next(iter(knowledge.values()))) if knowledge else 0
+        split, mask = len(next(iter(knowledge.values()))) if knowledge else 0, knowledge.get(MASK)
         terms = {}
         for name in self.weights:
             task = name.split("/")[-1]
             if name in self.adapters:
-                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name])
+                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name], mask)
             elif name.startswith("labels/"):
                 terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
             else:
-                terms[name] = self.loss_of(name)(logits[task][:split], cached(knowledge, name)).mean() / self.scales[name]
+                pred = existing(logits[task][:split], mask)
+                terms[name] = self.loss_of(name)(pred, cached(knowledge, name)).mean() / self.scales[name]
         if self.balance:
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
@@ -91,14 +96,14 @@ class Objective(nn.Module):
             return pred.new_zeros(())
         return self.loss_of(name)(pred[labelled], label[labelled]).mean() / self.scales[name]
 
-    def feature_term(self, name: str, feature: Tensor, target: Tensor) -> Tensor:
+    def feature_term(self, name: str, feature: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         if feature.shape[2:] != target.shape[2:]:
             raise ValueError(
                 f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
             )
-        adapted = self.adapters[name](feature.flatten(2).transpose(1, 2)).transpose(1, 2)
+        adapted = self.adapters[name](in_line(feature).transpose(1, 2)).transpose(1, 2)
         assert self.feature_loss, "a student of fused features needs a loss of them"
-        return self.feature_loss(adapted.reshape(target.shape), target).mean()
+        return self.feature_loss(existing(adapted.reshape(target.shape), mask), existing(target, mask)).mean()
 
 
 def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
@@ -113,5 +118,8 @@ def term(field: str) -> str:
 
 
 def cached(batch: Batch, name: str) -> Tensor | Sparse:
-    """A teacher's logits as they were stored: all of them, or sparse."""
-    return batch[name] if name in batch else Sparse(**part(batch, name))
+    """A teacher's logits as they were stored, all of them or sparse, at the positions that exist."""
+    mask = batch.get(MASK)
+    if name in batch:
+        return existing(batch[name], mask)
+    return Sparse(**{key: existing(x, mask) for key, x in part(batch, name).items()})

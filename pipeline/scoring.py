@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches import Batch, in_order, input_fields, part, tensors
+from pipeline.batches import MASK, Batch, in_line, in_order, input_fields, part, tensors
 from pipeline.network import Network, Outputs
 from pipeline.store import Store
 from pipeline.tasks.task import Task
@@ -43,9 +43,19 @@ def predictions(network: Network, split: Store, rows: int) -> dict[str, Tensor]:
 
 
 def pooled_features(networks: list[Network], split: Store) -> np.ndarray:
-    """Mean and maximum over positions of each network's last feature, side by side: (N, sum 2 D)."""
-    pooled = []
-    for network in networks:
-        taps = [outputs.features[network.tap].flatten(2) for outputs, _ in forward(network, split, [])]
-        pooled += [torch.cat([torch.cat([x.mean(2), x.amax(2)], 1) for x in taps])]
-    return torch.cat(pooled, 1).cpu().numpy()
+    """Mean and maximum over the positions that exist of each network's last feature, side by side: (N, sum 2 D)."""
+    found = [
+        torch.cat([pooled(outputs.features[network.tap], batch.get(MASK)) for outputs, batch in forward(network, split, [])])
+        for network in networks
+    ]
+    return torch.cat(found, 1).cpu().numpy()
+
+
+def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, D, *grid) -> (B, 2 D). mask: (B, *grid), if there is one for this grid."""
+    x_BDP = in_line(x)
+    if mask is None or mask.shape[1:] != x.shape[2:]:
+        return torch.cat([x_BDP.mean(2), x_BDP.amax(2)], 1)
+    gone = ~mask.flatten(1)[:, None]
+    mean = x_BDP.masked_fill(gone, 0).sum(2) / (~gone).sum(2)
+    return torch.cat([mean, x_BDP.masked_fill(gone, -torch.inf).amax(2)], 1)

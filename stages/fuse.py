@@ -1,19 +1,18 @@
 """fuse@fusion: fuse the teachers' features into what students learn from: one store, which needs no other."""
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import click
 import torch
 
-from pipeline.batches import Batch, Rows, narrowed, part, side_by_side, tensors, with_prefix
+from pipeline.batches import Rows, features_of, narrowed, with_prefix
 from pipeline.cost import measured
 from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
-from pipeline.store import Store, open_aligned, open_store
+from pipeline.store import open_aligned, open_store
 from pipeline.trust import ensure_verified
 from pipeline.writer import create_store
 
@@ -41,10 +40,10 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "device": pick_device(params.device).type,
     }
     with measured(cost) as ledger, progress(f"fuse {name}", total=2 * inputs.n_rows, unit="rows") as advance:
-        stream = partial(features_of, stores, settings.batch_size, pick_device(params.device), advance)
+        stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         seen = inputs.n_rows - max(1, inputs.n_rows // 10)
-        fusion = spec.build().fit(stream(slice(0, seen)))
-        quality = assess(fusion, stream(slice(seen, None)))
+        fusion = spec.build().fit(stream(slice(0, seen), masked=True))
+        quality = assess(fusion, stream(slice(seen, None), masked=True))
         sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(x.numpy()) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
@@ -63,15 +62,6 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         ledger |= {"bytes": size, "quality": quality._asdict()}
     for line in lines(quality):
         click.echo(f"fuse {name}: {line}", err=True)
-
-
-def features_of(
-    stores: list[Store], batch_size: int, device: torch.device, advance: Callable[[int], None], rows: slice
-) -> Iterator[Batch]:
-    """{"teacher/tap": (B, D, *grid)} of every store, row by row together."""
-    for batch in side_by_side(stores, "features/", batch_size, rows):
-        yield part(tensors(batch, device), "features")
-        advance(len(next(iter(batch.values()))))
 
 
 if __name__ == "__main__":

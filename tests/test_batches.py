@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import batches, cut, in_order, labelled_batches, load, narrowed, spread, tensors
+from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, load, narrowed, spread, tensors
 from pipeline.layout import Field
 from pipeline.store import open_store
 from pipeline.writer import create_store
@@ -34,6 +34,14 @@ def store(tmp_path_factory):
     writer = create_store(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
     for shard in writer.unfinished:
         writer.write(shard, {name: x[writer.rows(shard)] for name, x in arrays.items()})
+    writer.publish()
+    return open_store(path)
+
+
+def stored(path, arrays):
+    fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
+    writer = create_store(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
+    writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
     return open_store(path)
 
@@ -176,3 +184,21 @@ def test_every_pool_has_blocks_from_all_over_the_store(count, together):
         assert all(b // len(pools) == n for n, b in enumerate(pool[:-1]))  # one of each stretch of as many blocks as pools
     again = [sorted(block.start // 10 for block in pool) for pool in spread(rng, blocks, together)]
     assert count < 8 or again != pools
+
+
+def test_features_come_side_by_side_and_only_where_there_is_something(store, tmp_path):
+    mask = np.arange(3) < 1 + np.arange(store.n_rows)[:, None] % 3
+    teachers = []
+    for name, width in (("a", 2), ("b", 4)):
+        x = np.random.default_rng(width).normal(size=(store.n_rows, width, 3)).astype(np.float32)
+        teachers.append(stored(tmp_path / f"{name}.zarr", {f"features/{name}/tap": x}))
+    inputs = stored(tmp_path / "inputs.zarr", {"inputs/mask": mask})
+    seen = []
+    whole = list(features_of(inputs, teachers, 16, torch.device("cpu"), seen.append, slice(0, 40)))
+    packed = list(features_of(inputs, teachers, 16, torch.device("cpu"), seen.append, slice(0, 40), masked=True))
+    assert sum(seen) == 80
+    joined = {name: torch.cat([batch[name] for batch in whole]) for name in whole[0]}
+    assert {name: tuple(x.shape) for name, x in joined.items()} == {"a/tap": (40, 2, 3), "b/tap": (40, 4, 3)}
+    for name, x in joined.items():
+        rows = torch.cat([batch[name] for batch in packed])
+        torch.testing.assert_close(rows, x.transpose(1, 2)[torch.from_numpy(mask[:40])])

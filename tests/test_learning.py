@@ -18,6 +18,7 @@ from pipeline.network import Network
 from pipeline.objective import Objective, wanted
 from pipeline.optimize import Recipe, optimize
 from pipeline.params import ClassSpec
+from pipeline.scoring import pooled
 from pipeline.sparse import top_k
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
@@ -210,3 +211,26 @@ def test_a_balanced_student_learns_as_an_unbalanced_one_does(kind):
     net = network()
     curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))
     assert curve[-1]["val/corner/macro_AP"] > 0.9
+
+
+def test_positions_that_do_not_exist_do_not_count():
+    tasks = {"parts": Segmentation(classes=5, upscale=1, background_weight=1.0, temperature=2)}
+    image = torch.from_numpy(scenes(32, np.random.default_rng(0))[0])
+    net = Network(ImageEncoder(width=8, blocks=1), tasks, {"image": image[:2]}).eval()
+    mask = torch.rand(32, 4, 4) > 0.4
+    known = {"fused/x": torch.randn(32, 3, 4, 4), "logits/t/parts": torch.randn(32, 5, 4, 4)}
+    batch = {"inputs/image": image, "inputs/mask": mask, **known}
+    other = batch | {name: torch.where(mask[:, None], x, 99.0) for name, x in known.items()}
+    whole = {name: x for name, x in batch.items() if name != "inputs/mask"}
+    torch.manual_seed(0)
+    objective = Objective(net, tasks, {"logits": 1, "fused": 1}, batch, {}, CosineSmoothL1()).eval()
+    torch.manual_seed(0)
+    again = Objective(net, tasks, {"logits": 1, "fused": 1}, other, {}, CosineSmoothL1()).eval()
+    assert objective(batch, {}) == again(other, {}) != objective(whole, {})
+
+
+def test_what_is_pooled_are_positions_that_exist():
+    x, mask = torch.tensor([[[1.0, 3.0, 11.0]]]), torch.tensor([[True, True, False]])
+    assert pooled(x, mask).tolist() == [[2, 3]]
+    assert pooled(x, None).tolist() == pooled(x, mask[:, :2]).tolist() == [[5, 11]]
+    assert pooled(x[..., 0], mask).tolist() == [[1, 1]]

@@ -14,8 +14,9 @@ Arrays = dict[str, np.ndarray]
 class Split:
     """Rows of one split; row i of every array is the same view of the same sample.
 
-    inputs: {name: (N, ...)}. labels: {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled:
-    {task: (N,) bool}, which rows carry that label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8.
+    inputs: {name: (N, ...)}; one called "mask", (N, *grid) bool, says which positions of features on that grid exist. labels:
+    {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled: {task: (N,) bool}, which rows carry that
+    label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8.
     """
 
     inputs: Arrays
