@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.shard import scatter
+from pipeline.shard import as_items
 from pipeline.store import Store
 
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
@@ -216,16 +216,17 @@ def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iter
 def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
     """Put the rows of blocks, one after another, into these places of a buffer that is made, for `most` rows, only once."""
     for name in fields:
-        done = 0
-        for piece in (piece for block in blocks for piece in pieces(store, name, block)):
-            if name not in buffer:
-                buffer[name] = np.empty((most, *piece.shape[1:]), piece.dtype)
-            scatter(piece, places[done : done + len(piece)], buffer[name])
+        if name not in buffer:
+            buffer[name] = store.empty(name, most)
+        out, done = as_items(buffer[name]), 0
+        for piece in pieces(store, name, blocks):
+            out[places[done : done + len(piece)]] = piece
             done += len(piece)
 
 
-def pieces(store: Store, name: str, rows: slice) -> Iterable[np.ndarray]:
-    return [padded(store, name, rows)] if store.fields[name].max_items else store.pieces(name, rows.start, rows.stop)
+def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
+    ragged = store.fields[name].max_items
+    return (as_items(padded(store, name, block)) for block in blocks) if ragged else store.pieces(name, blocks)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
