@@ -20,6 +20,7 @@ numcodecs.blosc.use_threads = False  # readers run in threads of their own; blos
 
 CRC = 4  # bytes
 LONG = 8192  # bytes of a row: from here on a copy costs more than an iteration
+PIECE = 2**17  # bytes of short rows that are gathered at once: they are copied while they are in the processor's cache
 
 
 class StoreError(Exception):
@@ -200,7 +201,7 @@ class MappedArray:
         return np.ndarray((length,), self.layout.item, self.memory, strides=(1,))
 
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Rows in any order into out, (R, *shape), of the array's own type: short ones all at once, long ones one by one."""
+        """Rows in any order into out, (R, *shape), of the array's own type: short ones together, long ones one by one."""
         if len(rows) and rows.min() < 0:
             raise IndexError(f"row {rows.min()}: rows to gather count from 0")
         rows = rows.astype(np.int64, copy=False)
@@ -210,7 +211,9 @@ class MappedArray:
                 self.shards[number // self.layout.chunks].stored(number % self.layout.chunks)
         starts = rows * width + self.shifts.take(chunk)
         if width < LONG:
-            as_items(out)[:] = self.items[starts]
+            items, step = as_items(out), PIECE // width
+            for first in range(0, len(rows), step):
+                items[first : first + step] = self.items[starts[first : first + step]]
             return
         target = out.reshape(len(out), -1).view(np.uint8)
         for place, start in enumerate(starts.tolist()):
