@@ -3,7 +3,8 @@
     python bench/store.py    # writes bench/store.json and bench/store.md; about five minutes, 2 GB of scratch
 
 Every round runs each arm once, one after another, on the same rows; a ratio is of one round, and its median and quartiles
-are of all rounds. Warm: from the page cache. Cold: the files are dropped from it before every pass.
+are of all rounds. Warm: from the page cache, in CPU seconds, for other programs to disturb it less. Cold: the files are
+dropped from it before every pass, in seconds of the clock.
 """
 
 import gc
@@ -30,7 +31,7 @@ from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 
 ROUNDS = 11
-MACHINE = "one core of an AMD EPYC (Zen 4), NumPy 2, overlay file system"
+MACHINE = "one core of an Intel Xeon (AVX-512, 480 MB L3) with a dozen other programs on it, NumPy 2, virtual disk"
 ROWS = {  # of a row: name -> (shape, rows, batch)
     "10 logits, 20 B": ((10,), 2**21, 256),
     "pooled feature, 512 B": ((256,), 2**18, 256),
@@ -100,18 +101,22 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], None], clock: Callable[[], float]) -> float:
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def rounds(arms: dict[str, Callable[[], None]], before: Callable[[], None] = lambda: None) -> dict[str, list[float]]:
+def rounds(
+    arms: dict[str, Callable[[], None]],
+    before: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.thread_time,
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(ROUNDS + 1):
         for name, work in arms.items():
             before()
-            spent = seconds(work)
+            spent = seconds(work, clock)
             if number:  # the first round warms up
                 found[name].append(spent)
     return found
@@ -145,6 +150,7 @@ def measure(shape: tuple[int, ...], rows: int, batch: int) -> dict:
                 "gather": lambda: gathered(open_store(path), batch),
             },
             before=lambda: forget(folder),
+            clock=time.perf_counter,
         )
         result = {
             "take GB/s": {"warm": total / median(warm["take"]) / 1e9, "cold": total / median(cold["take"]) / 1e9},
@@ -166,7 +172,7 @@ def table(results: dict[str, dict]) -> str:
     lines = [
         "# Reading a store",
         "",
-        f"{MACHINE}; median of {ROUNDS} interleaved rounds, with quartiles.",
+        f"{MACHINE}; median of {ROUNDS} interleaved rounds, with quartiles; warm in CPU seconds.",
         "Ratio to `np.take(memmap, permutation, out=reused)` of the same rows, batch by batch; above 1 is faster.",
         "",
         "| row | take, GB/s | pooled shuffle | with checksums, first touch | gather | cold: take, GB/s | pooled | gather |",
