@@ -13,7 +13,7 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
+    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"planning", "summary", "pictures", "page"},

@@ -4,11 +4,13 @@ Digits are split before scenes are composed, so that no test scene shows a digit
 every figure of the demo is of these scenes.
 """
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
+from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 
+from pipeline.sources.drawing import draw_image
 from pipeline.sources.source import Arrays, Source, Split, content_ids
 
 SIZE = 24  # pixels a side: three digits have room, and a student trains in seconds
@@ -105,6 +107,10 @@ class DigitScenes(Source):
         if "detection" in labels:
             moved["detection"] = move_boxes(labels["detection"], scale, shift_y, shift_x)
         return {"image": as_pixels(image)}, moved
+
+    @staticmethod
+    def draw(axis: Axes, inputs: Arrays, answer: dict[str, Any]) -> None:
+        draw_image(axis, inputs["image"], answer)
 
 
 BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}

@@ -4,8 +4,12 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,9 +42,12 @@ class Split:
 class Source(ABC):
     """Samples, split before anything learns from them. Constructor arguments are params, and `seed`."""
 
+    cell = (1.7, 1.85)  # inches of a row's picture
+
     @abstractmethod
     def splits(self) -> dict[str, Split]:
-        """ "transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
+        """ "transfer", "val", "test/clean", "test/<name>" for other test splits, and, if any task is unseen, "unseen/train"
+        and "unseen/test"."""
 
     @abstractmethod
     def preview(self) -> tuple[int, Split]:
@@ -50,6 +57,11 @@ class Source(ABC):
     @abstractmethod
     def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
+
+    @staticmethod
+    def draw(axis: "Axes", inputs: Arrays, answer: dict[str, Any]) -> None:
+        """One row and what is said of it, {kind: answer}: see the tasks' `answers`. Here as words."""
+        axis.text(0, 1, "\n".join(f"{kind}: {value}" for kind, value in answer.items()), fontsize=6, va="top", wrap=True)
 
 
 def content_ids(array: np.ndarray) -> np.ndarray:
