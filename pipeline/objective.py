@@ -90,6 +90,13 @@ class Objective(nn.Module):
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
 
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""
+        if not self.balance:
+            return torch.stack(list(terms.values())).sum().backward()
+        shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
+        self.balance.backward(list(terms.values()), shared)
+
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
         if not labelled.any():
