@@ -1,6 +1,5 @@
 """Pictures of the report: what teachers and students see in a scene, their scores, their curves."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.batches import input_fields, load, part
-from pipeline.sources.source import Source
+from pipeline.sources.source import Answer, Source
 from pipeline.store import Store
 from pipeline.summary import Row
 from pipeline.tasks.task import Answers, Task
@@ -34,8 +33,8 @@ def strip(
     first = slice(0, rows)
     inputs = part(load(split, input_fields(split), first), "inputs")
     truth = load(split, [f"labels/{task}" for task in tasks], first)
-    said = [{}, merged(tasks[name].truth(truth[f"labels/{name}"]) for name in tasks)]
-    said += [merged(tasks[name].answers(x) for name, x in logits.items()) for logits in columns.values()]
+    said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
+    said += [{name: tasks[name].answers(x) for name, x in logits.items()} for logits in columns.values()]
     width, height = source.cell
     figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
     for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
@@ -43,12 +42,12 @@ def strip(
     for row in range(rows):
         for axis, answers in zip(axes[row], said, strict=True):
             axis.set(xticks=[], yticks=[])
-            source.draw(axis, {name: x[row] for name, x in inputs.items()}, {kind: x[row] for kind, x in answers.items()})
+            source.draw(axis, {name: x[row] for name, x in inputs.items()}, of_row(answers, row))
     save(figure, path)
 
 
-def merged(answers: Iterable[Answers]) -> Answers:
-    return {kind: found for of_task in answers for kind, found in of_task.items()}
+def of_row(answers: dict[str, Answers], row: int) -> Answer:
+    return {task: {kind: found[row] for kind, found in said.items()} for task, said in answers.items()}
 
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], columns: list[str], path: Path) -> None:

@@ -16,7 +16,7 @@ FLOORS = [
     | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
-    | {"planning", "summary", "pictures", "page"},
+    | {"planning", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(

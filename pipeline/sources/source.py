@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Arrays = dict[str, np.ndarray]
+Answer = dict[str, dict[str, Any]]  # {task: {kind: what it says of one row}}; kinds: see the tasks' `answers`
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,18 @@ class Source(ABC):
         """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
 
     @staticmethod
-    def draw(axis: "Axes", inputs: Arrays, answer: dict[str, Any]) -> None:
-        """One row and what is said of it, {kind: answer}: see the tasks' `answers`. Here as words."""
-        axis.text(0, 1, "\n".join(f"{kind}: {value}" for kind, value in answer.items()), fontsize=6, va="top", wrap=True)
+    def words(inputs: Arrays, answer: Answer) -> str:
+        """What is said of one row, in a line."""
+        return "; ".join(f"{task}: {', '.join(map(str, said.values()))}" for task, said in answer.items())
+
+    @classmethod
+    def draw(cls, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
+        """One row and what is said of it."""
+        axis.text(0, 1, cls.words(inputs, answer), fontsize=6, va="top", wrap=True)
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn."""
+        raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
 
 def content_ids(array: np.ndarray) -> np.ndarray:
