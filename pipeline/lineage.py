@@ -19,7 +19,7 @@ USES = {
     "prepare": ("prepare.",),
     "train_teacher": ("prepare.", "tasks.", "teachers."),
     "extract": ("tasks.", "teachers."),
-    "fuse": ("fusions.",),
+    "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
