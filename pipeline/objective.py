@@ -1,6 +1,6 @@
 """What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, final
 
 import torch
@@ -106,7 +106,7 @@ class Objective(nn.Module):
         return self.feature_loss(existing(adapted.reshape(target.shape), mask), existing(target, mask)).mean()
 
 
-def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
+def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:
     """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
     kind = field.split("/")[0]
     return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and field.split("/")[2] in tasks))

@@ -167,7 +167,7 @@ class Distill(Section):
 
 
 class Student(Section):
-    """What is not given is as in `distill`; tasks: all."""
+    """What is not given is as in `distill`; tasks: all; temperature: each task's own."""
 
     reads: Name
     updates: Count
@@ -179,6 +179,7 @@ class Student(Section):
     balance: ClassSpec | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
+    temperature: Positive | None = None
     labelled_share: Share = 1.0
     head_updates: Annotated[int, Field(ge=0)] = 0
     separate: bool = False
@@ -196,6 +197,10 @@ class FilledStudent(Student):
     def methods(self) -> tuple[Any, Any, Any]:
         """Losses of features and of logits, built, and what makes a balance; None: the tasks' own loss, static balance."""
         return self.feature_loss.build(), self.logit_loss and self.logit_loss.build(), self.balance and self.balance.build
+
+    def build_task(self, spec: ClassSpec) -> Any:
+        """A task, with this student's temperature if it has one, and the task knows any."""
+        return spec.build(**({"temperature": self.temperature} if self.temperature else {}))
 
 
 class Evaluate(Section):
@@ -231,7 +236,9 @@ class Params(Section):
         return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
 
     def student(self, name: str) -> FilledStudent:
-        student = self.students[name]
+        return self.filled(self.students[name])
+
+    def filled(self, student: Student) -> FilledStudent:
         keys = (*PARTS, "batch_size", "learning_rate")
         defaults = {key: getattr(self.distill, key) for key in keys}
         filled = {key: getattr(student, key) or value for key, value in defaults.items()}

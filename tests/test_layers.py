@@ -15,7 +15,19 @@ FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
-    {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    {
+        "batches",
+        "extraction",
+        "agreement",
+        "objective",
+        "optimize",
+        "stack",
+        "checkpoints",
+        "learning",
+        "distilling",
+        "scoring",
+        "unseen",
+    }
     | {"planning", "summary", "pictures", "page"},
     {"cli", "stages/*"},
 ]
