@@ -12,6 +12,7 @@ from rich.table import Table
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
+from pipeline.seeds import derive_seed
 from pipeline.store import open_store
 
 
@@ -116,6 +117,41 @@ def diff(a: Path, b: Path) -> None:
         click.echo(line)
     click.echo("the stores differ" if found else "the same content")
     sys.exit(bool(found))
+
+
+@main.command("predict")
+@click.argument("student")
+@click.argument("given", metavar="INPUT")
+@click.option("--out", type=Path, default=Path("predictions"), help="Where pictures go.")
+@click.option("--seed", default=0, help="Which of the student's seeds answers.")
+@click.option("--students", type=Path, default=Path("data/students"), help="Where students lie.")
+@one_line_errors
+def predict_command(student: str, given: str, out: Path, seed: int, students: Path) -> None:
+    """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text."""
+    from pipeline.prediction import predict
+
+    params = open_project()
+    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
+    for line in predict(source, students / student / f"seed-{seed}", given, out):
+        click.echo(line)
+
+
+@main.command("export")
+@click.argument("student")
+@click.option("--out", type=Path, help="Folder to write; without it exports/<student>.")
+@click.option("--seed", default=0, help="Which of the student's seeds is exported.")
+@click.option("--int8", is_flag=True, help="Also in 8 bits, weights and activations.")
+@click.option("--data", type=Path, default=Path("data"), help="Where students, splits and scores lie.")
+@one_line_errors
+def export_command(student: str, out: Path | None, seed: int, int8: bool, data: Path) -> None:
+    """A student as safetensors and ONNX, checked against each other, with a model card."""
+    from pipeline.export import export
+
+    folder = out or Path("exports") / student
+    for exported in export(data, student, seed, folder, int8):
+        said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
+        click.echo(f"{exported.file}: {said}")
+    click.echo(f"{folder / 'README.md'}: the model card")
 
 
 def show(table: Table) -> None:

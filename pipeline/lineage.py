@@ -22,7 +22,7 @@ USES = {
     "fuse": ("fusions.",),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
-    "report": ("tasks.",),
+    "report": ("prepare.", "tasks."),
 }
 # Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
 LISTS = {

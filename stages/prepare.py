@@ -26,6 +26,7 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     source = params.prepare.source.build(seed=seed)
     identity = {"source": params.prepare.source.as_dict(), "seed": seed}
     places = {"transfer": transfer, "val": val}
+    unseen.mkdir(parents=True, exist_ok=True)  # a source may have no unseen tasks
     with measured(cost) as ledger:
         splits = source.splits()
         with progress("write stores", total=len(splits), unit="splits") as advance:

@@ -13,7 +13,7 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/source", "sources/digit_scenes"},
+    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
     {
         "batches",
@@ -28,7 +28,7 @@ FLOORS = [
         "scoring",
         "unseen",
     }
-    | {"planning", "summary", "pictures", "page"},
+    | {"planning", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(

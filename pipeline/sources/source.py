@@ -4,10 +4,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Arrays = dict[str, np.ndarray]
+Answer = dict[str, dict[str, Any]]  # {task: {kind: what it says of one row}}; kinds: see the tasks' `answers`
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,12 @@ class Split:
 class Source(ABC):
     """Samples, split before anything learns from them. Constructor arguments are params, and `seed`."""
 
+    cell = (1.7, 1.85)  # inches of a row's picture
+
     @abstractmethod
     def splits(self) -> dict[str, Split]:
-        """ "transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
+        """ "transfer", "val", "test/clean", "test/<name>" for other test splits, and, if any task is unseen, "unseen/train"
+        and "unseen/test"."""
 
     @abstractmethod
     def preview(self) -> tuple[int, Split]:
@@ -50,6 +58,20 @@ class Source(ABC):
     @abstractmethod
     def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
+
+    @staticmethod
+    def words(inputs: Arrays, answer: Answer) -> str:
+        """What is said of one row, in a line."""
+        return "; ".join(f"{task}: {', '.join(map(str, said.values()))}" for task, said in answer.items())
+
+    @classmethod
+    def draw(cls, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
+        """One row and what is said of it."""
+        axis.text(0, 1, cls.words(inputs, answer), fontsize=6, va="top", wrap=True)
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn."""
+        raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
 
 def content_ids(array: np.ndarray) -> np.ndarray:

@@ -8,9 +8,11 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.tasks.task import Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task
 
 FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
+SHOWN = 0.4  # score from which a box is drawn
+THRESHOLDS = np.linspace(0.05, 0.95, 19).tolist()  # of a box's score, when boxes are counted
 SPREAD = 0.7  # of a centre's peak on the heatmap, in cells
 
 
@@ -86,9 +88,18 @@ class Detection(Task):
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
         return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
 
-    def count(self, pred: Tensor, threshold: float) -> Tensor:
-        """Boxes scored above a threshold: (B,)."""
-        return (self.decode(pred)[0] > threshold).sum(1)
+    def answers(self, pred: Tensor) -> Answers:
+        """Boxes: (class, score, x0 y0 x1 y1), of a label without a score."""
+        rows = zip(*(part.cpu().numpy() for part in self.decode(pred)), strict=True)
+        return {"boxes": [[(int(c), s, b) for s, c, b in zip(*row, strict=True) if s > SHOWN] for row in rows]}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"boxes": [[(int(b[0]), None, b[1:]) for b in boxes if b[0] >= 0] for boxes in label]}
+
+    def implied(self, pred: Tensor) -> dict[str, Tensor]:
+        """How many boxes are scored above each of THRESHOLDS."""
+        score = self.decode(pred)[0]
+        return {"count": torch.stack([(score > threshold).sum(1) for threshold in THRESHOLDS], 1)}
 
     def tally(self, pred: Tensor, label: Tensor) -> tuple[np.ndarray, ...]:
         score, kind, box = self.decode(pred)

@@ -2,6 +2,7 @@
 
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
-from pipeline.tasks.task import Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task
 
 
 @final
@@ -36,6 +37,12 @@ class Segmentation(Task):
 
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
+
+    def answers(self, pred: Tensor) -> Answers:
+        return {"map": list(pred.argmax(1).cpu().numpy())}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"map": list(label)}
 
     def tally(self, pred: Tensor, label: Tensor) -> Tensor:
         """Confusion counts (C, C): label by prediction."""

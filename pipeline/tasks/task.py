@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 Grid = tuple[int, ...]
+Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws the kinds that it knows
 
 
 class Task(ABC):
@@ -38,3 +40,15 @@ class Task(ABC):
     @abstractmethod
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
         """The metrics of a split, each in [0, 1]; `primary` is one of them."""
+
+    def answers(self, pred: Tensor) -> Answers:
+        """Predictions as a person would read them; none: they are not drawn."""
+        return {}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        """Labels, as `answers` has predictions."""
+        return {}
+
+    def implied(self, pred: Tensor) -> dict[str, Tensor]:
+        """{label of another task: candidate values (B, T)} that follow from a prediction, with nothing to learn."""
+        return {}
