@@ -15,19 +15,8 @@ FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
-    {
-        "batches",
-        "extraction",
-        "agreement",
-        "objective",
-        "optimize",
-        "stack",
-        "checkpoints",
-        "learning",
-        "distilling",
-        "scoring",
-        "unseen",
-    }
+    {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    | {"stack", "distilling", "sweeping", "leaderboard"}
     | {"planning", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
 ]
