@@ -1,7 +1,7 @@
 """Students that learn from one store together: every batch is read once for all of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,10 +27,15 @@ def stream(student: FilledStudent) -> tuple[Any, ...]:
     return student.reads, *student.tasks, student.batch_size, student.labelled_share, student.head_updates, kinds
 
 
+def losses(student: FilledStudent) -> str:
+    """What students of a stream must agree in to have the same terms, on the same scales."""
+    parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
+    return json.dumps([parts, student.temperature, sorted(student.weights)], sort_keys=True)
+
+
 def shape(student: FilledStudent) -> str:
-    """What students must agree in to be stacked: all but numbers of the loss and of training."""
-    parts = {key: spec.as_dict() for key in PARTS if (spec := getattr(student, key))}
-    return json.dumps([parts, sorted(student.weights)], sort_keys=True)
+    """What students of a stream must agree in to be stacked: all but rates, weights and temperatures."""
+    return json.dumps([student.encoder.as_dict(), losses(student.model_copy(update={"temperature": None}))], sort_keys=True)
 
 
 def distil(
@@ -40,11 +45,12 @@ def distil(
     store: Store,
     val: Store,
     advance: Callable[[int], None],
+    hurdles: Sequence[float] = (),
 ) -> list[tuple[Network, Curve]]:
     """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
 
     students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
-    networks. advance: told of every update of a network. A curve is empty if its student diverged.
+    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is.
     """
     settings, first = params.distill, students[0][0]
     seed, augment = derive_seed(params.seed, "batches"), params.prepare.source.load().augment
@@ -55,7 +61,7 @@ def distil(
     lessons = [lesson(params, *student, tasks, store) for student in students]
     sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
-    curves = study(lessons, *sources)
+    curves = study(lessons, *sources, hurdles=hurdles)
     if first.head_updates:
         recipes = [replace(x.recipe, updates=first.head_updates) for x in lessons]
         heads = [replace(x, weights={"labels": 1.0}, recipe=recipe) for x, recipe in zip(lessons, recipes, strict=True)]
@@ -69,4 +75,4 @@ def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], 
     own = {task: student.build_task(params.tasks[task]) for task in tasks}
     network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
     recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay)
-    return Lesson(network, own, student.weights, recipe, student.methods(), shape(student))
+    return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))

@@ -1,10 +1,11 @@
 """Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from math import isfinite
+from math import inf, isfinite
+from statistics import mean
 from typing import Any, final
 
 import numpy as np
@@ -33,8 +34,9 @@ Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
 class Lesson:
     """What one network is to learn.
 
-    methods: of the objective: losses, balance. shape: lessons of one shape, if it has a name, differ in numbers alone: rates,
-    weights, temperatures. random: where random numbers stood, for the adapters to be drawn from.
+    methods: of the objective: losses, balance. losses: lessons with the same name for them, if any, have equal terms and
+    losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where random numbers
+    stood, for the adapters to be drawn from.
     """
 
     network: Network
@@ -42,14 +44,19 @@ class Lesson:
     weights: dict[str, float]
     recipe: Recipe
     methods: Methods = (None, None, None)
+    losses: str = ""
     shape: str = ""
     random: Tensor = field(default_factory=torch.get_rng_state)
 
-    def objective(self, known: Batch, labels: Batch) -> Objective:
-        device = next(self.network.parameters()).device
+    def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
+        """scales: of objectives made before on the same batches, by their losses."""
+        device, found = next(self.network.parameters()).device, scales.get(self.losses)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
-            return Objective(self.network, self.tasks, self.weights, known, labels, *self.methods).to(device)
+            made = Objective(self.network, self.tasks, self.weights, known, labels, *self.methods, found).to(device)
+        if self.losses:
+            scales[self.losses] = made.scales
+        return made
 
 
 def learn(
@@ -79,15 +86,18 @@ def learn_together(
     evaluations: int,
     advance: Callable[[int], None],
     heads_only: bool = False,
+    hurdles: Sequence[float] = (),
 ) -> list[Curve]:
     """Train networks in place, all on the same batches; a curve each, empty if a loss or gradient was not finite.
 
     A curve has, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}. heads_only: encoders stay as
-    they are, their normalisation too. advance: told of every update of a network.
+    they are, their normalisation too. hurdles: of the first evaluations: what scores less (`quality`) stops there. advance:
+    told of every update of a network.
     """
     device = next(lessons[0].network.parameters()).device
     known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
-    students = [Student(lesson, lesson.objective(known, labels), evaluations) for lesson in lessons]
+    scales: dict[str, dict[str, float]] = {}
+    students = [Student(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
@@ -105,20 +115,31 @@ def learn_together(
 class Student:
     """A network at its lesson, and its curve so far."""
 
-    def __init__(self, lesson: Lesson, objective: Objective, evaluations: int):
-        self.lesson, self.objective = lesson, objective
+    def __init__(self, lesson: Lesson, objective: Objective, evaluations: int, hurdles: Sequence[float]):
+        self.lesson, self.objective, self.hurdles = lesson, objective, hurdles
         self.curve: Curve = []
         self.every = max(1, lesson.recipe.updates // evaluations)
-        self.diverged = False
+        self.done = False
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
-        self.diverged |= not all(map(isfinite, means.values()))
-        if self.diverged:
-            self.curve.clear()
+        if not all(map(isfinite, means.values())):
+            self.diverge()
             return
         network, training = self.lesson.network, self.lesson.network.training
         self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
         network.train(training)
+        hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
+        self.done = quality(self.lesson.tasks, self.curve[-1]) < hurdle
+
+    def diverge(self) -> None:
+        self.done = True
+        self.curve.clear()
+
+
+def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
+    """Mean over the tasks at hand of the primary metric on val, the better the higher."""
+    found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
+    return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
 
 
 def stacks(students: list[Student]) -> list[list[Student]]:
@@ -134,7 +155,7 @@ def stacks(students: list[Student]) -> list[list[Student]]:
 def train(
     students: list[Student], val: Store, knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
 ) -> Iterator[int]:
-    """Students of one shape, all of their updates; yields how many did one."""
+    """Students of one shape, until all are done; yields how many did an update."""
     objectives, recipes = [s.objective for s in students], [s.lesson.recipe for s in students]
     alone = len(students) == 1
     updates = (
@@ -148,12 +169,14 @@ def train(
             since.append(terms)
             if update % students[0].every == 0:
                 means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
-                for k, student in enumerate(students):
+                for k, student in [(k, student) for k, student in enumerate(students) if not student.done]:
                     student.record(update, {name: values[k] for name, values in means.items()}, val)
                 since.clear()
             yield len(students)
+            if all(student.done for student in students):
+                return
     except Diverged:
-        students[0].curve.clear()
+        students[0].diverge()
 
 
 def sample(source: Iterator[Rows]) -> Rows:

@@ -26,7 +26,7 @@ class Objective(nn.Module):
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
     "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
     the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
-    keep their scales.
+    keep their scales. scales: of an objective with the same terms and losses, if there is one.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Objective(nn.Module):
         feature_loss: Loss | None = None,
         logit_loss: Loss | None = None,
         balance: Callable[..., Balance] | None = None,
+        scales: Mapping[str, float] | None = None,
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
@@ -51,15 +52,16 @@ class Objective(nn.Module):
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
         self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
         scaled = [name for name in names if name not in targets]
-        self.scales = {name: self.scale(name, labelled if name.startswith("labels/") else knowledge) for name in scaled}
+        self.scales = {**scales} if scales else {name: self.scale(name, knowledge, labelled) for name in scaled}
 
-    def scale(self, name: str, batch: Batch) -> float:
+    def scale(self, name: str, knowledge: Batch, labelled: Batch) -> float:
+        batch = labelled if name.startswith("labels/") else knowledge
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
-            labelled = batch[f"labelled/{task}"]
-            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][labelled])
+            flags = batch[f"labelled/{task}"]
+            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][flags])
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")

@@ -78,7 +78,7 @@ def lessons(encoder=Flat, shape="flat", updates=12):
     recipes = [Recipe(updates, 0.01, 0.1), Recipe(updates, 0.03, 0.0), Recipe(updates, 0.01, 0.1)]
     weights = [*WEIGHTS, WEIGHTS[0]]
     tasks = [TASKS, TASKS, TASKS_COLDER]
-    return [Lesson(network(k, encoder), tasks[k], weights[k], recipes[k], METHODS, shape) for k in range(3)]
+    return [Lesson(network(k, encoder), tasks[k], weights[k], recipes[k], METHODS, "", shape) for k in range(3)]
 
 
 def alone(lesson, **more):
@@ -127,7 +127,7 @@ def test_stacked_is_alone_up_to_rounding():
 def test_stacked_heads_leave_their_encoders_alone():
     students = lessons()
     before = [{name: x.clone() for name, x in s.network.encoder.state_dict().items()} for s in students]
-    heads = [Lesson(s.network, s.tasks, {"labels": 1.0}, s.recipe, METHODS, "heads") for s in students]
+    heads = [Lesson(s.network, s.tasks, {"labels": 1.0}, s.recipe, METHODS, "", "heads") for s in students]
     curves = learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
     for student, encoder, curve in zip(students, before, curves, strict=True):
         assert all(torch.equal(x, encoder[name]) for name, x in student.network.encoder.state_dict().items())
