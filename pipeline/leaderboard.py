@@ -65,7 +65,9 @@ def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> 
         found |= {"val": 100 * quality(tasks, last), "test": mean(test.values()), "delta_mtl": delta_mtl(tasks, test, baseline)}
         found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
         found |= {f"test {name}": points for name, points in test.items()}
-    return found | {key: record[key] for key in ("parameters", "flops", "latency_ms", "updates", "seconds", "learned_from")}
+    return found | {
+        key: record[key] for key in ("parameters", "flops", "latency_ms", "updates", "seconds", "learned_from", "student")
+    }
 
 
 def beats(other: Line, one: Line) -> bool:
@@ -77,11 +79,11 @@ def beats(other: Line, one: Line) -> bool:
 
 
 def write_csv(path: Path, found: list[Line]) -> None:
-    """Whole or not at all; what a line lacks is empty."""
-    columns = list(dict.fromkeys(column for one in found for column in one))
+    """Whole or not at all; what a line lacks is empty. Numbers and names alone: no `student`."""
+    columns = list(dict.fromkeys(column for one in found for column in one if column != "student"))
     draft = path.with_suffix(".tmp")
     with draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(found)
     os.replace(draft, path)

@@ -440,7 +440,7 @@ def recipe_problems(params: Params) -> list[tuple[str, str]]:
 
 
 def sweep_problems(params: Params) -> list[tuple[str, str]]:
-    """Of the sweep as such, and of each of its values by itself."""
+    """Of the sweep as such, and of each of its values by itself; combinations are judged when they are made."""
     sweep = params.sweep
     if not sweep:
         return []
@@ -471,7 +471,9 @@ def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]
             [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]
         )
     try:
-        return student_problems(params, where, params.filled(params.varied({key: value})))
+        student = params.varied({key: value})
+        known = {"transfer", *params.fusions}
+        return [] if student.reads in known else [(where, lead(student.reads, known, "fusion makes a store"))]
     except ValidationError as error:
         return [(where, f"{first_problem(error, {})}, for {value!r}")]
     except (KeyError, TypeError, AttributeError):

@@ -19,7 +19,7 @@ from pipeline.distilling import distil, stream
 from pipeline.layout import digest
 from pipeline.leaderboard import Record, size_of
 from pipeline.learning import Curve, quality
-from pipeline.params import FilledStudent, Params, ParamsError, Range, Sweep, student_problems
+from pipeline.params import FilledStudent, Params, ParamsError, Range, Student, Sweep, student_problems
 from pipeline.scoring import score
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
@@ -34,6 +34,7 @@ class Candidate:
 
     name: str
     choice: Choice
+    spec: Student  # as params would have it
     student: FilledStudent
     seed: int
 
@@ -81,14 +82,15 @@ class Trials:
 
     def candidate(self, choice: Choice, hurdles: list[float]) -> Candidate:
         params, seed = self.params, choice.get("seed", 0)
-        student = params.filled(params.varied({key: value for key, value in choice.items() if key != "seed"}))
+        spec = params.varied({key: value for key, value in choice.items() if key != "seed"})
+        student = params.filled(spec)
         for where, problem in student_problems(params, f"sweep, {choice}", student):
             raise ParamsError(f"{where}: {problem}")
         settings = params.distill.model_dump(include={"weight_decay", "evaluations", "memory_budget"})
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
         splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
         depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles]
-        return Candidate(digest(depends)[:10], choice, student, seed)
+        return Candidate(digest(depends)[:10], choice, spec, student, seed)
 
     def train(self, candidates: list[Candidate], hurdles: list[float]) -> None:
         """All of one stream, together."""
@@ -100,6 +102,7 @@ class Trials:
         for c, (network, curve) in zip(candidates, found, strict=True):
             folder, shapes = self.scratch / c.name, input_shapes(store)
             about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
+            about["student"] = c.spec.model_dump(by_alias=True, exclude_defaults=True)
             save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
             scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
             more = {"state": state(c.student, curve), "updates": updates_of(c.student), "seconds": seconds}
@@ -162,7 +165,7 @@ def run(trials: Trials) -> list[Record]:
         for first in range(0, len(choices), sweep.together):
             trials.finish(choices[first : first + sweep.together])
     else:
-        search(trials, sweep, derive_seed(trials.params.seed, "sweep"))
+        search(trials, sweep, derive_seed(trials.params.seed, "sweep") % 2**32)
     return list(trials.records.values())
 
 

@@ -13,7 +13,7 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
+    | {"seeds", "cost", "params", "lineage", "promotion", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"stack", "distilling", "sweeping", "leaderboard"}
