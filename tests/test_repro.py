@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -283,29 +284,35 @@ def lasting(project):
 
 
 def kill_sweep_after(project, finished):
-    """SIGKILL of `dvc repro sweep` and all of its children when so many students are finished; returns how many are."""
+    """SIGKILL of `dvc repro sweep` and all of its children, soon after so many are finished: {record: when written}."""
     command = {"cwd": project, "env": ENVIRONMENT, "start_new_session": True}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(["dvc", "repro", "sweep"], **command, **quiet)
     scratch, deadline = project / "data/sweep/.scratch", time.monotonic() + 120
     while len(list(scratch.glob("*/*/record.json"))) < finished and time.monotonic() < deadline:
         time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.2))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return {file: file.stat().st_mtime_ns for file in scratch.glob("*/*/record.json")}
 
 
-def test_a_sweep_killed_again_and_again_repeats_no_finished_student(finished, project):
-    for folder in ("data/sweep", ".dvc/tmp/rwlock"):
-        shutil.rmtree(project / folder, ignore_errors=True)
-    records = {}
-    for number in (1, 2, 4):
+def test_a_sweep_killed_again_and_again_repeats_no_finished_student(project):
+    edit(project, lambda p: p["sweep"]["vary"].update(seed=[0, 1, 2]))
+    before = {file: file.stat().st_mtime_ns for file in project.glob("data/sweep/.scratch/*/*/record.json")}
+    assert len(before) == 4  # of the sweep that this one extends
+    records = before
+    for number in (4, 5):
         now = kill_sweep_after(project, number)
         assert len(now) >= number and records.items() <= now.items()
         records = now
-    assert repro(project, "--no-run-cache", "sweep") == ["sweep"]
+    assert repro(project, "sweep") == ["sweep"]
     assert all(file.stat().st_mtime_ns == mtime for file, mtime in records.items())
-    assert lasting(project) == lasting(finished)
+    resumed = lasting(project)
+    assert len(resumed[0]) == 6
+    shutil.rmtree(project / "data/sweep/.scratch")
+    repro(project, "--force", "--single-item", "--no-run-cache", "sweep")
+    assert lasting(project) == resumed
 
 
 def test_a_winner_is_promoted_and_distilled_to_what_the_sweep_had(project):
