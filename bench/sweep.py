@@ -109,7 +109,7 @@ class Case:
         asked = [field for field in self.store.fields if wanted(field, self.tasks, KNOWLEDGE)]
         fields = input_fields(self.store) + ([] if teachers else asked)
         rows = batches(self.store, fields, 64, seed=0, memory_budget=10**9)
-        augment = self.params.prepare.source.load().augment
+        augment = self.params.source().augment
         return (live(rows, teachers) if teachers else rows), labelled_batches(self.store, self.tasks, 64, augment, seed=0)
 
     def train(self, students: int, teachers: dict[str, Network] | None = None) -> dict[str, float]:

@@ -53,7 +53,7 @@ def distil(
     networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is.
     """
     settings, first = params.distill, students[0][0]
-    seed, augment = derive_seed(params.seed, "batches"), params.prepare.source.load().augment
+    seed, augment = derive_seed(params.seed, "batches"), params.source().augment
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
     knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)

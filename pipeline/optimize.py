@@ -55,7 +55,7 @@ def optimize(
     for update in range(1, recipe.updates + 1):
         terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        objective.backward(terms)
         if not nn.utils.clip_grad_norm_(trained, CLIP).isfinite():
             raise Diverged(f"update {update}: the gradient is non-finite; lower the learning rate")
         optimizer.step()
