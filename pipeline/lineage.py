@@ -23,7 +23,9 @@ USES = {
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
+    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
 }
+OPTIONAL = {"sweep"}  # a project may do without
 # Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
 LISTS = {
     "fuse": [("extract", ".zarr")],
@@ -32,6 +34,7 @@ LISTS = {
         ("evaluate", "/scores/"),
         *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
     ],
+    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
 
 
@@ -92,11 +95,19 @@ def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def keys(stage: str, section: str, params: Params) -> list[str]:
+    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against."""
+    if stage != "sweep":
+        return list(getattr(params, section)) if section else [""]
+    reads, baseline = params.swept_reads(), [params.report.baseline] if params.sweep else []
+    return {"": [""] * ("transfer" in reads), "fusions": sorted(reads - {"transfer"}), "students": baseline}[section]
+
+
 def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str]:
     lists = [
         template.replace("${key}", key)
         for section, template in list_templates(stage, stages)
-        for key in (getattr(params, section) if section else [""])
+        for key in keys(stage, section, params)
     ]
     return sorted(lists) + code_deps(stage, params)
 
@@ -119,6 +130,9 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, list[s
     # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
     others = [key for key in result["train_teacher"]["params"] if not key.startswith("tasks.")]
     result["train_teacher"]["params"] = others + [f"tasks.{task}" for task in taught]
+    if "sweep" in result:
+        others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
+        result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
     return result
 
 
@@ -130,7 +144,7 @@ def read_stages(path: Path) -> tuple[YAML, Any]:
         content = yaml.load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    missing = USES.keys() - content["stages"].keys()
+    missing = USES.keys() - OPTIONAL - content["stages"].keys()
     if missing:
         raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")
     return yaml, content

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -76,6 +77,7 @@ def make_small(params):
     params["students"] = STUDENTS
     params["evaluate"] |= {"shots": [20], "draws": 2}
     params["report"] |= {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
+    params["sweep"] |= {"start": "logits", "vary": {"weights.logits": [1, 2], "seed": [0, 1]}, "together": 1}
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +93,7 @@ def finished(tmp_path_factory):
     run(folder, "git", "init", "-q")
     run(folder, sys.executable, "-m", "pipeline.cli", "sync")
     ran = repro(folder)
-    assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1
+    assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1 + 1
     run(folder, "dvc", "remote", "add", "-d", "shelf", str(folder.parent / "shelf"))
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "all")
@@ -109,7 +111,7 @@ def outs(folder):
     """{out: md5} of dvc.lock, without costs, which are measured."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     items = [out for stage in lock["stages"].values() for out in stage["outs"]]
-    measured = ("data/costs", "data/report")
+    measured = ("data/costs", "data/report", "data/sweep/leaderboard")
     return {out["path"]: out["md5"] for out in items if not out["path"].startswith(measured)}
 
 
@@ -142,7 +144,8 @@ def test_stores_hold_what_they_say(finished):
 
 def test_a_students_parameter_runs_that_student_alone(project):
     edit(project, lambda p: p["students"]["logits"].update(updates=9))
-    assert repro(project) == ["distill@logits", "evaluate@logits", "report"]
+    assert repro(project, "report") == ["distill@logits", "evaluate@logits", "report"]
+    assert repro(project) == ["sweep"]  # which starts from that student
 
 
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
@@ -150,7 +153,7 @@ def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
     ran = set(repro(project))
     assert ran == {
         *("train_teacher@detection", "extract@detection", "fuse@aware", "fuse@pca"),
-        *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report"),
+        *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report", "sweep"),
     }
 
 
@@ -272,6 +275,68 @@ def test_nothing_stale_survives_a_change_after_a_kill(project):
     store.verify()
     assert store.fields["features/detection/trunk"].dtype == "float32"
     assert not list((project / "data/features/.scratch").iterdir())
+
+
+def board(project):
+    return json.loads((project / "data/sweep/leaderboard.json").read_text())
+
+
+def lasting(project):
+    """A leaderboard without what is measured, and every student's file."""
+    lines = [{key: x for key, x in line.items() if key not in ("seconds", "latency_ms")} for line in board(project)]
+    return lines, {file.name: file.read_bytes() for file in (project / "data/sweep/students").iterdir()}
+
+
+def kill_sweep_after(project, finished):
+    """SIGKILL of `dvc repro sweep` and all of its children, soon after so many are finished: {record: when written}."""
+    command = {"cwd": project, "env": ENVIRONMENT, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(["dvc", "repro", "sweep"], **command, **quiet)
+    scratch, deadline = project / "data/sweep/.scratch", time.monotonic() + 120
+    while len(list(scratch.glob("*/*/record.json"))) < finished and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.2))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return {file: file.stat().st_mtime_ns for file in scratch.glob("*/*/record.json")}
+
+
+def test_a_sweep_killed_again_and_again_repeats_no_finished_student(project):
+    edit(project, lambda p: p["sweep"]["vary"].update(seed=[0, 1, 2]))
+    before = {file: file.stat().st_mtime_ns for file in project.glob("data/sweep/.scratch/*/*/record.json")}
+    assert len(before) == 4  # of the sweep that this one extends
+    records = before
+    for number in (4, 5):
+        now = kill_sweep_after(project, number)
+        assert len(now) >= number and records.items() <= now.items()
+        records = now
+    assert repro(project, "sweep") == ["sweep"]
+    assert all(file.stat().st_mtime_ns == mtime for file, mtime in records.items())
+    resumed = lasting(project)
+    assert len(resumed[0]) == 6
+    shutil.rmtree(project / "data/sweep/.scratch")
+    repro(project, "--force", "--single-item", "--no-run-cache", "sweep")
+    assert lasting(project) == resumed
+
+
+def test_a_winner_is_promoted_and_distilled_to_what_the_sweep_had(project):
+    (winner,) = [line for line in board(project) if line["seed"] == 0 and line["weights.logits"] == 2]
+    run(project, sys.executable, "-m", "pipeline.cli", "promote", winner["name"], "--as", "winner")
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    assert repro(project, "evaluate@winner") == ["distill@winner", "evaluate@winner"]
+    scores = json.loads((project / "data/scores/students/winner/scores.json").read_text())
+    assert 100 * scores[0]["test"]["clean"]["detection"]["mAP50"] == winner["test detection"]
+
+
+def test_experiments_change_params_and_are_compared(project):
+    run(project, "dvc", "exp", "run", "-n", "heavier", "-S", "sweep.vary={weights.logits:[4]}", "sweep")
+    assert {line["weights.logits"] for line in board(project)} == {4}
+    shown = json.loads(run(project, "dvc", "exp", "show", "--json"))
+    (experiment,) = [e for row in shown for e in row.get("experiments") or []]
+    (revision,) = experiment["revs"]
+    assert revision["name"] == "heavier"
+    best = revision["data"]["metrics"]["data/sweep/best.json"]["data"]["best"]
+    assert best["val"] == pytest.approx(board(project)[0]["val"], abs=0.01)
 
 
 def test_bad_input_is_one_line_and_loses_nothing(project):
