@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import part, tensors
-from pipeline.checkpoints import build_network
+from pipeline.checkpoints import teacher_network
 from pipeline.extraction import check_recipes, compacted
 from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
@@ -107,9 +107,8 @@ def planned_field(
 def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
     """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
-    tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
     shapes = {key: [list(x.shape[1:]), x.dtype.name] for key, x in inputs.items()}
-    network = build_network(params.teachers[name].encoder, tasks, shapes, device).eval()
+    network = teacher_network(params, name, shapes, device).eval()
     size = params.extract.batch_size
     batch = tensors({key: np.resize(x, (size, *x.shape[1:])) for key, x in inputs.items()}, device)
     network(batch)

@@ -1,4 +1,4 @@
-"""train_teacher@teacher: train one teacher on the labels of its tasks, and score it."""
+"""train_teacher@teacher: train one teacher on the labels of its tasks, or take it as it comes, and score it."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.batches import labelled_batches
-from pipeline.checkpoints import build_network, input_shapes, save_network
+from pipeline.checkpoints import input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
-from pipeline.learning import learn
+from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import Recipe, pick_device
@@ -35,25 +35,30 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
     seed = derive_seed(params.seed, "teacher", name)
     torch.manual_seed(seed)
     shapes = input_shapes(store)
-    network = build_network(teacher.encoder, tasks, shapes, pick_device(params.device))
+    network = teacher_network(params, name, shapes, pick_device(params.device))
     augment = params.prepare.source.load().augment
+    curve: Curve = []
     with measured(cost), progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
-        curve = learn(
-            network,
-            tasks,
-            {"labels": 1.0},
-            Recipe(teacher.updates, settings.learning_rate, settings.weight_decay),
-            knowledge=None,
-            labelled=labelled_batches(store, tasks, settings.batch_size, augment, seed=seed),
-            val=val_store,
-            evaluations=settings.evaluations,
-            advance=advance,
-        )
+        if teacher.updates:
+            curve = learn(
+                network,
+                tasks,
+                {"labels": 1.0},
+                Recipe(teacher.updates, teacher.learning_rate or settings.learning_rate, settings.weight_decay),
+                knowledge=None,
+                labelled=labelled_batches(store, tasks, teacher.batch_size or settings.batch_size, augment, seed=seed),
+                val=val_store,
+                evaluations=settings.evaluations,
+                advance=advance,
+                heads_only=teacher.frozen,
+            )
+    assert teacher.encoder
     save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    write_json(scores / "scores.json", {split: score(network, tasks, store) for split, store in splits.items()})
+    write_json(scores / "scores.json", {split: score(network, tasks, s) if tasks else {} for split, s in splits.items()})
     write_json(scores / "curve.json", curve)
-    save_file(predictions(network, splits["clean"], params.report.strip_rows), scores / "predictions.safetensors")
+    shown = predictions(network, splits["clean"], params.report.strip_rows) if tasks else {}
+    save_file(shown, scores / "predictions.safetensors")
 
 
 if __name__ == "__main__":

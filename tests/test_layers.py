@@ -14,7 +14,7 @@ from pipeline.params import CLONE
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
-    {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
+    {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"planning", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
