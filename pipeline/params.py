@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -52,6 +52,12 @@ class ClassSpec(BaseModel):
 
     def as_dict(self) -> dict[str, Any]:
         return {"code": self.code, "class": self.class_, **self.arguments}
+
+    def without(self, argument: str) -> Self:
+        """The same, with the default of one argument."""
+        spec = self.model_copy()
+        spec.__pydantic_extra__ = {key: value for key, value in self.arguments.items() if key != argument}
+        return spec
 
     def file(self) -> Path:
         for folder in (Path.cwd(), CLONE):

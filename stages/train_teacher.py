@@ -6,16 +6,20 @@ import click
 import torch
 from safetensors.torch import save_file
 
+from pipeline.acceptance import accept
 from pipeline.batches import labelled_batches
 from pipeline.checkpoints import input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
 from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
+from pipeline.network import Network
 from pipeline.optimize import Recipe, pick_device
+from pipeline.params import Params
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
+from pipeline.tasks.task import Task
 
 
 @click.command()
@@ -29,16 +33,32 @@ from pipeline.store import open_store
 @one_line_errors
 def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Path, cost: Path) -> None:
     params = open_project()
-    settings, teacher = params.train_teacher, params.teachers[name]
-    store, val_store = open_store(transfer), open_store(val)
+    teacher, store, shown = params.teachers[name], open_store(transfer), params.report.strip_rows
+    splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
-    seed = derive_seed(params.seed, "teacher", name)
+    curve = Curve()
+    if teacher.imported:
+        with measured(cost):
+            tested, strip = accept(teacher.imported, tasks, store, splits, shown, out / "imported.json")
+    else:
+        with measured(cost):
+            network, curve = train(params, name, tasks, store, open_store(val), out)
+        tested = {split: score(network, tasks, s) if tasks else {} for split, s in splits.items()}
+        strip = predictions(network, splits["clean"], shown) if tasks else {}
+    write_json(scores / "scores.json", tested)
+    write_json(scores / "curve.json", curve)
+    save_file(strip, scores / "predictions.safetensors")
+
+
+def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: Store, out: Path) -> tuple[Network, Curve]:
+    """A teacher after its updates, which may be none; and kept."""
+    settings, teacher = params.train_teacher, params.teachers[name]
+    assert teacher.encoder
+    seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
     torch.manual_seed(seed)
-    shapes = input_shapes(store)
     network = teacher_network(params, name, shapes, pick_device(params.device))
-    augment = params.prepare.source.load().augment
-    curve: Curve = []
-    with measured(cost), progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
+    augment, curve = params.prepare.source.load().augment, Curve()
+    with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         if teacher.updates:
             curve = learn(
                 network,
@@ -47,18 +67,13 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
                 Recipe(teacher.updates, teacher.learning_rate or settings.learning_rate, settings.weight_decay),
                 knowledge=None,
                 labelled=labelled_batches(store, tasks, teacher.batch_size or settings.batch_size, augment, seed=seed),
-                val=val_store,
+                val=val,
                 evaluations=settings.evaluations,
                 advance=advance,
                 heads_only=teacher.frozen,
             )
-    assert teacher.encoder
     save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
-    splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    write_json(scores / "scores.json", {split: score(network, tasks, s) if tasks else {} for split, s in splits.items()})
-    write_json(scores / "curve.json", curve)
-    shown = predictions(network, splits["clean"], params.report.strip_rows) if tasks else {}
-    save_file(shown, scores / "predictions.safetensors")
+    return network, curve
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
+    | {"seeds", "cost", "params", "lineage", "manners", "sources/*", "dumps/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
-    | {"planning", "summary", "pictures", "page", "prediction", "export"},
+    | {"planning", "taps", "imported", "acceptance", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(
