@@ -1,21 +1,24 @@
 """What is imported, before it is let in: checked, digested, scored where it speaks of what measures."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches import load
+from pipeline.batches import Batch, in_order, load, tensors
 from pipeline.cost import write_json
 from pipeline.imported import Imported, import_for
+from pipeline.network import Outputs
 from pipeline.params import ImportedSpec
-from pipeline.scoring import BATCH, Scores
+from pipeline.scoring import BATCH, Scores, judged, label_fields
 from pipeline.shard import StoreError
 from pipeline.store import Store, sha256
 from pipeline.tasks.task import Task
+
+CPU = torch.device("cpu")
 
 
 def accept(
@@ -31,7 +34,7 @@ def accept(
     for name, task in tasks.items():
         check_logits(transfer, name, task, store)
     write_json(record, {"imported": spec.as_dict(), "content": content_digest(Path(spec.files))})
-    tested = {name: scores_of(found[name], tasks, split) if found[name].complete else {} for name, split in splits.items()}
+    tested = {name: scores_of(found[name], tasks, split) for name, split in splits.items()}
     clean = found["clean"]
     return tested, next(clean.forward(slice(0, rows), rows)).logits if clean.complete else {}
 
@@ -55,14 +58,17 @@ def check_logits(imported: Imported, name: str, task: Task, store: Store) -> Non
 
 
 def scores_of(imported: Imported, tasks: dict[str, Task], split: Store) -> Scores:
-    tallies: dict[str, list[Any]] = {name: [] for name in tasks}
-    for first in range(0, split.n_rows if tasks else 0, BATCH):
-        rows = slice(first, min(first + BATCH, split.n_rows))
-        labels = load(split, [f"labels/{name}" for name in tasks], rows)
-        (outputs,) = imported.forward(rows, BATCH)
-        for name, task in tasks.items():
-            tallies[name].append(task.tally(outputs.logits[name], torch.from_numpy(labels[f"labels/{name}"])))
-    return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
+    """{task: {metric: value}} on a split; empty where not all of it was dumped."""
+    return judged(tasks, said_of(imported, split, label_fields(tasks, split))) if tasks and imported.complete else {}
+
+
+def said_of(imported: Imported, split: Store, fields: list[str]) -> Iterator[tuple[Outputs, Batch]]:
+    row = 0
+    for rows in in_order(split, fields, BATCH):
+        size = len(next(iter(rows.values())))
+        (outputs,) = imported.forward(slice(row, row + size), size)
+        yield outputs, tensors(rows, CPU)
+        row += size
 
 
 def content_digest(files: Path) -> str:

@@ -13,7 +13,6 @@ from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
 from pipeline.params import lead
-from pipeline.seeds import derive_seed
 from pipeline.store import open_store
 
 
@@ -148,8 +147,7 @@ def predict_command(student: str, given: str, out: Path, seed: int, students: Pa
     from pipeline.prediction import predict
 
     params = open_project()
-    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
-    for line in predict(source, students / student / f"seed-{seed}", given, out):
+    for line in predict(params.source(), students / student / f"seed-{seed}", given, out):
         click.echo(line)
 
 

@@ -7,7 +7,7 @@ class, its weights, files that are imported) DVC can index: `foreach` names it b
 
 import ast
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ USES = {
     "prepare": ("prepare.",),
     "train_teacher": ("prepare.", "tasks."),
     "extract": ("tasks.",),
-    "fuse": ("fusions.",),
+    "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
@@ -104,6 +104,22 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def data_deps(params: Params, listed: list[str]) -> list[str]:
+    """Files and folders that an argument of the source names, however deep: what `prepare` reads.
+
+    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data.
+    """
+
+    def paths(value: Any) -> Iterator[str]:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from paths(inner)
+        elif isinstance(value, str) and value and (os.path.normpath(value) in listed or Path(value).exists()):
+            yield os.path.normpath(value)
+
+    return sorted(set(paths(params.prepare.source.arguments)))
+
+
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
     found = []
@@ -139,6 +155,8 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     for stage, whole in stages.items():
         definition, templates = whole.get("do", whole), list_templates(stage, stages)
         by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
+        if stage == "prepare":  # the first stage: all that it reads is named in params
+            by_hand = data_deps(params, by_hand)
         result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": list(definition["params"])}
     for stage in OF_A_TEACHER:
         result[stage]["foreach"] = own = by_teacher(stage, params)

@@ -11,7 +11,6 @@ from pipeline.encoders.tapped import TappedEncoder, as_feature
 from pipeline.imported import open_dump
 from pipeline.network import Outputs, check_features
 from pipeline.params import Params
-from pipeline.seeds import derive_seed
 
 ROWS = 2
 
@@ -32,8 +31,7 @@ def taps_of(params: Params, name: str) -> list[Tap]:
         dump = open_dump(teacher.imported)
         return [Tap(array, str(dump.shape(array)[1]), dump.shape(array)[0][1:]) for array in dump.names()]
     assert teacher.encoder
-    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
-    inputs = {key: x[:ROWS] for key, x in source.preview()[1].inputs.items()}
+    inputs = {key: x[:ROWS] for key, x in params.source().preview()[1].inputs.items()}
     batch = tensors(inputs, torch.device("cpu"))
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
     encoder = build_encoder(teacher.encoder.without("taps"), tasks, teacher.pretrained).eval()

@@ -43,7 +43,7 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
     else:
         with measured(cost):
             network, curve = train(params, name, tasks, store, open_store(val), out)
-        tested = {split: score(network, tasks, s) if tasks else {} for split, s in splits.items()}
+        tested = {split: score(network, tasks, s) for split, s in splits.items()}
         strip = predictions(network, splits["clean"], shown) if tasks else {}
     write_json(scores / "scores.json", tested)
     write_json(scores / "curve.json", curve)
@@ -57,7 +57,7 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
     torch.manual_seed(seed)
     network = teacher_network(params, name, shapes, pick_device(params.device))
-    augment, curve = params.prepare.source.load().augment, Curve()
+    augment, curve = params.source().augment, Curve()
     with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         if teacher.updates:
             curve = learn(
