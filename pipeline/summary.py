@@ -61,10 +61,11 @@ def mean_primaries(tasks: dict[str, Task], seeds: list[dict[str, Any]]) -> dict[
 
 
 def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[str, Row]:
+    """{teacher: line}; that of one whose predictions nobody has is empty."""
     rows = {}
     for name, tested in teachers.items():
         rows[name] = {task: (points, 0.0) for task, points in primaries(tasks, tested, CLEAN).items()}
-        for split in sorted(tested.keys() - {CLEAN}):
+        for split in sorted(split for split in tested.keys() - {CLEAN} if tested[split]):
             rows[name][split] = (mean(primaries(tasks, tested, split).values()), 0.0)
     return rows
 
