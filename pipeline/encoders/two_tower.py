@@ -15,15 +15,16 @@ class Tower(nn.Module):
 
     def __init__(self, sizes: list[int], width: int, dropout: float):
         super().__init__()
-        self.embeddings, self.dropout = nn.ModuleList(nn.Embedding(size, width) for size in sizes), nn.Dropout(dropout)
-        for embedding in self.embeddings:
-            nn.init.normal_(embedding.weight, std=len(sizes) ** -0.5)
+        tables = [nn.Embedding(size, width) for size in sizes]
+        for table in tables:
+            nn.init.normal_(table.weight, std=len(sizes) ** -0.5)
+        self.sizes, self.tables, self.dropout = sizes, nn.ModuleList(tables), nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1] != len(self.embeddings):
-            raise ValueError(f"rows of {x.shape[1]} columns, but the encoder's sizes are of {len(self.embeddings)}")
-        values = zip(self.embeddings, x.unbind(1), strict=True)
-        return torch.stack([self.dropout(embed(torch.where(v < embed.num_embeddings, v, 0))) for embed, v in values]).sum(0)
+        if x.shape[1] != len(self.sizes):
+            raise ValueError(f"rows of {x.shape[1]} columns, but the encoder's sizes are of {len(self.sizes)}")
+        columns = zip(self.sizes, self.tables, x.unbind(1), strict=True)
+        return torch.stack([self.dropout(table(v.where(v < size, 0))) for size, table, v in columns]).sum(0)
 
 
 @final

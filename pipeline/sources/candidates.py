@@ -95,7 +95,7 @@ class Candidates(Source):
 
 def as_split(lists: Lists, flags: Arrays, view: np.ndarray | None = None, sample_id: np.ndarray | None = None) -> Split:
     """Rows with these labels, where they are flagged. Without view and ids, lists as they are, identified by content."""
-    labels = {}
+    labels: dict[str, np.ndarray | list[np.ndarray]] = {}
     for task, flag in flags.items():
         label = lists.label(task)
         labels[task] = np.where(flag.reshape(-1, *(1 for _ in label.shape[1:])), label, np.zeros_like(label))

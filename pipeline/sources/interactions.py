@@ -33,8 +33,8 @@ PREVIEW = 16  # lists of each kind
 class World:
     """users: (U, 4) columns id, age, region, income. items: (I, 5) columns id, category, maker, price, domain, from 1 on.
 
-    taste: (periods' ends, domains, U, factors), at the first and the last. traits: (tasks, I, factors), alike but not the same. quality: (I,). released:
-    (I,) period.
+    taste: (2, domains, U, factors), in the first and the last period. traits: (tasks, I, factors), alike but not the same.
+    quality: (I,). released: (I,), period.
     """
 
     users: np.ndarray
@@ -69,8 +69,14 @@ class World:
         popularity = 1 + np.minimum(BUCKETS - 2, 1.2 * np.log2(1 + seen[period[:, None], item]))
         known = (columns[:, :1], columns[:, 4:]) if told else (0 * columns[:, :1], 0 * columns[:, 4:])
         shown = np.concatenate([known[0], popularity[:, None], columns[:, 1:4], known[1]], 1)
-        stated = [self.users[user].astype(np.int32), shown.astype(np.int32), item.astype(np.int32)]
-        return Lists(*stated, click.astype(np.int8), bought.astype(np.int8), np.where(click, stars, 0).astype(np.float32))
+        return Lists(
+            user=self.users[user].astype(np.int32),
+            item=shown.astype(np.int32),
+            number=item.astype(np.int32),
+            click=click.astype(np.int8),
+            conversion=bought.astype(np.int8),
+            rating=np.where(click, stars, 0).astype(np.float32),
+        )
 
 
 def chance(rng: np.random.Generator, logits: np.ndarray) -> np.ndarray:
@@ -107,7 +113,8 @@ def play(world: World, rng: np.random.Generator, length: int) -> tuple[dict[int,
     """{period: what known users did}, {"cold", "new": cold users', and known users' on the new domain}, clicks so far."""
     seen = np.zeros((TEST[1] + 2, sum(ITEMS)), np.int64)
     known, cold = np.tile(np.arange(USERS), VISITS), np.arange(USERS, USERS + COLD)
-    log, late = {}, {"cold": [], "new": []}
+    log: dict[int, Lists] = {}
+    late: dict[str, list[Lists]] = {"cold": [], "new": []}
     for period in range(TEST[1] + 1):
         shown = [(known, show(world, rng, known, domain, period, seen, length)) for domain in range(NEW)]
         log[period] = Lists.join([world.lists(rng, user, item, np.full(len(user), period), seen) for user, item in shown])

@@ -61,10 +61,11 @@ def list_sums(pred: Tensor, label: Tensor) -> tuple[np.ndarray, set[int], set[in
 
 def list_metrics(tallies: list[tuple[np.ndarray, set[int], set[int]]]) -> dict[str, float]:
     """Coverage: the share of all items on the split's lists that are among anyone's best ten."""
-    ndcg, lists, diversity, pairs = sum(sums for sums, _, _ in tallies)
-    found, known = (set().union(*sets) for sets in list(zip(*tallies, strict=True))[1:])
+    sums, found, known = zip(*tallies, strict=True)
+    ndcg, lists, diversity, pairs = np.sum(sums, axis=0)
+    reached, all_items = set[int]().union(*found), set[int]().union(*known)
     return {
-        "NDCG@10": ndcg / max(1, lists),
-        "diversity@10": diversity / max(1, pairs),
-        "coverage@10": len(found) / max(1, len(known)),
+        "NDCG@10": float(ndcg) / max(1, lists),
+        "diversity@10": float(diversity) / max(1, pairs),
+        "coverage@10": len(reached) / max(1, len(all_items)),
     }

@@ -42,7 +42,7 @@ class Rating(Task):
         return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(best, pred.cpu(), strict=True)]}
 
     def truth(self, label: np.ndarray) -> Answers:
-        ranked = [sorted(np.flatnonzero(row > 0), key=lambda p, row=row: -row[p]) for row in label]
+        ranked = [np.argsort(-row, kind="stable")[: (row > 0).sum()] for row in label]
         return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(ranked, label, strict=True)]}
 
     def tally(self, pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
