@@ -64,6 +64,15 @@ def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[st
     return rows
 
 
+def other_metrics(tasks: dict[str, Task], tested: dict[str, list[Tested]], split: str) -> dict[str, Row]:
+    """{network: {"task metric": points}} of what is no task's primary metric. tested: of each network, by seed."""
+    rows: dict[str, Row] = {}
+    for name, seeds in tested.items():
+        found = {f"{t} {m}": (t, m) for t, metrics in seeds[0][split].items() for m in metrics if m != tasks[t].primary}
+        rows[name] = {column: cell([100 * seed[split][t][m] for seed in seeds]) for column, (t, m) in found.items()}
+    return rows
+
+
 def weak_teachers(
     tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], baseline: str, labels: str | None
 ) -> list[str]:

@@ -23,7 +23,7 @@ class RRD(Loss):
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         order = target.argsort(dim=1, descending=True, stable=True)
         exists = (target > ABSENT + 1).gather(1, order)
-        ranked = student.gather(1, order).masked_fill(~exists, -torch.inf)
+        ranked = student.gather(1, order).masked_fill(~exists, torch.finfo(student.dtype).min / 2)
         remaining = ranked.flip(1).logcumsumexp(1).flip(1)
         best = exists[:, : self.best]
         terms = (remaining - ranked)[:, : self.best].masked_fill(~best, 0)
