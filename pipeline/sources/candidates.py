@@ -54,9 +54,6 @@ class Lists:
         return np.stack([getattr(self, task), self.number, self.item[:, CATEGORY]], 2).astype(np.int32)
 
 
-BLANK = {"click": 0, "conversion": 0, "rating": 0.0}
-
-
 class Candidates(Source):
     """What all sources of interactions share: how lists become rows, are augmented and drawn."""
 
@@ -113,10 +110,10 @@ def ids_of(lists: Lists) -> np.ndarray:
     return content_ids(np.concatenate([lists.user, lists.number, lists.item.reshape(len(lists), -1)], 1))
 
 
-def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator) -> Split:
-    """Lists in random order, each in so many views. parts: {the one task that they are labelled for, or "none": lists}.
+def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, tasks: tuple[str, ...]) -> Split:
+    """Lists in random order, each in so many views; view 0 is the list as it is, and alone carries labels.
 
-    View 0 is the list as it is, and alone carries a label.
+    parts: {the one task that they are labelled for, or "all", or "none": lists}.
     """
     lists = Lists.join(list(parts.values()))
     owner = np.repeat(list(parts), [len(part) for part in parts.values()])
@@ -124,5 +121,5 @@ def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator) -> S
     row, view = order % len(owner), order // len(owner)
     hidden = [Candidates.augment(rng, {"user": lists.user, "item": lists.item}, {})[0] for _ in range(1, views)]
     looks = {name: np.concatenate([getattr(lists, name), *(x[name] for x in hidden)])[order] for name in ("user", "item")}
-    flags = {task: (owner[row] == task) & (view == 0) for task in parts if task in TASKS}
+    flags = {task: np.isin(owner[row], [task, "all"]) & (view == 0) for task in tasks}
     return as_split(replace(lists.take(row), **looks), flags, view.astype(np.int32), ids_of(lists)[row])

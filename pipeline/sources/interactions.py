@@ -216,7 +216,7 @@ class Interactions(Candidates):
         item = np.stack([rng.permutation(np.arange(n) + sum(ITEMS[:d]))[: self.length] for d in domain for n in [ITEMS[d]]])
         random = world.lists(rng, rng.integers(0, USERS, count), item, period, seen)
         parts["none"] = Lists.join([logged.take(rows[: self.unlabelled - count]), random])
-        return transfer(parts, self.views, rng)
+        return transfer(parts, self.views, rng, tuple(self.labelled))
 
     def catalogue(self, world: World, seen: np.ndarray) -> Lists:
         """Some users, asked about every item of a domain, in random order: no bias of what was shown."""

@@ -39,6 +39,13 @@ class Split:
         }
         return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
 
+    def first(self, rows: int) -> "Split":
+        """The first rows alone."""
+        inputs, labels, labelled = (
+            {k: x[:rows] for k, x in part.items()} for part in (self.inputs, self.labels, self.labelled)
+        )
+        return Split(inputs, labels, labelled, self.view[:rows], self.sample_id[:rows])
+
 
 class Source(ABC):
     """Samples, split before anything learns from them. Constructor arguments are params, and `seed`."""
