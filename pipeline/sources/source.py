@@ -41,9 +41,8 @@ class Split:
 
     def first(self, rows: int) -> "Split":
         """The first rows alone."""
-        inputs, labels, labelled = (
-            {k: x[:rows] for k, x in part.items()} for part in (self.inputs, self.labels, self.labelled)
-        )
+        inputs, labelled = ({name: x[:rows] for name, x in part.items()} for part in (self.inputs, self.labelled))
+        labels = {name: x[:rows] for name, x in self.labels.items()}
         return Split(inputs, labels, labelled, self.view[:rows], self.sample_id[:rows])
 
 
