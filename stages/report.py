@@ -12,7 +12,7 @@ from pipeline.cost import write_json
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors
 from pipeline.store import open_store
-from pipeline.summary import as_metrics, ledger, other_metrics, student_rows, teacher_rows, val_curves, weak_teachers
+from pipeline.summary import as_metrics, ledger, student_rows, teacher_rows, val_curves, weak_teachers
 
 
 @click.command()
@@ -29,10 +29,6 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     tested = {name: read(scores / "teachers" / name / "scores.json") for name in params.teachers}
     seeds = {name: read(scores / "students" / name / "scores.json") for name in params.students}
     teachers, students = teacher_rows(tasks, tested), student_rows(tasks, seeds, settings.baseline)
-    everyone = {f"teacher {name}": [found] for name, found in tested.items()}
-    everyone |= {name: [seed["test"] for seed in found] for name, found in seeds.items()}
-    splits = next(iter(tested.values()))
-    others = {split: other_metrics(tasks, everyone, split) for split in splits}
     weak = weak_teachers(tasks, teachers, students, settings.baseline, params.longest_on_labels())
     spent = ledger(
         {
@@ -47,12 +43,11 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}
     answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
 
-    source = params.prepare.source.load()
-    pictures.strip(source, tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
+    pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
     pictures.scores(students, teachers, [*tasks, "average"], plots / "scores.png")
     pictures.curves(curve, plots / "curves.png")
     write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
-    tables = page.tables(params, teachers, students, others, spent)
+    tables = page.tables(params, teachers, students, spent)
     notes = page.notes(params, weak, spent)
     page.show(tables, notes)
     page.write(page_path, tables, notes, [plots / f"{name}.png" for name in ("strip", "scores", "curves")])
