@@ -12,7 +12,6 @@ from rich.table import Table
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
-from pipeline.seeds import derive_seed
 from pipeline.store import open_store
 
 
@@ -131,8 +130,7 @@ def predict_command(student: str, given: str, out: Path, seed: int, students: Pa
     from pipeline.prediction import predict
 
     params = open_project()
-    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
-    for line in predict(source, students / student / f"seed-{seed}", given, out):
+    for line in predict(params.source(), students / student / f"seed-{seed}", given, out):
         click.echo(line)
 
 

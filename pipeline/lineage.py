@@ -6,7 +6,7 @@ they are current: a teacher added without `sync` is an error, never "up to date"
 
 import ast
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ USES = {
     "prepare": ("prepare.",),
     "train_teacher": ("prepare.", "tasks.", "teachers."),
     "extract": ("tasks.", "teachers."),
-    "fuse": ("fusions.",),
+    "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
@@ -66,6 +66,22 @@ def code_deps(stage: str, params: Params) -> list[str]:
     return sorted(os.path.relpath(file, Path.cwd()) for file in closure({CLONE / "stages" / f"{stage}.py", *classes}))
 
 
+def data_deps(params: Params, listed: list[str]) -> list[str]:
+    """Files and folders that an argument of the source names, however deep: what `prepare` reads.
+
+    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data.
+    """
+
+    def paths(value: Any) -> Iterator[str]:
+        if isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from paths(inner)
+        elif isinstance(value, str) and value and (os.path.normpath(value) in listed or Path(value).exists()):
+            yield os.path.normpath(value)
+
+    return sorted(set(paths(params.prepare.source.arguments)))
+
+
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
     found = []
@@ -97,6 +113,8 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, list[s
     for stage, whole in stages.items():
         definition, templates = whole.get("do", whole), list_templates(stage, stages)
         by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
+        if stage == "prepare":  # the first stage: all that it reads is named in params
+            by_hand = data_deps(params, by_hand)
         result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": list(definition["params"])}
     # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
     others = [key for key in result["train_teacher"]["params"] if not key.startswith("tasks.")]

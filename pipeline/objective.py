@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.balances.balance import Balance
 from pipeline.balances.static import constant_loss
-from pipeline.batches import MASK, Batch, existing, in_line, part
+from pipeline.batches import MASK, Batch, existing, part
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.sparse import Sparse
@@ -20,8 +20,8 @@ class Objective(nn.Module):
     """Terms of the loss, named as fields: "labels/<task>", "logits/<teacher>/<task>", "fused/<target>".
 
     Each is divided by the loss of its best constant predictor (features are standardised as they are), averaged over the
-    terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are trained with
-    the network and then dropped.
+    terms of its kind, and counted by `weights[kind]`. Holds the adapters of the feature loss, which are trained with the
+    network and then dropped.
 
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
     "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
@@ -49,7 +49,10 @@ class Objective(nn.Module):
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
         self.balance = balance(terms=names) if balance else None
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
-        self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
+        assert feature_loss or not targets, "a student of fused features needs a loss of them"
+        self.adapters = nn.ModuleDict(
+            {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
+        )
         scaled = [name for name in names if name not in targets]
         self.scales = {name: self.scale(name, labelled if name.startswith("labels/") else knowledge) for name in scaled}
 
@@ -90,6 +93,13 @@ class Objective(nn.Module):
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
 
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""
+        if not self.balance:
+            return torch.stack(list(terms.values())).sum().backward()
+        shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
+        self.balance.backward(list(terms.values()), shared)
+
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
         if not labelled.any():
@@ -101,9 +111,8 @@ class Objective(nn.Module):
             raise ValueError(
                 f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
             )
-        adapted = self.adapters[name](in_line(feature).transpose(1, 2)).transpose(1, 2)
-        assert self.feature_loss, "a student of fused features needs a loss of them"
-        return self.feature_loss(existing(adapted.reshape(target.shape), mask), existing(target, mask)).mean()
+        assert self.feature_loss
+        return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
 
 
 def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:

@@ -49,7 +49,7 @@ def optimize(
     for update in range(1, recipe.updates + 1):
         terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        objective.backward(terms)
         nn.utils.clip_grad_norm_(trained, CLIP, error_if_nonfinite=True)
         optimizer.step()
         schedule.step()

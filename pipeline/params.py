@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from pipeline.layout import Field as StoredField
+from pipeline.seeds import derive_seed
 
 CLONE = Path(__file__).resolve().parents[1]
 
@@ -229,6 +230,10 @@ class Params(Section):
         kind, teacher, name = field.split("/", 2)
         own = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
         return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
+
+    def source(self) -> Any:
+        """The source, built; it reads no data until it is asked for some."""
+        return self.prepare.source.build(seed=derive_seed(self.seed, "data"))
 
     def student(self, name: str) -> FilledStudent:
         student = self.students[name]

@@ -26,13 +26,12 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def strip(
-    source: type[Source], tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path
-) -> None:
+def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
     """One row of a split a line: the input, the truth, then what each network says of it, drawn by its source."""
     first = slice(0, rows)
     inputs = part(load(split, input_fields(split), first), "inputs")
     truth = load(split, [f"labels/{task}" for task in tasks], first)
+    has = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
     said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
     said += [{name: tasks[name].answers(x) for name, x in logits.items()} for logits in columns.values()]
     width, height = source.cell
@@ -42,7 +41,10 @@ def strip(
     for row in range(rows):
         for axis, answers in zip(axes[row], said, strict=True):
             axis.set(xticks=[], yticks=[])
-            source.draw(axis, {name: x[row] for name, x in inputs.items()}, of_row(answers, row))
+            answer = of_row(answers, row)
+            if answers is said[1]:
+                answer = {name: x for name, x in answer.items() if has.get(f"labelled/{name}", [True] * rows)[row]}
+            source.draw(axis, {name: x[row] for name, x in inputs.items()}, answer)
     save(figure, path)
 
 

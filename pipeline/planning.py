@@ -19,7 +19,6 @@ from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
 from pipeline.params import Params, Recipe
 from pipeline.recipes import principal_basis
-from pipeline.seeds import derive_seed
 from pipeline.shard import encode_shard
 from pipeline.writer import stored_arrays, write_whole
 
@@ -62,8 +61,7 @@ class Plan:
 
 def make_plan(params: Params, data: Path) -> Plan:
     """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
-    source = params.prepare.source.build(seed=derive_seed(params.seed, "data"))
-    rows, few = source.preview()
+    rows, few = params.source().preview()
     planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
     features: dict[str, Tensor] = {}
     seconds = {}

@@ -27,12 +27,16 @@ def forward(network: Network, split: Store, fields: list[str]) -> Iterator[tuple
 
 
 def score(network: Network, tasks: dict[str, Task], split: Store) -> Scores:
-    """{task: {metric: value}} of the tasks that the network has a head for."""
+    """{task: {metric: value}} of the tasks that the network has a head for, each on the rows that carry its label."""
     names = [name for name in tasks if name in network.heads]
     tallies: dict[str, list] = {name: [] for name in names}
-    for outputs, batch in forward(network, split, [f"labels/{name}" for name in names]):
+    flags = [f"labelled/{name}" for name in names if f"labelled/{name}" in split.fields]
+    for outputs, batch in forward(network, split, [f"labels/{name}" for name in names] + flags):
         for name in names:
-            tallies[name].append(tasks[name].tally(outputs.logits[name], batch[f"labels/{name}"]))
+            has = batch.get(f"labelled/{name}", slice(None))
+            pred, label = outputs.logits[name][has], batch[f"labels/{name}"][has]
+            if len(label):
+                tallies[name].append(tasks[name].tally(pred, label))
     return {name: tasks[name].summarize(tallies[name]) for name in names}
 
 

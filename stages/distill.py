@@ -61,7 +61,7 @@ def train(
     torch.manual_seed(seed)
     network = build_network(student.encoder, tasks, input_shapes(store), pick_device(params.device))
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, student.weights)]
-    augment = params.prepare.source.load().augment
+    augment = params.source().augment
     knowledge = batches(store, fields, student.batch_size, seed=seed, memory_budget=settings.memory_budget)
     labelled = labelled_batches(store, tasks, student.batch_size, augment, seed=seed, share=student.labelled_share)
     phases = [(student.updates, student.weights, False)]

@@ -23,12 +23,11 @@ from pipeline.writer import create_store
 def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> None:
     params = open_project()
     seed = derive_seed(params.seed, "data")
-    source = params.prepare.source.build(seed=seed)
     identity = {"source": params.prepare.source.as_dict(), "seed": seed}
     places = {"transfer": transfer, "val": val}
     unseen.mkdir(parents=True, exist_ok=True)  # a source may have no unseen tasks
     with measured(cost) as ledger:
-        splits = source.splits()
+        splits = params.source().splits()
         with progress("write stores", total=len(splits), unit="splits") as advance:
             for name, split in splits.items():
                 kind, _, rest = name.partition("/")

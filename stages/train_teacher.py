@@ -36,7 +36,7 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
     torch.manual_seed(seed)
     shapes = input_shapes(store)
     network = build_network(teacher.encoder, tasks, shapes, pick_device(params.device))
-    augment = params.prepare.source.load().augment
+    augment = params.source().augment
     with measured(cost), progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         curve = learn(
             network,

@@ -75,8 +75,7 @@ def take(features: Features, rows: Tensor) -> Features:
 
 def check_loss(loss: Loss, shape: tuple[int, ...]) -> None:
     """shape: (B, C, *grid), of student and target."""
-    check_loss_is_defined(loss, shape)
-    target, other = samples(shape)
+    target, other = check_values(loss, shape)
     student = target.clone().requires_grad_()
     at_target = loss(student, target)
     (gradient,) = torch.autograd.grad(at_target.sum(), student)
@@ -84,9 +83,10 @@ def check_loss(loss: Loss, shape: tuple[int, ...]) -> None:
     assert loss(other, target).mean() > 0.01
 
 
-def check_loss_is_defined(loss: Loss, shape: tuple[int, ...]) -> None:
-    """All that a loss of rankings can promise, which has no minimum."""
-    target, other = samples(shape)
+def check_values(loss: Loss, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The laws of a loss that has no zero, too, such as a contrastive one. Returns the target and another one."""
+    target = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     for student in (other, 100 * other, torch.zeros(shape)):
         student = student.clone().requires_grad_()
         loss_B = loss(student, target)
@@ -94,7 +94,4 @@ def check_loss_is_defined(loss: Loss, shape: tuple[int, ...]) -> None:
         (gradient,) = torch.autograd.grad(loss_B.sum(), student)
         assert gradient.isfinite().all()
     torch.testing.assert_close(loss(other.flip(0), target.flip(0)), loss(other, target).flip(0))
-
-
-def samples(shape: tuple[int, ...]) -> list[Tensor]:
-    return [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    return target, other

@@ -15,7 +15,7 @@ FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
-    {"batches", "extraction", "agreement", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"planning", "summary", "pictures", "page", "prediction", "export"},
     {"cli", "stages/*"},
 ]

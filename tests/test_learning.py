@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.balances.dwa import DWA
+from pipeline.balances.famo import FAMO
 from pipeline.balances.uncertainty import Uncertainty
 from pipeline.checkpoints import load_network, save_network
 from pipeline.encoders.image import ImageEncoder
@@ -206,7 +207,7 @@ def test_a_chosen_logit_loss_is_for_softmaxes_alone():
     assert own["logits/t/corner"] == chosen["logits/t/corner"] and own["logits/t/parts"] != chosen["logits/t/parts"]
 
 
-@pytest.mark.parametrize("kind", [Uncertainty, partial(DWA, every=5)])
+@pytest.mark.parametrize("kind", [Uncertainty, partial(DWA, every=5), FAMO])
 def test_a_balanced_student_learns_as_an_unbalanced_one_does(kind):
     net = network()
     curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))

@@ -59,21 +59,17 @@ class Candidates(Source):
 
     cell = (2.2, 2.2)
 
-    @staticmethod
-    def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+    def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """Some values unknown, so that networks can do without (DropoutNet): of a new user, a new item."""
-        hidden = {name: np.where(rng.random(inputs[name].shape) < DROPPED, UNKNOWN, inputs[name]) for name in ("user", "item")}
-        return inputs | {name: x.astype(np.int32) for name, x in hidden.items()}, labels
+        return inputs | hide(rng, inputs), labels
 
-    @staticmethod
-    def words(inputs: Arrays, answer: Answer) -> str:
+    def words(self, inputs: Arrays, answer: Answer) -> str:
         """Each task's best candidates, by item."""
         ids = inputs["item"][ID]
         said = {task: [f"{ids[place]} ({score:.2f})" for place, score in said["list"]] for task, said in answer.items()}
         return "; ".join(f"{task}: {', '.join(items) or 'none'}" for task, items in said.items())
 
-    @classmethod
-    def draw(cls, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+    def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         """A column a task: its best candidates downwards, by item id, in the colour of their category."""
         ids, categories = inputs["item"][ID], inputs["item"][CATEGORY]
         axis.set(xlim=(0, len(TASKS)), ylim=(SHOWN + 1, 0))
@@ -88,6 +84,11 @@ class Candidates(Source):
                 text = f"{ids[place]}" if score is None else f"{ids[place]}  {score:.2f}"
                 box = {"facecolor": colour, "alpha": 0.5, "pad": 0.8, "lw": 0}
                 axis.text(column + 0.5, line + 1.5, text, fontsize=5.5, ha="center", va="center", bbox=box)
+
+
+def hide(rng: np.random.Generator, inputs: Arrays) -> Arrays:
+    values = {name: inputs[name] for name in ("user", "item")}
+    return {name: np.where(rng.random(x.shape) < DROPPED, UNKNOWN, x).astype(np.int32) for name, x in values.items()}
 
 
 def as_split(lists: Lists, flags: Arrays, view: np.ndarray | None = None, sample_id: np.ndarray | None = None) -> Split:
@@ -119,7 +120,7 @@ def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, task
     owner = np.repeat(list(parts), [len(part) for part in parts.values()])
     order = rng.permutation(len(owner) * views)
     row, view = order % len(owner), order // len(owner)
-    hidden = [Candidates.augment(rng, {"user": lists.user, "item": lists.item}, {})[0] for _ in range(1, views)]
+    hidden = [hide(rng, {"user": lists.user, "item": lists.item}) for _ in range(1, views)]
     looks = {name: np.concatenate([getattr(lists, name), *(x[name] for x in hidden)])[order] for name in ("user", "item")}
     flags = {task: np.isin(owner[row], [task, "all"]) & (view == 0) for task in tasks}
     return as_split(replace(lists.take(row), **looks), flags, view.astype(np.int32), ids_of(lists)[row])

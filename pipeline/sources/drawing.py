@@ -11,40 +11,50 @@ from PIL import Image, ImageOps
 
 from pipeline.sources.source import Answer
 
+Names = dict[str, list[str]]  # {task: names of its classes}; of a map, from 1 on: 0 is background
+
 COLOURS = matplotlib.color_sequences["tab10"]
 
 
-def draw_image(axis: Axes, image_CHW: np.ndarray, answer: Answer) -> None:
+def draw_image(axis: Axes, image_CHW: np.ndarray, answer: Answer, names: Names | None = None) -> None:
     """Draws "boxes" (class, score or None, x0 y0 x1 y1 in pixels), a "map" of classes, 0 background, and "classes"."""
     height, width = image_CHW.shape[1:]
     extent = (0, width, height, 0)
     axis.imshow(image_CHW.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
     axis.set(xlim=(0, width), ylim=(height, 0))
-    for said in answer.values():
+    for task, said in answer.items():
+        known = (names or {}).get(task, [])
         if "map" in said:
             colours = np.array([(0, 0, 0, 0), *((*COLOURS[c % 10], 0.6) for c in range(said["map"].max()))])
             axis.imshow(colours[said["map"]], extent=extent, interpolation="nearest")
         for kind, score, (x0, y0, x1, y1) in said.get("boxes", []):
             colour = COLOURS[kind % 10]
             axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.2, zorder=3))
-            text = f"{kind}" if score is None else f"{kind} {score:.0%}"
+            text = named(kind, known) if score is None else f"{named(kind, known)} {score:.0%}"
             axis.text(x0, y0, text, fontsize=6, color="white", va="bottom", bbox={"facecolor": colour, "pad": 0.5, "lw": 0})
         if "classes" in said:
-            label = " ".join([axis.get_xlabel(), *map(str, said["classes"])]).strip()
+            label = " ".join([axis.get_xlabel(), *(named(kind, known) for kind in said["classes"])]).strip()
             axis.set_xlabel(label or "none", fontsize=8, labelpad=2)
 
 
-def image_in_words(answer: Answer) -> str:
-    return "; ".join(f"{task}: {', '.join(in_words(said)) or 'nothing'}" for task, said in answer.items())
+def named(kind: int, names: list[str]) -> str:
+    return names[kind] if 0 <= kind < len(names) else str(kind)
 
 
-def in_words(said: dict[str, Any]) -> list[str]:
-    words = [str(kind) for kind in said.get("classes", [])]
+def image_in_words(answer: Answer, names: Names | None = None) -> str:
+    said = {task: in_words(found, (names or {}).get(task, [])) for task, found in answer.items()}
+    return "; ".join(f"{task}: {', '.join(words) or 'nothing'}" for task, words in said.items())
+
+
+def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
+    words = [named(kind, names) for kind in said.get("classes", [])]
     for kind, score, box in said.get("boxes", []):
-        words.append(f"{kind}{'' if score is None else f' ({score:.0%})'} at {' '.join(f'{x:.0f}' for x in box)}")
+        sure = "" if score is None else f" ({score:.0%})"
+        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in box)}")
     if "map" in said:
         kinds, sizes = np.unique(said["map"], return_counts=True)
-        words += [f"{kind} on {size / said['map'].size:.0%}" for kind, size in zip(kinds, sizes, strict=True) if kind]
+        shares = zip(kinds.tolist(), sizes / said["map"].size, strict=True)
+        words += [f"{named(kind - 1, names) if names else kind} on {share:.0%}" for kind, share in shares if kind]
     return words
 
 

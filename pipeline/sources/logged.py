@@ -79,8 +79,10 @@ class LoggedCandidates(Candidates):
         }
 
     def preview(self) -> tuple[int, Split]:
-        few = self.splits()["transfer"]
-        return len(few.view), few.first(PREVIEW)
+        transfer = self.splits()["transfer"]
+        inputs, labelled = ({name: x[:PREVIEW] for name, x in part.items()} for part in (transfer.inputs, transfer.labelled))
+        labels = {name: x[:PREVIEW] for name, x in transfer.labels.items()}
+        return len(transfer.view), Split(inputs, labels, labelled, transfer.view[:PREVIEW], transfer.sample_id[:PREVIEW])
 
 
 class ListMaker:

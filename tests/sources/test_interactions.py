@@ -154,9 +154,9 @@ def test_a_drawn_row_names_items_and_says_them_in_words(splits):
     inputs = {name: x[0] for name, x in splits["test/clean"].inputs.items()}
     answer = {"click": {"list": [(3, 0.5), (1, None)]}}
     figure, axis = plt.subplots()
-    Interactions.draw(axis, inputs, answer)
-    Interactions.draw(axis, inputs, {})
+    source().draw(axis, inputs, answer)
+    source().draw(axis, inputs, {})
     drawn = [text.get_text() for text in axis.texts]
     plt.close(figure)
     assert f"{inputs['item'][ID, 3]}  0.50" in drawn and f"{inputs['item'][ID, 1]}" in drawn
-    assert Interactions.words(inputs, {"click": {"list": [(3, 0.5)]}}) == f"click: {inputs['item'][ID, 3]} (0.50)"
+    assert source().words(inputs, {"click": {"list": [(3, 0.5)]}}) == f"click: {inputs['item'][ID, 3]} (0.50)"

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.tasks.classification import Classification
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
-from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.segmentation import IGNORED, Segmentation
 from tests.laws import check_task
 
 BOXES = torch.tensor(
@@ -21,12 +22,14 @@ PRESENT = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch
 detection = Detection(classes=10, stride=4, box_weight=2)
 segmentation = Segmentation(classes=11, upscale=2, background_weight=0.3, temperature=2)
 multi_label = MultiLabel(classes=3)
+classification = Classification(classes=3, temperature=2)
+CLASSES = torch.tensor([2, 0, 1, 0])
 
 
 @pytest.mark.parametrize(
     ("task", "label"),
-    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT)],
-    ids=["detection", "segmentation", "multi_label"],
+    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT), (classification, CLASSES)],
+    ids=["detection", "segmentation", "multi_label", "classification"],
 )
 def test_laws(task, label):
     check_task(task, label)
@@ -83,3 +86,24 @@ def test_multi_label_head_finds_a_class_at_any_position():
         low, high = head(feature)
     assert high[0] > low[0] + 4
     torch.testing.assert_close(high[1:], low[1:])
+
+
+def test_what_is_ignored_on_a_map_counts_neither_in_the_loss_nor_in_the_metric():
+    label = MAPS.clone()
+    label[:, :12] = IGNORED
+    pred = torch.randn(4, 11, 12, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(segmentation.loss(pred, label).sum(), pred)
+    assert gradient[:, :, :6].abs().max() == 0 and gradient[:, :, 6:].abs().min() > 0
+    whole, half = segmentation.tally(pred, label), segmentation.tally(pred[:, :, 6:], MAPS[:, 12:])
+    assert torch.equal(whole, half) and whole.sum() == 4 * 6 * 12
+    assert max(segmentation.truth(label.numpy())["map"][0].flatten()) < 11
+
+
+def test_classification_counts_what_is_right_and_no_row_without_a_class():
+    pred = torch.tensor([[3.0, 2.0, 0.0], [1.0, 4.0, 0.0], [2.0, 0.0, 9.0], [0.0, 5.0, 0.0]])
+    label = torch.tensor([0, 0, 2, -1])
+    assert classification.summarize([classification.tally(pred, label)]) == {"accuracy": pytest.approx(2 / 3)}
+    loss = classification.loss(pred, label)
+    assert loss[3] == 0 and loss[0] == pytest.approx(float(pred[0].logsumexp(0) - 3))
+    assert classification.answers(pred)["classes"] == [[0], [1], [2], [1]]
+    assert classification.truth(label.numpy())["classes"] == [[0], [0], [2], []]
