@@ -233,7 +233,7 @@ def single(lists: Lists) -> Split:
     cut = {name: np.take_along_axis(getattr(lists, name), place[:, None], 1) for name in ("number", *TASKS)}
     item = np.take_along_axis(lists.item, place[:, None, None], 2)
     one = Lists(lists.user, item, **cut)
-    flags = {"likes_new_item": np.ones(len(lists), bool)}
     split = whole(one)
-    labels = split.labels | {"likes_new_item": one.click[:, 0].astype(np.int64)}
-    return Split(split.inputs, labels, split.labelled | flags, split.view, split.sample_id)
+    labels = {**split.labels, "likes_new_item": one.click[:, 0].astype(np.int64)}
+    labelled = {**split.labelled, "likes_new_item": np.ones(len(lists), bool)}
+    return Split(split.inputs, labels, labelled, split.view, split.sample_id)
