@@ -67,8 +67,8 @@ class World:
         stars = np.clip(np.rint(3.2 + 0.9 * rates + 0.5 * quality + 0.5 * rng.standard_normal(item.shape)), 1, 5)
         columns = self.items[item].transpose(0, 2, 1)
         popularity = 1 + np.minimum(BUCKETS - 2, 1.2 * np.log2(1 + seen[period[:, None], item]))
-        known = (columns[:, :1], columns[:, 4:]) if told else (0 * columns[:, :1], 0 * columns[:, 4:])
-        shown = np.concatenate([known[0], popularity[:, None], columns[:, 1:4], known[1]], 1)
+        ids, domain = columns[:, :1] * told, columns[:, 4:] * told
+        shown = np.concatenate([ids, popularity[:, None], columns[:, 1:4], domain], 1)
         return Lists(
             user=self.users[user].astype(np.int32),
             item=shown.astype(np.int32),
@@ -93,18 +93,25 @@ def make_world(rng: np.random.Generator) -> World:
     def vectors(*shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, FACTORS))
 
-    side = vectors(7)[age] + vectors(7)[region] + 0.5 * vectors(7, 7)[age, region] + 0.5 * vectors(6)[income]
+    ages, regions, incomes = (n + 1 for n in USER_VALUES.values())
+    categories, makers, _ = (n + 1 for n in ITEM_VALUES.values())
+    side = (
+        vectors(ages)[age]
+        + vectors(regions)[region]
+        + 0.5 * vectors(ages, regions)[age, region]
+        + 0.5 * vectors(incomes)[income]
+    )
     own = side + 0.8 * vectors(total)
-    taste = own + 0.4 * (vectors(len(ITEMS), 7)[:, age] + vectors(len(ITEMS), total))
+    taste = own + 0.4 * (vectors(len(ITEMS), ages)[:, age] + vectors(len(ITEMS), total))
     ends = np.stack([taste, taste + DRIFT * np.std(taste) * vectors(total)])
-    shared = vectors(11)[category] + 0.5 * vectors(16)[maker] + 0.4 * vectors(count)
-    traits = shared + 0.7 * (vectors(len(TASKS), 11)[:, category] + 0.4 * vectors(len(TASKS), count))
+    shared = vectors(categories)[category] + 0.5 * vectors(makers)[maker] + 0.4 * vectors(count)
+    traits = shared + 0.7 * (vectors(len(TASKS), categories)[:, category] + 0.4 * vectors(len(TASKS), count))
     return World(
         users=np.column_stack([known, age, region, income]),
         items=np.column_stack([np.arange(count) + 1, category, maker, price, domain]),
         taste=ends / np.std(ends),
         traits=traits / np.std(traits) / FACTORS**0.5,
-        quality=0.6 * rng.standard_normal(count) + 0.8 * rng.standard_normal(16)[maker],
+        quality=0.6 * rng.standard_normal(count) + 0.8 * rng.standard_normal(makers)[maker],
         released=np.where((rng.random(count) < 0.3) & (domain <= NEW), rng.integers(1, 7, count), 0),
     )
 
@@ -150,7 +157,7 @@ class Interactions(Candidates):
     """labelled: {task: lists with that task's labels and no others}; unlabelled: half of them of candidates at random.
 
     views: rows a list has in the transfer set; view 0 is the list as it is. length: candidates a list. val, test, unseen:
-    lists of each.
+    lists of each; of an unseen one there are two rows.
     """
 
     def __init__(
@@ -160,7 +167,7 @@ class Interactions(Candidates):
             if task not in TASKS:
                 raise ValueError(f"labelled.{task}: no such task; interactions have labels for {', '.join(TASKS)}")
         sizes = {"length": (length, min(ITEMS) // 2), "val": (val, USERS * VISITS * NEW), "test": (test, COLD * NEW)}
-        for name, (size, most) in (sizes | {"views": (views, 9), "unseen": (unseen, COLD)}).items():
+        for name, (size, most) in (sizes | {"views": (views, 9), "unseen": (unseen, COLD // 2)}).items():
             if not 1 <= size <= most:
                 raise ValueError(f"{name}: {size}, expected 1 to {most}: the world holds no more")
         logged, wanted = USERS * VISITS * NEW * len(TRAINED) // 2, sum(labelled.values()) + unlabelled
@@ -178,6 +185,9 @@ class Interactions(Candidates):
         log, late, seen = play(world, self.stream("log"), self.length)
         tested = Lists.join([log[period] for period in TEST])
         fresh = late["new"].take(self.stream("unseen").permutation(len(late["new"])))
+        fresh = fresh.take(np.flatnonzero(fresh.click.any(1)))
+        few = fresh.take(np.arange(self.unseen))
+        far = fresh.take(np.flatnonzero(~np.isin(fresh.user[:, 0], few.user[:, 0])))  # no user's pair is in both
         return {
             "transfer": self.transfer(world, log, seen),
             "val": whole(self.some("val", log[VAL], self.val)),
@@ -185,8 +195,8 @@ class Interactions(Candidates):
             "test/catalogue": whole(self.catalogue(world, seen)),
             "test/cold_users": whole(self.some("cold", late["cold"], self.test)),
             "test/new_items": whole(self.some("new", late["new"], self.test)),
-            "unseen/train": single(fresh.take(np.arange(self.unseen))),
-            "unseen/test": single(fresh.take(np.arange(self.unseen, len(fresh)))),
+            "unseen/train": single(few),
+            "unseen/test": single(far),
         }
 
     def preview(self) -> tuple[int, Split]:
@@ -227,13 +237,12 @@ class Interactions(Candidates):
 
 
 def single(lists: Lists) -> Split:
-    """One candidate a row, of a domain that nobody was taught: every second one, if there is any, was clicked."""
-    wanted = (np.arange(len(lists)) % 2)[:, None]
-    place = np.argmax(lists.click == wanted, 1)
-    cut = {name: np.take_along_axis(getattr(lists, name), place[:, None], 1) for name in ("number", *TASKS)}
-    item = np.take_along_axis(lists.item, place[:, None, None], 2)
-    one = Lists(lists.user, item, **cut)
+    """Two rows a list, of one candidate each, of a domain that nobody was taught: one that was clicked, and one not."""
+    rows = np.arange(2 * len(lists)) // 2
+    place = np.argmax(lists.click[rows] == (np.arange(len(rows)) % 2)[:, None], 1)[:, None]
+    cut = {name: np.take_along_axis(getattr(lists, name)[rows], place, 1) for name in ("number", *TASKS)}
+    one = Lists(lists.user[rows], np.take_along_axis(lists.item[rows], place[:, None], 2), **cut)
     split = whole(one)
     labels = {**split.labels, "likes_new_item": one.click[:, 0].astype(np.int64)}
-    labelled = {**split.labelled, "likes_new_item": np.ones(len(lists), bool)}
+    labelled = {**split.labelled, "likes_new_item": np.ones(len(rows), bool)}
     return Split(split.inputs, labels, labelled, split.view, split.sample_id)
