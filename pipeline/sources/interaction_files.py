@@ -57,7 +57,7 @@ class InteractionFiles(LoggedCandidates):
         outcomes = {task: table.numbers(self.columns[task], 0, 1).round() for task in RESPONSES if task in self.columns}
         outcomes.setdefault("click", np.ones(len(table)))
         if "rating" in self.columns:
-            outcomes["rating"] = table.numbers(self.columns["rating"], low=0, gap=0.0)
+            outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)
         return Log(numbers["user"], numbers["item"], table.times(self.columns["time"]), outcomes, side["user"], side["item"])
 
     def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray]:

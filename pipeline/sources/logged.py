@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.sources.candidates import TASKS, UNKNOWN, Candidates, Lists, transfer, whole
 from pipeline.sources.source import Split
 
-BUCKETS = 24  # of popularity, half as many as octaves
+BUCKETS = 24  # of popularity, two an octave
 PREVIEW = 16  # lists
 
 
@@ -30,7 +30,7 @@ class Log:
 
 
 class LoggedCandidates(Candidates):
-    """length: candidates a list, of which `negatives` are drawn from what the user never met; short lists are masked.
+    """length: candidates a list, of which `negatives` are drawn from what the user never meets; short lists are masked.
 
     Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
     rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold: share of the users kept

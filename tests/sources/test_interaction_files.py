@@ -68,6 +68,7 @@ def test_parquet_holds_the_same(folder):
         ("1704067260,0", "noon,0", "log.csv, line 3: at is 'noon', expected seconds, or a date"),
         ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected a number from 0 to 1"),
         ("4.5", "nan", "log.csv, line 2: stars is 'nan'"),
+        ("4.5", "0", "log.csv, line 2: stars is '0', expected a number from 0.01"),
         (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
         ('"cake, plain",1704067260', "cake, plain,1704067260", "log.csv, line 3: 6 columns, expected 5"),
         ("tea", "milk", "log.csv, line 2: item 'milk' is not in items.csv"),
