@@ -16,7 +16,7 @@ FLOORS = [
     | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
-    | {"planning", "summary", "pictures", "page", "prediction", "export"},
+    | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(
