@@ -6,7 +6,7 @@ import click
 
 from pipeline.cost import bytes_in, measured
 from pipeline.layout import field_of
-from pipeline.lineage import open_project
+from pipeline.lineage import data_deps, digest_of_data, open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.seeds import derive_seed
 from pipeline.sources.source import Split
@@ -24,6 +24,9 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     params = open_project()
     seed = derive_seed(params.seed, "data")
     identity = {"source": params.prepare.source.as_dict(), "seed": seed}
+    named = data_deps(params, [])
+    if named:
+        identity["data"] = digest_of_data(named)
     places = {"transfer": transfer, "val": val}
     unseen.mkdir(parents=True, exist_ok=True)  # a source may have no unseen tasks
     with measured(cost) as ledger:
