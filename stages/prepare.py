@@ -28,7 +28,7 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     if named:
         identity["data"] = digest_of_data(named)
     places = {"transfer": transfer, "val": val}
-    unseen.mkdir(parents=True, exist_ok=True)  # a source may have no unseen tasks
+    unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
         splits = params.source().splits()
         with progress("write stores", total=len(splits), unit="splits") as advance:
@@ -37,6 +37,8 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
                 write(path, split, {**identity, "split": name}, params.prepare.shard_rows)
                 advance(1)
+        if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
+            (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 

@@ -1,6 +1,10 @@
 """`stillroom init` on folders of every layout."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from pipeline.lineage import open_project
-from pipeline.params import load_params
+from pipeline.params import CLONE, load_params
 from pipeline.project import first_params
 from pipeline.sources.files import Files
 from pipeline.sources.proposal import propose
@@ -129,6 +133,36 @@ def test_images_without_labels_are_for_the_transfer_set(here):
     seen = propose(Path("own"))
     assert seen.labels.keys() == {"detection", "segmentation", "classification"}
     assert seen.unlabelled == ["own/more"]
+
+
+@pytest.mark.slow
+def test_a_folder_of_ones_own_becomes_a_distilled_student(here):
+    """As a new user goes: init, dvc repro, predict; then other labels, and what runs again."""
+    content = make_coco(here / "own", 60)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(CLONE)}
+
+    def run(*command, folder="project"):
+        done = subprocess.run(command, cwd=here / folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    stillroom = sys.executable, "-m", "pipeline.cli"
+    run(*stillroom, "init", "project", "--data", "own", folder=".")
+    params = yaml.safe_load((here / "project/params.yaml").read_text())
+    params["distill"] |= {"seeds": 1, "batch_size": 16}
+    params["train_teacher"]["batch_size"] = 16
+    for group in ("teachers", "students"):
+        for one in params[group].values():
+            one["updates"] = 4
+    (here / "project/params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    said = run("dvc", "repro")
+    assert len(re.findall(r"Running stage '(.+)'", said)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
+    assert "empty" not in said and "Unseen tasks" not in said
+    assert "detection: " in run(*stillroom, "predict", "fused", "../own/images/0003.png")
+    assert (here / "project/predictions/0003.png").stat().st_size > 5_000
+    content["annotations"][0]["bbox"][2] -= 1
+    write_json(here / "own/instances.json", content)
+    assert "prepare" in run("dvc", "status")
 
 
 @pytest.mark.slow
