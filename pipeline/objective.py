@@ -62,6 +62,9 @@ class Objective(nn.Module):
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
             labelled = batch[f"labelled/{task}"]
+            misfit = self.tasks[task].misfit(batch[name][labelled])
+            if misfit:
+                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
             return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][labelled])
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
