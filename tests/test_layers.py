@@ -17,7 +17,7 @@ FLOORS = [
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
-    | {"planning", "summary", "pictures", "page", "prediction", "export"},
+    | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(
