@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.words import tags_of
+
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
 SHOWN = 3  # problems that an error names
 
@@ -136,11 +138,6 @@ def as_bio(tags: list[str]) -> list[str]:
     return [
         "B" + tag[1:] if tag.startswith("I-") and last[2:] != tag[2:] else tag for tag, last in zip(tags, before, strict=False)
     ]
-
-
-def tags_of(kinds: list[str]) -> list[str]:
-    """Tags in the order of their numbers: O, then B and I of each kind."""
-    return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
 
 
 def words_of(row: dict[str, Any], text: str) -> list[str]:

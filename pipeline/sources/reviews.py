@@ -24,13 +24,13 @@ from pipeline.sources.grammar import (
     sentence,
 )
 from pipeline.sources.source import Split
-from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, where_labelled
+from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of, where_labelled
 
 SIDES = ("first", "second")
 TASKS = ("topic", "sentiment", "entities")
 UNSEEN = ("intent", "stars")
 KINDS = {"P": "PER", "L": "LOC", "O": "ORG"}
-TAGS = ["O", *(f"{place}-{kind}" for kind in KINDS.values() for place in "BI")]
+TAGS = tags_of(list(KINDS.values()))
 NAMES = {"transfer": 400, "val": 100, "few": 100, "test": 200}  # words of names, of every kind
 MENTION = 0.8  # share of reviews that mention what they are not of
 TWO = 0.4  # share of names that are two words

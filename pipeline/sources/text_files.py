@@ -4,9 +4,9 @@ from typing import final
 
 import numpy as np
 
-from pipeline.sources.records import Record, read_records, tags_of
+from pipeline.sources.records import Record, read_records
 from pipeline.sources.source import Split
-from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded
+from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of
 
 NEEDED = ("transfer", "val", "test/clean")
 

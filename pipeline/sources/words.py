@@ -86,6 +86,11 @@ def where_labelled(labels: np.ndarray, flag: np.ndarray) -> np.ndarray:
     return np.where(flag.reshape(-1, *(1 for _ in labels.shape[1:])), labels, -1).astype(np.int64)
 
 
+def tags_of(kinds: list[str]) -> list[str]:
+    """Tags in the order of their numbers: O, then B and I of each kind."""
+    return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
+
+
 class WordSource(Source):
     """A source of rows of words: how they are augmented, drawn, and spoken of. names: {task: names of its classes}."""
 
