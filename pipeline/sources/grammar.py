@@ -1,8 +1,8 @@
 """A small language of reviews, and a second one: words from parts, clauses from templates, names from syllables.
 
 A review is of one thing. What is reviewed is told from what is mentioned by the clause that it stands in, the verdict by the
-word, its prefix, a negation near or far, and "but". The second language says the same in words of its own, clauses turned
-round, without articles, with particles that the first has not.
+opinion in that clause and whether it is negated. The second language says the same in words of its own, clauses turned round,
+without articles, with particles that the first has not.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ STEMS = {
 ADVERBS = {True: ["very", "deeply", "utterly"], False: ["rather", "fairly", "mildly"]}  # strong, or not
 HELD_OUT = 4  # of a stem's words with the suffixes, every fourth is for the split "novel" alone
 
-# | parts what the second language puts in reverse order. N: noun; A: adverb and opinion; P, L, O:
-# names. A verdict with 0 says the opposite of its A.
+# | parts what the second language puts in reverse order. N: noun; A: adverb and opinion; P, L, O: names. A verdict with 0 says
+# the opposite of its A.
 VERDICTS = [
     ("the N|was|A", 1), ("i found|the N|A", 1), ("the N|seemed|A", 1), ("so A|was|the N", 1), ("we thought|the N|A", 1),
     ("the N|was not|A", 0), ("hardly A|was|the N", 0),
@@ -48,7 +48,6 @@ ARTICLES = {"the", "a", "that", "do"}  # words that the second language lacks
 PARTICLES = {"N": "ka", "A": "mu", "P": "si", "L": "te", "O": "te"}  # words that the first language lacks
 ONSETS = ["b", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "gr", "tr"]  # of names
 VOWELS, CODAS = "aeio", ["", "", "n", "l", "r", "s"]
-
 
 Word = tuple[str, str]  # as parts joined by "-"; its tag
 Chunk = tuple[list[Word], str]  # and the particle that the second language ends it with

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
 from tokenizers.trainers import BpeTrainer
@@ -19,6 +19,7 @@ from pipeline.sources.source import Answer, Arrays, Source, content_ids
 
 PAD, UNKNOWN = 0, 1  # tokens of every vocabulary
 DROPPED = 0.1  # share of a labelled row's tokens
+HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
 LINE = 40  # characters of a picture's
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
@@ -29,13 +30,13 @@ Rows = list[list[str]]
 class Vocabulary:
     """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
 
-    A word's first token begins with a mark; "-" is where a word is always cut. WordPiece would number tokens of equal count
+    A word's first token begins with a mark; a hyphen is where a word is always cut. WordPiece would number tokens of equal count
     by the order of a hash map, anew in every process.
     """
 
     def __init__(self, rows: Rows, size: int):
         self.tokenizer = Tokenizer(BPE(unk_token="[unk]"))
-        self.tokenizer.pre_tokenizer = Sequence([Split("-", "removed"), Metaspace()])
+        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace()])
         trainer = BpeTrainer(vocab_size=size, special_tokens=["[pad]", "[unk]"], show_progress=False)
         self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
 

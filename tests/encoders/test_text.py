@@ -81,3 +81,10 @@ def test_the_same_rows_give_the_same_tokens():
     tokens, begins = one.read([["good", "zzz", "soup"]])
     assert 1 in tokens[0][begins[0][1] : begins[0][2]]  # unknown
     assert 1 not in tokens[0][: begins[0][1]]
+
+
+def test_every_word_has_a_token_dashes_too():
+    rows = [["well", "-", "made", "twenty-one", "--", "ümläut", "-x-"]]
+    tokens, (begins,) = Vocabulary(ROWS, 60).read(rows)
+    assert len(begins) == len(rows[0]) and sorted(set(begins.tolist())) == begins.tolist()
+    assert begins[-1] < len(tokens[0])
