@@ -30,8 +30,8 @@ Rows = list[list[str]]
 class Vocabulary:
     """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
 
-    A word's first token begins with a mark; a hyphen is where a word is always cut. WordPiece would number tokens of equal count
-    by the order of a hash map, anew in every process.
+    A word's first token begins with a mark; at a hyphen a word is always cut. WordPiece would number tokens of equal count by
+    the order of a hash map, anew in every process.
     """
 
     def __init__(self, rows: Rows, size: int):
