@@ -43,7 +43,7 @@ def finetune(file: Path, scratch: bool, train: Store, test: Store, shots: int, d
         network.encoder.load_state_dict(student.encoder.state_dict())
     rows = np.random.default_rng(draw).permutation(train.n_rows)[:shots]
     kept = load(train, ["inputs/image", f"labels/{TASK}", f"labelled/{TASK}"], np.sort(rows))
-    batches = augmented(kept, params.prepare.source.load().augment, np.random.default_rng(draw))
+    batches = augmented(kept, params.source().augment, np.random.default_rng(draw))
     recipe = Recipe(UPDATES, RATE, params.distill.weight_decay)
     learn(network, {TASK: task}, {"labels": 1.0}, recipe, None, batches, val=test, evaluations=1, advance=lambda updates: None)
     return score(network, {TASK: task}, test)[TASK]["mIoU"]

@@ -36,9 +36,9 @@ def padded(store: Store, name: str, rows: np.ndarray | slice | None) -> np.ndarr
     return out
 
 
-def tensors(rows: Rows, device: torch.device) -> Batch:
-    """Rows on a device; narrow floats, which are for storage, become float32."""
-    moved = {name: torch.from_numpy(x).to(device, non_blocking=True) for name, x in rows.items()}
+def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
+    """Rows on a device; narrow floats, which are for storage, become float32. What is a batch already stays as it is."""
+    moved = {name: torch.as_tensor(x).to(device, non_blocking=True) for name, x in rows.items()}
     return {name: x.float() if x.is_floating_point() else x for name, x in moved.items()}
 
 
@@ -54,7 +54,7 @@ def narrowed(x: Tensor, dtype: str) -> np.ndarray:
 
 
 def part(rows: dict, prefix: str) -> dict:
-    """The fields below `prefix/`, without it: part(rows, "inputs") -> {"image": ...}."""
+    """The fields below `prefix/`, without it: part(rows, "inputs") -> {"mask": ...}."""
     return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
 
 

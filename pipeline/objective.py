@@ -1,6 +1,6 @@
 """What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, final
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.balances.balance import Balance
 from pipeline.balances.static import constant_loss
-from pipeline.batches import MASK, Batch, existing, in_line, part
+from pipeline.batches import MASK, Batch, existing, part
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.sparse import Sparse
@@ -20,13 +20,13 @@ class Objective(nn.Module):
     """Terms of the loss, named as fields: "labels/<task>", "logits/<teacher>/<task>", "fused/<target>".
 
     Each is divided by the loss of its best constant predictor (features are standardised as they are), averaged over the
-    terms of its kind, and counted by `weights[kind]`. Holds the adapters (1x1, student -> target), which are trained with
-    the network and then dropped.
+    terms of its kind, and counted by `weights[kind]`. Holds the adapters of the feature loss, which are trained with the
+    network and then dropped.
 
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
     "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
     the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
-    keep their scales.
+    keep their scales. scales: of an objective with the same terms and losses, if there is one.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Objective(nn.Module):
         feature_loss: Loss | None = None,
         logit_loss: Loss | None = None,
         balance: Callable[..., Balance] | None = None,
+        scales: Mapping[str, float] | None = None,
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
@@ -49,17 +50,24 @@ class Objective(nn.Module):
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
         self.balance = balance(terms=names) if balance else None
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
-        self.adapters = nn.ModuleDict({name: nn.Linear(network.width, x.shape[1]) for name, x in targets.items()})
+        assert feature_loss or not targets, "a student of fused features needs a loss of them"
+        self.adapters = nn.ModuleDict(
+            {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
+        )
         scaled = [name for name in names if name not in targets]
-        self.scales = {name: self.scale(name, labelled if name.startswith("labels/") else knowledge) for name in scaled}
+        self.scales = {**scales} if scales else {name: self.scale(name, knowledge, labelled) for name in scaled}
 
-    def scale(self, name: str, batch: Batch) -> float:
+    def scale(self, name: str, knowledge: Batch, labelled: Batch) -> float:
+        batch = labelled if name.startswith("labels/") else knowledge
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
-            labelled = batch[f"labelled/{task}"]
-            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][labelled])
+            label = batch[name][batch[f"labelled/{task}"]]
+            misfit = self.tasks[task].misfit(label)
+            if misfit:
+                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), label)
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
@@ -90,6 +98,13 @@ class Objective(nn.Module):
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
 
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""
+        if not self.balance:
+            return torch.stack(list(terms.values())).sum().backward()
+        shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
+        self.balance.backward(list(terms.values()), shared)
+
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
         if not labelled.any():
@@ -101,12 +116,11 @@ class Objective(nn.Module):
             raise ValueError(
                 f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
             )
-        adapted = self.adapters[name](in_line(feature).transpose(1, 2)).transpose(1, 2)
-        assert self.feature_loss, "a student of fused features needs a loss of them"
-        return self.feature_loss(existing(adapted.reshape(target.shape), mask), existing(target, mask)).mean()
+        assert self.feature_loss
+        return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
 
 
-def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
+def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:
     """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
     kind = field.split("/")[0]
     return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and field.split("/")[2] in tasks))

@@ -1,31 +1,21 @@
-"""Pictures of the report: what teachers and students see in a scene, their scores, their curves."""
+"""Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-import numpy as np
-import torch
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from pipeline.batches import load
+from pipeline.batches import input_fields, load, part
+from pipeline.sources.source import Answer, Source
 from pipeline.store import Store
 from pipeline.summary import Row
-from pipeline.tasks.detection import Detection
-from pipeline.tasks.multi_label import MultiLabel
-from pipeline.tasks.segmentation import Segmentation
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import Answers, Task
 
 matplotlib.use("Agg")
 
 COLOURS = matplotlib.color_sequences["tab10"]
-SHOWN = 0.4  # score from which a box is drawn
-PRESENT = 0.5  # probability from which a class counts as present
-
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
 
 
@@ -36,67 +26,30 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def strip(tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
-    """One scene a line: the scene, the truth, then what each network makes of it."""
-    image = split.read("inputs/image", slice(0, rows))
-    truth = load(split, [f"labels/{task}" for task in tasks], slice(0, rows))
-    answers = [{}, truth_as_answers(tasks, truth), *(as_answers(tasks, logits) for logits in columns.values())]
-    figure, axes = plt.subplots(rows, len(answers), figsize=(1.7 * len(answers), 1.85 * rows), squeeze=False)
-    for line, title in enumerate(["scene", "truth", *columns]):
-        axes[0, line].set_title(title, fontsize=9)
+def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
+    """One row of a split a line: the input, the truth, then what each network says of it, drawn by its source."""
+    first = slice(0, rows)
+    inputs = part(load(split, input_fields(split), first), "inputs")
+    truth = load(split, [f"labels/{task}" for task in tasks], first)
+    has = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
+    said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
+    said += [{name: tasks[name].answers(x) for name, x in logits.items()} for logits in columns.values()]
+    width, height = source.cell
+    figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
+    for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
+        axis.set_title(title, fontsize=9)
     for row in range(rows):
-        for axis, answer in zip(axes[row], answers, strict=True):
-            draw(axis, image[row].transpose(1, 2, 0), {kind: x[row] for kind, x in answer.items()})
+        for axis, answers in zip(axes[row], said, strict=True):
+            axis.set(xticks=[], yticks=[])
+            answer = of_row(answers, row)
+            if answers is said[1]:
+                answer = {name: x for name, x in answer.items() if has.get(f"labelled/{name}", [True] * rows)[row]}
+            source.draw(axis, {name: x[row] for name, x in inputs.items()}, answer)
     save(figure, path)
 
 
-def truth_as_answers(tasks: dict[str, Task], truth: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-    """{"boxes" | "map" | "classes": what to draw, by row}; a kind of task that is not known here is not drawn."""
-    answers: dict[str, list[Any]] = {}
-    for name, task in tasks.items():
-        label = truth[f"labels/{name}"]
-        if isinstance(task, Detection):
-            answers["boxes"] = [[(int(b[0]), None, b[1:]) for b in boxes if b[0] >= 0] for boxes in label]
-        elif isinstance(task, Segmentation):
-            answers["map"] = list(label)
-        elif isinstance(task, MultiLabel):
-            answers["classes"] = [np.flatnonzero(row) for row in label]
-    return answers
-
-
-def as_answers(tasks: dict[str, Task], logits: Predictions) -> dict[str, list[Any]]:
-    """The same, of predictions."""
-    answers: dict[str, list[Any]] = {}
-    for name, x in logits.items():
-        task = tasks[name]
-        if isinstance(task, Detection):
-            decoded = (part.numpy() for part in task.decode(x))
-            answers["boxes"] = [
-                [(int(c), s, b) for s, c, b in zip(*r, strict=True) if s > SHOWN] for r in zip(*decoded, strict=True)
-            ]
-        elif isinstance(task, Segmentation):
-            answers["map"] = list(x.argmax(1).numpy())
-        elif isinstance(task, MultiLabel):
-            answers["classes"] = [np.flatnonzero(row) for row in torch.sigmoid(x) > PRESENT]
-    return answers
-
-
-def draw(axis: Axes, image_HWC: np.ndarray, answer: dict[str, Any]) -> None:
-    height, width = image_HWC.shape[:2]
-    extent = (0, width, height, 0)
-    axis.imshow(image_HWC.squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
-    if "map" in answer:
-        colours = np.array([(0, 0, 0, 0), *((*c, 0.6) for c in COLOURS)])
-        axis.imshow(colours[answer["map"]], extent=extent, interpolation="nearest")
-    for kind, score, (x0, y0, x1, y1) in answer.get("boxes", []):
-        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLOURS[kind % 10], linewidth=1.2))
-        text = f"{kind}" if score is None else f"{kind} {score:.0%}"
-        axis.text(
-            x0, y0, text, fontsize=6, color="white", va="bottom", bbox={"facecolor": COLOURS[kind % 10], "pad": 0.5, "lw": 0}
-        )
-    if "classes" in answer:
-        axis.set_xlabel(" ".join(map(str, answer["classes"])) or "none", fontsize=8, labelpad=2)
-    axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+def of_row(answers: dict[str, Answers], row: int) -> Answer:
+    return {task: {kind: found[row] for kind, found in said.items()} for task, said in answers.items()}
 
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], columns: list[str], path: Path) -> None:

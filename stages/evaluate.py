@@ -28,7 +28,7 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
     params = open_project()
     settings, device, shot_seed = params.evaluate, pick_device(params.device), derive_seed(params.seed, "shots")
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    few, held_out = open_store(unseen / "train.zarr"), open_store(unseen / "test.zarr")
+    few_and_test = [open_store(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     folders = sorted(student.glob("seed-*"))
     results, strip = [], {}
@@ -40,9 +40,10 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
                 split: {task: s for network in networks for task, s in score(network, tasks, store).items()}
                 for split, store in splits.items()
             }
+            examples = unseen_examples(networks, tasks, *few_and_test) if few_and_test else {}
             shots = {
                 label: {str(k): few_shot(*example, k, settings.draws, shot_seed) for k in settings.shots}
-                for label, example in unseen_examples(networks, tasks, few, held_out).items()
+                for label, example in examples.items()
             }
             results.append({"test": tested, "unseen": shots})
             strip = {k: x for net in networks for k, x in predictions(net, splits["clean"], params.report.strip_rows).items()}

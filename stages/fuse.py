@@ -8,6 +8,7 @@ import torch
 
 from pipeline.batches import Rows, features_of, narrowed, with_prefix
 from pipeline.cost import measured
+from pipeline.fitting import identity_of, lessons, refine
 from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
@@ -28,6 +29,7 @@ from pipeline.writer import create_store
 def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> None:
     params = open_project()
     settings, spec = params.fuse, params.fusions[name]
+    fusion = spec.build()
     teachers = spec.teachers or list(params.teachers)
     inputs, *stores = open_aligned(transfer, *(features / f"{teacher}.zarr" for teacher in teachers))
     for store in (inputs, *stores):
@@ -38,12 +40,15 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "features": {teacher: store.digest for teacher, store in zip(teachers, stores, strict=True)},
         "batch_size": settings.batch_size,
         "device": pick_device(params.device).type,
+        **identity_of(fusion, params),
     }
-    with measured(cost) as ledger, progress(f"fuse {name}", total=2 * inputs.n_rows, unit="rows") as advance:
+    total = 2 * inputs.n_rows + lessons(fusion)
+    with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         seen = inputs.n_rows - max(1, inputs.n_rows // 10)
-        fusion = spec.build().fit(stream(slice(0, seen), masked=True))
-        quality = assess(fusion, stream(slice(seen, None), masked=True))
+        fusion.fit(stream(slice(0, seen), masked=True))
+        readable = refine(fusion, params, name, inputs, stores, seen, advance)
+        quality = assess(fusion, stream(slice(seen, None), masked=True))._replace(readable=readable)
         sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(x.numpy()) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}

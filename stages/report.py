@@ -41,9 +41,10 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     )
     curve = {name: val_curves(tasks, read(scores / "students" / name / "curve.json")) for name in params.students}
     answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}
+    answers = {title: found for title, found in answers.items() if found}  # some teachers give features alone
     answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
 
-    pictures.strip(tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
+    pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
     pictures.scores(students, teachers, [*tasks, "average"], plots / "scores.png")
     pictures.curves(curve, plots / "curves.png")
     write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})

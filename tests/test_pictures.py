@@ -6,6 +6,7 @@ from matplotlib import image as pixels
 from pipeline import pictures
 from pipeline.layout import Field
 from pipeline.page import write
+from pipeline.sources.digit_scenes import DigitScenes
 from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
@@ -43,17 +44,15 @@ def predictions():
 
 
 def test_answers_are_what_networks_say():
-    answers = pictures.as_answers(TASKS, predictions() | {"what": torch.tensor([[-1.0, 2.0]] * 2)})
-    ((kind, score, box),) = answers["boxes"][0]
+    ((kind, score, box),) = TASKS["where"].answers(predictions()["where"])["boxes"][0]
     assert kind == 3 and score > 0.99
     np.testing.assert_allclose(box, BOX[0, 1:], atol=1e-4)
-    assert answers["classes"][1].tolist() == [1]
-    assert "map" not in answers
+    assert TASKS["what"].answers(torch.tensor([[-1.0, 2.0]] * 2))["classes"][1].tolist() == [1]
 
 
 def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_path):
     for name in ("a.png", "b.png"):
-        pictures.strip(TASKS, split, {"teacher where": predictions()}, 2, tmp_path / name)
+        pictures.strip(DigitScenes, TASKS, split, {"teacher where": predictions()}, 2, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = pixels.imread(tmp_path / "a.png")[..., :3]
     thirds = np.array_split(picture[25:], 3, axis=1)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -15,3 +16,7 @@ class Balance(nn.Module, ABC):
     @abstractmethod
     def forward(self, losses: Tensor) -> Tensor:
         """Of one update: scalar losses of the terms, (T,), -> what to minimise of each, (T,). Called once an update."""
+
+    def backward(self, losses: list[Tensor], shared: list[nn.Parameter]) -> None:
+        """Fill in gradients. losses: of the terms, weighted. shared: what more than one term trains."""
+        torch.stack(losses).sum().backward()

@@ -30,10 +30,14 @@ class LinearFusion(Fusion):
         return self
 
     def transform(self, features: Features) -> Features:
-        rows, grid = len(next(iter(features.values()))), common_grid(features)
-        z_PK = positions(features).float() - self.mean
-        fused = {name: (z_PK @ p).view(rows, -1, p.shape[1]).transpose(1, 2) for name, p in self.projections.items()}
-        return {name: u_BKG.reshape(rows, u_BKG.shape[1], *grid) for name, u_BKG in fused.items()}
+        z_PD = positions(features).float() - self.mean
+        return {name: on_grid(z_PD @ p, features) for name, p in self.projections.items()}
+
+
+def on_grid(x_PK: Tensor, features: Features) -> Tensor:
+    """One line a position, as `positions` has it, back on the features' common grid: (B, K, *grid)."""
+    rows, grid = len(next(iter(features.values()))), common_grid(features)
+    return x_PK.view(rows, -1, x_PK.shape[1]).transpose(1, 2).reshape(rows, x_PK.shape[1], *grid)
 
 
 def variances(covariance: Tensor, projection: Tensor) -> Tensor:

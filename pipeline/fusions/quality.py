@@ -16,11 +16,13 @@ ENOUGH = 0.8  # of a teacher's variance: below it a fusion has dropped much of t
 
 class Quality(NamedTuple):
     """r2: {"teacher/tap": share of its variance that a linear map of the code gives back}. effective_rank: of the code,
-    exp of the entropy of its spectrum (Roy & Vetterli 2007). cka: {"a | b": linear CKA of two teachers, exact}."""
+    exp of the entropy of its spectrum (Roy & Vetterli 2007). cka: {"a | b": linear CKA of two teachers, exact}. readable, of a
+    fusion that learned: {"logits/<teacher>/<task>": loss of a head on the code, as a share of the best constant's}."""
 
     r2: dict[str, float]
     effective_rank: float
     cka: dict[str, float]
+    readable: dict[str, float] = {}
 
 
 def assess(fusion: Fusion, batches: Iterable[Features]) -> Quality:
@@ -51,6 +53,9 @@ def lines(found: Quality) -> Iterator[str]:
     yield f"keeps {kept} (R^2); effective rank {found.effective_rank:.1f}"
     if found.cka:
         yield "teachers alike (linear CKA): " + ", ".join(f"{pair} {value:.2f}" for pair, value in found.cka.items())
+    if found.readable:
+        losses = ", ".join(f"{share:.2f} of {name}" for name, share in found.readable.items())
+        yield f"heads on it leave {losses} (loss; 1: that of a constant)"
     for teacher, r2 in found.r2.items():
         if r2 < ENOUGH:
             yield f"less than {ENOUGH} of {teacher} is left: raise dims, or take another fusion, if students should have it"

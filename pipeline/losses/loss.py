@@ -1,8 +1,11 @@
 """How far a student is from a cached target: the abstract loss, chosen in params by `code` and `class`."""
 
 from abc import ABC, abstractmethod
+from typing import final
 
-from torch import Tensor
+from torch import Tensor, nn
+
+ABSENT = -30.0  # a logit of what does not exist and so cannot be chosen: its probability and its gradient are as good as 0
 
 
 class Loss(ABC):
@@ -15,6 +18,25 @@ class Loss(ABC):
     @abstractmethod
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         """loss_B."""
+
+    def adapter(self, student: int, target: int) -> nn.Module:
+        """What a feature of so many channels and its target go through, both at once, before they are compared.
+
+        Trained with the student and then dropped. Unless a loss has its own, the student is projected onto the target.
+        """
+        return Adapter(nn.Linear(student, target), nn.Identity())
+
+
+@final
+class Adapter(nn.Module):
+    """A map of the student's channels and one of the target's, the same at every position: (B, D, *grid) each."""
+
+    def __init__(self, student: nn.Module, target: nn.Module):
+        super().__init__()
+        self.student, self.target = student, target
+
+    def forward(self, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(part(x.movedim(1, -1)).movedim(-1, 1) for part, x in ((self.student, student), (self.target, target)))
 
 
 def per_row(loss: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ Digits are split before scenes are composed, so that no test scene shows a digit
 every figure of the demo is of these scenes.
 """
 
+from pathlib import Path
 from typing import final
 
 import numpy as np
+from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 
-from pipeline.sources.source import Arrays, Source, Split, content_ids
+from pipeline.sources.drawing import draw_image, image_files, image_in_words, read_image
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
 
 SIZE = 24  # pixels a side: three digits have room, and a student trains in seconds
 CLASSES = 10
@@ -105,6 +108,18 @@ class DigitScenes(Source):
         if "detection" in labels:
             moved["detection"] = move_boxes(labels["detection"], scale, shift_y, shift_x)
         return {"image": as_pixels(image)}, moved
+
+    @classmethod
+    def draw(cls, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+        draw_image(axis, inputs["image"], answer)
+
+    @staticmethod
+    def words(inputs: Arrays, answer: Answer) -> str:
+        return image_in_words(answer)
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """Image files in grey, resized to a scene."""
+        return {path.stem: {"image": read_image(path, "L", (SIZE, SIZE))} for path in image_files(Path(given))}
 
 
 BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}

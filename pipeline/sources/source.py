@@ -2,57 +2,95 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Arrays = dict[str, np.ndarray]
+Answer = dict[str, dict[str, Any]]  # {task: {kind: what it says of one row}}; kinds: see the tasks' `answers`
+
+
+class Made:
+    """(N, *shape) rows, each made when it is asked for, by a slice: what would not fit in memory."""
+
+    def __init__(self, make: Callable[[int], np.ndarray], rows: int, shape: tuple[int, ...], dtype: type):
+        self.make, self.shape, self.dtype = make, (rows, *shape), np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        made = [self.make(i) for i in range(*rows.indices(len(self)))]
+        return np.stack(made) if made else np.zeros((0, *self.shape[1:]), self.dtype)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split; row i of every array is the same view of the same sample.
+    """Rows of one split; row i of every array is the same view of the same sample. Inputs and labels may be `Made`.
 
     inputs: {name: (N, ...)}; one called "mask", (N, *grid) bool, says which positions of features on that grid exist. labels:
     {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled: {task: (N,) bool}, which rows carry that
     label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8.
     """
 
-    inputs: Arrays
-    labels: dict[str, np.ndarray | list[np.ndarray]]
+    inputs: Mapping[str, np.ndarray | Made]
+    labels: Mapping[str, np.ndarray | Made | list[np.ndarray]]
     labelled: Arrays
     view: np.ndarray
     sample_id: np.ndarray
 
-    def fields(self) -> dict[str, np.ndarray | list[np.ndarray]]:
+    def fields(self) -> dict[str, Any]:
         """Everything but the ids, named as in a store."""
-        kinds: dict[str, Mapping[str, np.ndarray | list[np.ndarray]]] = {
-            "inputs": self.inputs,
-            "labels": self.labels,
-            "labelled": self.labelled,
-        }
+        kinds: dict[str, Mapping[str, Any]] = {"inputs": self.inputs, "labels": self.labels, "labelled": self.labelled}
         return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
+
+    def in_memory(self) -> "Split":
+        """The same with nothing left to be made."""
+        inputs = {name: x[:] for name, x in self.inputs.items()}
+        return Split(inputs, {name: x[:] for name, x in self.labels.items()}, self.labelled, self.view, self.sample_id)
 
 
 class Source(ABC):
-    """Samples, split before anything learns from them. Constructor arguments are params, and `seed`."""
+    """Samples, split before anything learns from them.
+
+    Constructor arguments are params, and `seed`. The constructor reads no data: stages that have none build a source to
+    augment or draw. A file or folder that an argument names is a dependency of `prepare`.
+    """
+
+    cell = (1.7, 1.85)  # inches of a row's picture
 
     @abstractmethod
     def splits(self) -> dict[str, Split]:
-        """ "transfer", "val", "test/<name>" for every test split, "unseen/train" and "unseen/test"."""
+        """ "transfer", "val", "test/clean", "test/<name>" for other test splits, and, if any task is unseen, "unseen/train"
+        and "unseen/test"."""
 
     @abstractmethod
     def preview(self) -> tuple[int, Split]:
         """How many rows the transfer set will have, and a few like them, at little cost: for `stillroom plan`."""
 
-    @staticmethod
     @abstractmethod
-    def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+    def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
 
+    def words(self, inputs: Arrays, answer: Answer) -> str:
+        """What is said of one row, in a line."""
+        return "; ".join(f"{task}: {', '.join(map(str, said.values()))}" for task, said in answer.items())
 
-def content_ids(array: np.ndarray) -> np.ndarray:
-    """Ids of samples by their content: (N, ...) -> (N, 16) uint8, the head of each row's SHA-256."""
-    digests = b"".join(hashlib.sha256(row.tobytes()).digest()[:16] for row in array)
+    def draw(self, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
+        """One row and what is said of it."""
+        axis.text(0, 1, self.words(inputs, answer), fontsize=6, va="top", wrap=True)
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn."""
+        raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
+
+
+def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:
+    """Ids of samples by their content: (N, 16) uint8, the head of each row's SHA-256."""
+    digests = b"".join(hashlib.sha256(bytes(row)).digest()[:16] for row in rows)
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)

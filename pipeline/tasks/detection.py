@@ -1,7 +1,5 @@
 """Object detection by centre points: a heatmap a class, and the box at each centre (CenterNet, 1904.07850)."""
 
-import contextlib
-import io
 from typing import Any, final
 
 import numpy as np
@@ -10,9 +8,11 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.tasks.task import Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
+SHOWN = 0.4  # score from which a box is drawn
+THRESHOLDS = np.linspace(0.05, 0.95, 19).tolist()  # of a box's score, when boxes are counted
 SPREAD = 0.7  # of a centre's peak on the heatmap, in cells
 
 
@@ -88,9 +88,21 @@ class Detection(Task):
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
         return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
 
-    def count(self, pred: Tensor, threshold: float) -> Tensor:
-        """Boxes scored above a threshold: (B,)."""
-        return (self.decode(pred)[0] > threshold).sum(1)
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(label[..., 0].max(), self.classes)
+
+    def answers(self, pred: Tensor) -> Answers:
+        """Boxes: (class, score, x0 y0 x1 y1), of a label without a score."""
+        rows = zip(*(part.cpu().numpy() for part in self.decode(pred)), strict=True)
+        return {"boxes": [[(int(c), s, b) for s, c, b in zip(*row, strict=True) if s > SHOWN] for row in rows]}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"boxes": [[(int(b[0]), None, b[1:]) for b in boxes if b[0] >= 0] for boxes in label]}
+
+    def implied(self, pred: Tensor) -> dict[str, Tensor]:
+        """How many boxes are scored above each of THRESHOLDS."""
+        score = self.decode(pred)[0]
+        return {"count": torch.stack([(score > threshold).sum(1) for threshold in THRESHOLDS], 1)}
 
     def tally(self, pred: Tensor, label: Tensor) -> tuple[np.ndarray, ...]:
         score, kind, box = self.decode(pred)
@@ -126,8 +138,7 @@ def coco_stats(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.n
     if not truth or not found:
         return np.zeros(12)
     names = {"images": [{"id": i} for i in range(len(label))], "categories": [{"id": c} for c in range(classes)]}
-    with contextlib.redirect_stdout(io.StringIO()):
-        gold = COCO({**names, "annotations": truth})
-        evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
-        evaluation.run()
+    gold = COCO({**names, "annotations": truth})
+    evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
+    evaluation.run()
     return np.asarray(evaluation.stats)

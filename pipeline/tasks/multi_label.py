@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_bce
-from pipeline.tasks.task import Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task
 
 
 class AnyPosition(nn.Module):
@@ -45,6 +45,15 @@ class MultiLabel(Task):
 
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_bce(student, teacher)
+
+    def misfit(self, label: Tensor) -> str | None:
+        return f"labels have {label.shape[1]} classes, the task {self.classes}" if label.shape[1] != self.classes else None
+
+    def answers(self, pred: Tensor) -> Answers:
+        return {"classes": [np.flatnonzero(row) for row in pred.cpu() > 0]}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"classes": [np.flatnonzero(row) for row in label]}
 
     def tally(self, pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         return pred.cpu(), label.cpu()

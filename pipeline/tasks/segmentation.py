@@ -2,6 +2,7 @@
 
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,13 +10,16 @@ from torch.nn import functional as F
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
-from pipeline.tasks.task import Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
+
+IGNORED = 255  # in a label: counts neither in the loss nor in the metric
 
 
 @final
 class Segmentation(Task):
-    """Labels: class maps (B, H, W). Predictions: logits (B, C, h, w), every (H / h)-th pixel. Metric: mIoU, no background.
+    """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), every (H / h)-th pixel.
 
+    Metric: mIoU, no background.
     upscale: how many times finer the prediction is than the encoder's grid. temperature: of distillation.
     """
 
@@ -32,15 +36,25 @@ class Segmentation(Task):
     def loss(self, pred: Tensor, label: Tensor) -> Tensor:
         target = at_stride(label, pred)
         weight = torch.where(target == 0, self.background_weight, 1.0)
-        return per_row(weight * F.cross_entropy(pred, target, reduction="none"))
+        return per_row(weight * F.cross_entropy(pred, target, ignore_index=IGNORED, reduction="none"))
 
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
 
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(torch.where(label == IGNORED, 0, label).max(), self.classes)
+
+    def answers(self, pred: Tensor) -> Answers:
+        return {"map": list(pred.argmax(1).cpu().numpy())}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"map": list(np.where(label == IGNORED, 0, label))}
+
     def tally(self, pred: Tensor, label: Tensor) -> Tensor:
         """Confusion counts (C, C): label by prediction."""
-        pair = at_stride(label, pred) * self.classes + pred.argmax(1)
-        return torch.bincount(pair.flatten(), minlength=self.classes**2).view(self.classes, self.classes).cpu()
+        target = at_stride(label, pred)
+        pair = (target * self.classes + pred.argmax(1))[target != IGNORED]
+        return torch.bincount(pair, minlength=self.classes**2).view(self.classes, self.classes).cpu()
 
     def summarize(self, tallies: list[Tensor]) -> dict[str, float]:
         counts = torch.stack(tallies).sum(0).double()

@@ -3,9 +3,16 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 Grid = tuple[int, ...]
+Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws the kinds that it knows
+
+
+def too_many(highest: Tensor, classes: int) -> str | None:
+    """In words, if the highest class in labels is none of so many, which count from 0."""
+    return f"a label is of class {int(highest)}, the task has classes 0 to {classes - 1}" if highest >= classes else None
 
 
 class Task(ABC):
@@ -37,4 +44,20 @@ class Task(ABC):
 
     @abstractmethod
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
-        """The metrics of a split, each in [0, 1]; `primary` is one of them."""
+        """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
+
+    def misfit(self, label: Tensor) -> str | None:
+        """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning."""
+        return None
+
+    def answers(self, pred: Tensor) -> Answers:
+        """Predictions as a person would read them; none: they are not drawn."""
+        return {}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        """Labels, as `answers` has predictions."""
+        return {}
+
+    def implied(self, pred: Tensor) -> dict[str, Tensor]:
+        """{label of another task: candidate values (B, T)} that follow from a prediction, with nothing to learn."""
+        return {}

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from pipeline.balances.dwa import DWA
+from pipeline.balances.famo import FAMO
 from pipeline.balances.static import constant_loss
 from pipeline.balances.uncertainty import Uncertainty
 from pipeline.losses.loss import per_row
@@ -65,3 +67,45 @@ def test_dwa_is_the_formula():
     torch.testing.assert_close(balance.eval()(torch.ones(2)), expected)
     for _ in range(5):
         torch.testing.assert_close(balance(torch.ones(2)), expected)
+
+
+def stream(updates=60):
+    """Three terms, each at a size and a pace of its own."""
+    rng = np.random.default_rng(0)
+    return [rng.random(3) * [1, 0.1, 3] * np.exp(np.array([-2, -0.5, 0]) * t / updates) + 0.05 for t in range(updates)]
+
+
+def test_famo_is_the_formula():
+    w, m, v, last = (np.zeros(3) for _ in range(4))
+    balance = FAMO(terms=["a", "b", "c"], learning_rate=0.025, decay=0.001)
+    for t, losses in enumerate(stream()):
+        if t:
+            z = np.exp(w) / np.exp(w).sum()
+            gain = np.log(last) - np.log(losses)
+            g = np.array([sum(gain[j] * z[j] * ((i == j) - z[i]) for j in range(3)) for i in range(3)]) + 0.001 * w
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            w = w - 0.025 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        last = losses
+        z = np.exp(w) / np.exp(w).sum()
+        expected = 3 * z / losses / (z / losses).sum()
+        given = torch.tensor(losses, dtype=torch.float32, requires_grad=True)
+        balance(given).sum().backward()
+        np.testing.assert_allclose(given.grad.numpy(), expected, rtol=1e-3)
+    assert w[0] < w[1] < w[2]  # the slowest counts most
+
+
+def test_famo_leaves_out_a_term_that_is_absent():
+    balance, losses = FAMO(terms=["a", "b", "c"]), torch.tensor([0.5, 0.0, 2.0], requires_grad=True)
+    for _ in range(3):
+        weighed = balance(losses)
+        assert weighed.isfinite().all() and weighed[1] == 0
+    weighed.sum().backward()
+    torch.testing.assert_close(losses.grad, torch.tensor([1.6, 0.0, 0.4]))
+    assert balance.last[1] == 0
+
+
+def test_famo_does_not_learn_while_it_is_evaluated():
+    balance = FAMO(terms=["a", "b"]).eval()
+    for losses in ([1.0, 2.0], [0.1, 2.0]):
+        balance(torch.tensor(losses))
+    assert balance.w.abs().max() == 0

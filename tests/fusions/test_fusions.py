@@ -10,6 +10,7 @@ from pipeline.fusions.pca import PCA
 from pipeline.fusions.phi_s import PhiS
 from pipeline.fusions.quality import assess, lines
 from pipeline.fusions.random import Random
+from pipeline.fusions.task_aware import TaskAware
 from tests.laws import check_fusion
 
 
@@ -24,7 +25,7 @@ def features(rows=96, grid=(2, 2)):
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (5,), ()], ids=["map", "sequence", "vector"])
-@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random))])
+@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random, TaskAware))])
 def test_laws(make, grid):
     check_fusion(make, features(grid=grid))
 
@@ -161,7 +162,7 @@ def test_what_a_fusion_drops_is_said_by_name():
     assert len([line for line in lines(few) if "less than" in line]) == sum(r2 < 0.8 for r2 in few.r2.values()) > 0
 
 
-@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random))])
+@pytest.mark.parametrize("make", [NoFusion, PhiS, *(partial(kind, dims=4) for kind in (PCA, GCCA, Random, TaskAware))])
 def test_dead_and_doubled_channels_do_no_harm(make):
     x = features()
     x["a/trunk"][:, 1], x["b/trunk"][:, 2] = 7.0, x["b/trunk"][:, 1]

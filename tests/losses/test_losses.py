@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.losses.cka import CKA
 from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.losses.cwd import CWD
 from pipeline.losses.dist import DIST
+from pipeline.losses.dkd import DKD
+from pipeline.losses.inverted import InvertedProjection
 from pipeline.losses.mse import MSE
 from pipeline.losses.pkd import PKD
 from pipeline.losses.soft import soft_bce, soft_kl
 from pipeline.losses.standardised_kl import StandardisedKL
 from tests.laws import check_loss
 
-CHOICES = [CosineSmoothL1(), MSE(), PKD(), DIST(), DIST(beta=2, gamma=0.5, temperature=4), StandardisedKL()]
+CHOICES = [CosineSmoothL1(), MSE(), PKD(), DIST(), DIST(beta=2, gamma=0.5, temperature=4), StandardisedKL(), CKA(), DKD()]
+CHOICES += [InvertedProjection()]
 
 
 def logits(*shape, seed):
@@ -138,7 +142,57 @@ def test_standardised_kl_is_the_formula():
     torch.testing.assert_close(StandardisedKL()(student, teacher), torch.tensor(expected, dtype=torch.float64))
 
 
-GOLDEN = [0.71734, 0.496039, 0.993883, 2.2938, 41.4972, 1.04944]
+def hsic_1(k, m):
+    """Song et al. 2012, equation 5: of two kernels, with nothing on their diagonals."""
+    n, ones = len(k), np.ones(len(k))
+    k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    total = np.trace(k @ m) + ones @ k @ ones * (ones @ m @ ones) / ((n - 1) * (n - 2)) - 2 / (n - 2) * ones @ k @ m @ ones
+    return total / (n * (n - 3))
+
+
+def test_cka_is_the_formula():
+    student, target = logits(7, 3, 2, 2, seed=16), logits(7, 5, 2, 2, seed=17) + 3
+    k, m = (x.flatten(1).numpy() @ x.flatten(1).numpy().T for x in (student, target))
+    expected = 1 - hsic_1(k, m) / math.sqrt(hsic_1(k, k) * hsic_1(m, m))
+    assert CKA()(student, target).mean().item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_cka_finds_unrelated_features_unrelated_in_a_small_batch():
+    values = [CKA()(logits(32, 64, seed=2 * i), logits(32, 64, seed=2 * i + 1)).mean().item() for i in range(50)]
+    assert np.mean(values) == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="of which 3 are too few"):
+        CKA()(logits(3, 4, seed=0), logits(3, 4, seed=1))
+
+
+def test_cka_sees_neither_a_turn_nor_a_size():
+    target = logits(8, 4, seed=18)
+    turn = torch.linalg.qr(logits(4, 4, seed=19)).Q
+    assert CKA()(3 * target @ turn + 5, target).abs().max() < 1e-9
+    assert CKA()(target * torch.tensor([9.0, 1, 1, 1]), target).mean() > 0.01
+
+
+@pytest.mark.parametrize(("alpha", "beta", "temperature"), [(1, 8, 4), (2, 0.5, 1)])
+def test_dkd_is_the_formula(alpha, beta, temperature):
+    student, teacher = logits(3, 4, 2, seed=20), 3 * logits(3, 4, 2, seed=21)
+    found = []
+    for s, t in zip(rows_of(student), rows_of(teacher), strict=True):
+        best, (q, p) = int(np.argmax(t)), (softmax(x, temperature) for x in (s, t))
+        target = p[best] * math.log(p[best] / q[best]) + (1 - p[best]) * math.log((1 - p[best]) / (1 - q[best]))
+        p_others, q_others = ([x[c] / (1 - x[best]) for c in range(4) if c != best] for x in (p, q))
+        others = sum(a * math.log(a / b) for a, b in zip(p_others, q_others, strict=True))
+        found.append(temperature**2 * (alpha * target + beta * others))
+    loss = DKD(alpha=alpha, beta=beta, temperature=temperature)
+    assert loss(student, teacher).mean().item() == pytest.approx(np.mean(found), rel=1e-6)
+
+
+def test_dkd_survives_a_teacher_that_is_sure_and_two_classes():
+    sure = torch.tensor([[90.0, 0, -90], [-90, 90, 0]])
+    assert DKD(temperature=1)(sure.flip(0), sure).isfinite().all()
+    pair, other = logits(3, 2, seed=22), logits(3, 2, seed=23)
+    torch.testing.assert_close(DKD(temperature=2)(pair, other), soft_kl(pair, other, 2))
+
+
+GOLDEN = [0.71734, 0.496039, 0.993883, 2.2938, 41.4972, 1.04944, 0.0201898, 2.33471, 0.993883]
 
 
 @pytest.mark.parametrize(("loss", "value"), list(zip(CHOICES, GOLDEN, strict=True)), ids=lambda x: type(x).__name__)

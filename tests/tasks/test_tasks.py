@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.tasks.classification import Classification
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
-from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.segmentation import IGNORED, Segmentation
 from tests.laws import check_task
 
 BOXES = torch.tensor(
@@ -21,12 +22,14 @@ PRESENT = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch
 detection = Detection(classes=10, stride=4, box_weight=2)
 segmentation = Segmentation(classes=11, upscale=2, background_weight=0.3, temperature=2)
 multi_label = MultiLabel(classes=3)
+classification = Classification(classes=3, temperature=2)
+CLASSES = torch.tensor([2, 0, 1, 0])
 
 
 @pytest.mark.parametrize(
     ("task", "label"),
-    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT)],
-    ids=["detection", "segmentation", "multi_label"],
+    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT), (classification, CLASSES)],
+    ids=["detection", "segmentation", "multi_label", "classification"],
 )
 def test_laws(task, label):
     check_task(task, label)
@@ -43,7 +46,7 @@ def test_detection_decodes_what_its_targets_encode():
         wanted = sorted(b.tolist() for b in BOXES[row] if b[0] >= 0)
         found = sorted([k.item(), *b.tolist()] for s, k, b in zip(score[row], kind[row], box[row], strict=True) if s > 0.5)
         np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert detection.count(perfect_detection(), 0.5).tolist() == [2, 1, 3, 1]
+    assert detection.implied(perfect_detection())["count"][:, 9].tolist() == [2, 1, 3, 1]  # above one half
 
 
 def test_detection_metrics_at_their_ends():
@@ -83,3 +86,44 @@ def test_multi_label_head_finds_a_class_at_any_position():
         low, high = head(feature)
     assert high[0] > low[0] + 4
     torch.testing.assert_close(high[1:], low[1:])
+
+
+def test_what_is_ignored_on_a_map_counts_neither_in_the_loss_nor_in_the_metric():
+    label = MAPS.clone()
+    label[:, :12] = IGNORED
+    pred = torch.randn(4, 11, 12, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(segmentation.loss(pred, label).sum(), pred)
+    assert gradient[:, :, :6].abs().max() == 0 and gradient[:, :, 6:].abs().min() > 0
+    whole, half = segmentation.tally(pred, label), segmentation.tally(pred[:, :, 6:], MAPS[:, 12:])
+    assert torch.equal(whole, half) and whole.sum() == 4 * 6 * 12
+    assert max(segmentation.truth(label.numpy())["map"][0].flatten()) < 11
+
+
+def test_classification_counts_what_is_right_and_no_row_without_a_class():
+    pred = torch.tensor([[3.0, 2.0, 0.0], [1.0, 4.0, 0.0], [2.0, 0.0, 9.0], [0.0, 5.0, 0.0]])
+    label = torch.tensor([0, 0, 2, -1])
+    assert classification.summarize([classification.tally(pred, label)]) == {"accuracy": pytest.approx(2 / 3)}
+    loss = classification.loss(pred, label)
+    assert loss[3] == 0 and loss[0] == pytest.approx(float(pred[0].logsumexp(0) - 3))
+    assert classification.answers(pred)["classes"] == [[0], [1], [2], [1]]
+    assert classification.truth(label.numpy())["classes"] == [[0], [0], [2], []]
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "message"),
+    [
+        (Classification(classes=2, temperature=1), CLASSES, "a label is of class 2, the task has classes 0 to 1"),
+        (Detection(classes=9, stride=4, box_weight=1), BOXES, "a label is of class 9, the task has classes 0 to 8"),
+        (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, "the task has classes 0 to 3"),
+        (MultiLabel(classes=4), PRESENT, "labels have 3 classes, the task 4"),
+    ],
+    ids=["classification", "detection", "segmentation", "multi_label"],
+)
+def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, message):
+    assert message in task.misfit(label)
+
+
+def test_labels_that_fit_are_not_complained_of():
+    ignored = torch.where(MAPS == 3, IGNORED, MAPS)
+    for task, label in ((classification, CLASSES), (detection, BOXES), (segmentation, ignored), (multi_label, PRESENT)):
+        assert task.misfit(label) is None

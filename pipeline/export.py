@@ -1,0 +1,174 @@
+"""A student for use elsewhere: its weights, ONNX that answers as it does, and a card that says what it is."""
+
+import json
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple, final
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime import quantization
+from torch import Tensor, nn
+
+from pipeline.batches import in_order, input_fields, part, tensors
+from pipeline.checkpoints import load_network
+from pipeline.network import Network
+from pipeline.store import open_store
+
+OPSET = 20
+BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
+CLOSE = 1e-3  # of the largest logit: kernels differ in rounding
+SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are taken from
+CPU = torch.device("cpu")
+
+Rows = dict[str, np.ndarray]
+
+
+class Exported(NamedTuple):
+    """furthest: the largest difference of a logit from torch's, over the largest logit. latency_ms: of one row, one thread."""
+
+    file: Path
+    furthest: float
+    latency_ms: float
+
+
+def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[Exported]:
+    """Write every network of a student to a folder, whole or not at all: .safetensors, .onnx, README.md, maybe .int8.onnx.
+
+    data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; how far int8 is off
+    is only said.
+    """
+    files = sorted((data / "students" / student / f"seed-{seed}").glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{data}: no student {student!r} with seed {seed}; train it with `dvc repro distill@{student}`")
+    val = open_store(data / "splits" / "val.zarr")
+    rows = part(next(in_order(val, input_fields(val), SAMPLE)), "inputs")
+    draft = out.with_name(out.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    exported = [found for file in files for found in export_network(file, rows, draft, int8)]
+    scores = data / "scores" / "students" / student / "scores.json"
+    tested = json.loads(scores.read_text())[seed]["test"]["clean"] if scores.exists() else {}
+    (draft / "README.md").write_text(card(student, files, exported, tested))
+    shutil.rmtree(out, ignore_errors=True)
+    draft.rename(out)
+    return [found._replace(file=out / found.file.name) for found in exported]
+
+
+def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:
+    network, _, header = load_network(weights, CPU)
+    shutil.copyfile(weights, out / weights.name)
+    model = out / f"{weights.stem}.onnx"
+    with quiet():
+        write_onnx(network, {name: torch.from_numpy(rows[name][:2]) for name in sorted(header["inputs"])}, model)
+    found = check(network, model, rows)
+    if found.furthest > CLOSE:
+        raise ValueError(
+            f"{weights}: its ONNX is off by {found.furthest:.2g} of the largest logit, at most {CLOSE:g} is expected"
+        )
+    yield found
+    if int8:
+        small = out / f"{weights.stem}.int8.onnx"
+        with quiet():
+            quantization.quantize_static(model, small, OneByOne(rows), per_channel=True)
+        yield check(network, small, rows)
+
+
+@final
+class Positional(nn.Module):
+    """A network with its inputs in the order of these names, and its logits in the order of its heads."""
+
+    def __init__(self, network: Network, names: list[str]):
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(dict(zip(self.names, inputs, strict=True))).logits.values())
+
+
+@final
+class OneByOne(quantization.CalibrationDataReader):
+    """Rows as onnxruntime's calibration asks for them."""
+
+    def __init__(self, rows: Rows):
+        self.rows = ({name: x[i : i + 1] for name, x in rows.items()} for i in range(len(next(iter(rows.values())))))
+
+    def get_next(self) -> Rows | None:
+        return next(self.rows, None)
+
+
+def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.onnx.export(
+        Positional(network, list(sample)).eval(),
+        tuple(sample.values()),
+        input_names=list(sample),
+        output_names=list(network.heads),
+        dynamic_shapes=(tuple({0: batch} for _ in sample),),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path, external_data=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what exporters have to say of torchvision, of their own deprecations, and of better models."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def check(network: Network, model: Path, rows: Rows) -> Exported:
+    """Against torch, on batches of several sizes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    used = {x.name: rows[x.name] for x in session.get_inputs()}  # an input that no head needs is not in the graph
+    furthest = largest = 0.0
+    for size in (*BATCHES, SAMPLE):
+        with torch.no_grad():
+            wanted = network(tensors({name: x[:size] for name, x in rows.items()}, CPU)).logits
+        answers = session.run(list(wanted), {name: x[:size] for name, x in used.items()})
+        for x, y in zip(wanted.values(), answers, strict=True):
+            furthest, largest = max(furthest, float(np.abs(x.numpy() - y).max())), max(largest, x.abs().max().item())
+    one = {name: x[:1] for name, x in used.items()}
+    return Exported(model, furthest / largest, 1000 * median(seconds(session, one) for _ in range(50)))
+
+
+def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:
+    start = time.perf_counter()
+    session.run(None, inputs)
+    return time.perf_counter() - start
+
+
+def card(student: str, files: list[Path], exported: list[Exported], tested: dict[str, dict[str, float]]) -> str:
+    """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty."""
+    lines = [f"# {student}", "", "A student distilled with Stillroom."]
+    for file in files:
+        network, tasks, header = load_network(file, CPU)
+        lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]
+        lines += [
+            f"- learned from the store of digest `{header['learned_from']}`",
+            f"- encoder `{json.dumps(header['encoder'])}`",
+        ]
+        lines += [f"- input `{name}`: batch x {shape}, {dtype}" for name, (shape, dtype) in sorted(header["inputs"].items())]
+        lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`" for name in tasks]
+    lines += ["", "| file | furthest from torch, of the largest logit | ms a row, one thread |", "|---|---|---|"]
+    lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
+    lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []
+    lines += [f"| {task} | {metric} | {value:.4f} |" for task, found in tested.items() for metric, value in found.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""Which row it is, by its target among those of many others: contrastive, with what the store gave before as the others."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.losses.loss import Loss
+
+SAME = 1 - 1e-6  # cosine of two targets that no projection tells apart
+
+
+@final
+class CRD(Loss):
+    """InfoNCE of each row's student against its own target and others' (1910.10699, with the loss of 1807.03748).
+
+    Both are pooled over positions, projected to `dims` and compared by cosine over `temperature`. Others: the batch's, and
+    the last `bank` targets that the store gave. A cached target never ages, so that the bank keeps it as it is and projects it
+    anew. In units of its value at chance: 1 for a student that tells no row from another. It has no zero to reach.
+    """
+
+    def __init__(self, *, dims: int = 128, bank: int = 4096, temperature: float = 0.07):
+        self.dims, self.bank, self.temperature = dims, bank, temperature
+
+    def adapter(self, student: int, target: int) -> nn.Module:
+        return Bank(student, target, self.dims, self.bank)
+
+    def __call__(self, student: Tensor, target: Tensor) -> Tensor:
+        """student: (B, C). target: (B + M, C), the rows' own first; rows of zeros are none."""
+        if student.dim() > 2:
+            raise ValueError(f"CRD compares features, pooled, not logits {tuple(student.shape)}: choose another logit_loss")
+        s, t = F.normalize(student, dim=1), F.normalize(target, dim=1)
+        rows = torch.eye(len(s), len(t), dtype=torch.bool, device=s.device) | (target != 0).any(1)
+        logits = (s @ t.T / self.temperature).masked_fill(~rows, -torch.inf)
+        return (logits.logsumexp(1) - logits.diagonal()) / rows.sum(1).clamp(min=2).log()
+
+
+@final
+class Bank(nn.Module):
+    """Projections of pooled features and targets. The batch's targets are followed by those of batches before: zeros where
+    there was none, or one that is in the batch too, which would be held against itself."""
+
+    seen: Tensor  # (M, D), the latest first; rows of zeros: not yet
+
+    def __init__(self, student: int, target: int, dims: int, size: int):
+        super().__init__()
+        self.student, self.target = nn.Linear(student, dims, bias=False), nn.Linear(target, dims, bias=False)
+        self.register_buffer("seen", torch.zeros(size, target))
+
+    def forward(self, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        student, target = (x.flatten(2).mean(2) if x.dim() > 2 else x for x in (student, target))
+        alike = F.normalize(self.seen, dim=1) @ F.normalize(target, dim=1).T > SAME
+        others = self.seen.masked_fill(alike.any(1, keepdim=True), 0)
+        if self.training:
+            self.seen.copy_(torch.cat([target, self.seen])[: len(self.seen)])
+        return self.student(student), self.target(torch.cat([target, others]))

@@ -1,0 +1,107 @@
+"""What leaves a project: answers about single inputs, and a student as ONNX."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from matplotlib import image as pixels
+from PIL import Image
+
+from pipeline import export
+from pipeline.checkpoints import build_network, load_network, save_network
+from pipeline.cli import main
+from pipeline.layout import Field
+from pipeline.params import CLONE, load_params
+from pipeline.writer import create_store
+
+NAME = "classification+detection+segmentation"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((CLONE / name).read_bytes())
+    assert CliRunner().invoke(main, ["sync"]).exit_code == 0
+    params = load_params(tmp_path / "params.yaml")
+    torch.manual_seed(0)
+    shapes = {"image": [[1, 24, 24], "uint8"]}
+    tasks = {name: spec.build() for name, spec in params.tasks.items()}
+    network = build_network(params.distill.encoder, tasks, shapes, torch.device("cpu"))
+    out = tmp_path / "data/students/small/seed-0" / f"{NAME}.safetensors"
+    save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
+    image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
+    fields = {"inputs/image": Field((1, 24, 24), "uint8")}
+    ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
+    writer = create_store(tmp_path / "data/splits/val.zarr", ids, np.zeros(40, "i4"), fields, identity={}, shard_rows=40)
+    writer.write_rest(lambda rows: {"inputs/image": image[rows]})
+    writer.publish()
+    return tmp_path
+
+
+def run(*command, fails=False):
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code != 0) == fails, result.output
+    return result.output
+
+
+def test_onnx_answers_as_the_student_does_for_any_batch(project):
+    scores = {"test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
+    (project / "data/scores/students/small").mkdir(parents=True)
+    (project / "data/scores/students/small/scores.json").write_text(json.dumps([scores]))
+    assert f"exports/small/{NAME}.int8.onnx: off by at most" in run("export", "small", "--int8")
+    files = {path.name for path in (project / "exports/small").iterdir()}
+    assert files == {"README.md", *(f"{NAME}.{kind}" for kind in ("onnx", "int8.onnx", "safetensors"))}
+    assert not (project / "exports/small.tmp").exists()
+    network, _, _ = load_network(project / f"exports/small/{NAME}.safetensors", torch.device("cpu"))
+    session = onnxruntime.InferenceSession(project / f"exports/small/{NAME}.onnx")
+    for size in (1, 3):
+        image = np.random.default_rng(size).integers(0, 256, (size, 1, 24, 24), np.uint8)
+        with torch.no_grad():
+            wanted = network({"image": torch.from_numpy(image)}).logits
+        for (name, x), y in zip(wanted.items(), session.run(list(wanted), {"image": image}), strict=True):
+            np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
+    card = (project / "exports/small/README.md").read_text()
+    assert "44,468 parameters" in card and "digest `abc`" in card and "| segmentation | mIoU | 0.5000 |" in card
+
+
+def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(project, monkeypatch):
+    run("export", "small")
+    before = (project / f"exports/small/{NAME}.onnx").read_bytes()
+    monkeypatch.setattr(export, "CLOSE", 0.0)
+    assert "its ONNX is off by" in run("export", "small", fails=True)
+    assert (project / f"exports/small/{NAME}.onnx").read_bytes() == before
+
+
+def test_a_student_that_is_not_there_is_one_line(project):
+    assert "no student 'smal' with seed 0; train it with `dvc repro distill@smal`" in run("export", "smal", fails=True)
+    assert "no student there; train it" in run("predict", "smal", "x.png", fails=True)
+
+
+def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
+    (project / "scenes").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / f"scenes/{name}.png")
+    lines = run("predict", "small", "scenes").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["predictions/a.png", "predictions/b.png"]
+    assert all(f"{task}: " in line for task in NAME.split("+") for line in lines)
+    assert run("predict", "small", "scenes/b.png").splitlines() == lines[1:]
+    assert pixels.imread(project / "predictions/a.png").shape[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("none.png", "none.png: cannot be read as an image"),
+        ("empty", "empty: no image in this folder"),
+        ("broken.png", "broken.png: cannot be read"),
+    ],
+)
+def test_what_is_no_image_is_one_line(project, given, message):
+    (project / "empty").mkdir()
+    (project / "broken.png").write_bytes(b"\x89PNG no")
+    output = run("predict", "small", given, fails=True)
+    assert message in output and output.count("\n") == 1
