@@ -126,21 +126,18 @@ def source_of(seen: Proposal) -> dict[str, Any]:
 
 
 def settled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Splits by the names of files, as they can be kept: what is missing is drawn from the images of "train"."""
+    """Splits by the names of files, as they can be kept: without a test of its own, val is it; without both, all is drawn."""
     splits = {part.get("split") for part in parts}
-    if "test" not in splits and len(splits - {"val", None}) and "val" in splits:
+    if "val" in splits and "test" not in splits:
         parts = [part | ({"split": "test"} if part.get("split") == "val" else {}) for part in parts]
-    if {"train", "val", "test"} <= splits:
+    if len({part.get("split") for part in parts} - {"val"}) > 1:
         return parts
-    kept = [{key: value for key, value in part.items() if (key, value) != ("split", "train")} for part in parts]
-    alone = all("split" in part for part in kept)
-    return [{key: value for key, value in part.items() if key != "split" or not alone} for part in kept]
+    return [{key: value for key, value in part.items() if key != "split"} for part in parts]
 
 
 def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], labels: list[int]) -> float:
     """About how many images a task has to learn from."""
-    left = 1 - source["val"] - source["test"]
-    shares = {None: left, "train": 1.0, "val": 0.0, "test": 0.0}
+    shares = {None: 1 - source["val"] - source["test"], "train": 1 - source["val"], "val": 0.0, "test": 0.0}
     return sum(n * shares[part.get("split")] for n, part in zip(labels, settled(parts), strict=True))
 
 

@@ -41,7 +41,7 @@ def layout_split_folders(root):
     for seed, split in enumerate(("train", "valid")):
         make_folder(root / split, 30, seed)
     held_out = {"folder": "own/valid", "classes": CLASSES, "split": "test"}
-    return {"classification": [{"folder": "own/train", "classes": CLASSES}, held_out]}
+    return {"classification": [{"folder": "own/train", "classes": CLASSES, "split": "train"}, held_out]}
 
 
 def layout_coco(root):
