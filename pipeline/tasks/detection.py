@@ -1,7 +1,5 @@
 """Object detection by centre points: a heatmap a class, and the box at each centre (CenterNet, 1904.07850)."""
 
-import contextlib
-import io
 from typing import Any, final
 
 import numpy as np
@@ -140,8 +138,7 @@ def coco_stats(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.n
     if not truth or not found:
         return np.zeros(12)
     names = {"images": [{"id": i} for i in range(len(label))], "categories": [{"id": c} for c in range(classes)]}
-    with contextlib.redirect_stdout(io.StringIO()):
-        gold = COCO({**names, "annotations": truth})
-        evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
-        evaluation.run()
+    gold = COCO({**names, "annotations": truth})
+    evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
+    evaluation.run()
     return np.asarray(evaluation.stats)

@@ -44,7 +44,7 @@ class Task(ABC):
 
     @abstractmethod
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
-        """The metrics of a split, each in [0, 1]; `primary` is one of them."""
+        """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
 
     def misfit(self, label: Tensor) -> str | None:
         """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning."""
