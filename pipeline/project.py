@@ -57,6 +57,7 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
         with contextlib.chdir(folder):
             near = data.is_relative_to(Path.cwd().parent)
             seen = propose(Path(os.path.relpath(data)) if near else data)
+            check_places(seen)
             params, bad = first_params(seen)
             write(params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
@@ -72,6 +73,18 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
             folder.rmdir()
         raise
     return seen, bad, plan
+
+
+def check_places(seen: Proposal) -> None:
+    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
+    named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
+    around = [place for place in named if Path(place).resolve() in (Path.cwd(), Path.cwd() / "data")]
+    if around:
+        place = Path(around[0]).resolve()
+        raise ValueError(
+            f"{place}: images lie where a project's stores would; make the project in another folder, with --data {place}"
+        )
 
 
 def first_params(seen: Proposal) -> tuple[Any, list[str]]:
