@@ -86,12 +86,12 @@ def test_the_layout_is_read(project):
 def test_it_runs_from_the_download_to_the_report(project):
     make_dinov2(project / "models/dinov2")
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["prepare"]["source"]["size"] = [32, 32]
+    params["prepare"]["source"] |= {"size": [32, 32], "val": 0.25}
     params["teachers"]["dino"]["encoder"]["grid"] = [8, 8]
     params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = 8
     params["distill"]["seeds"] = 1
     params["extract"]["features"]["dims"] = params["fusions"]["pca"]["dims"] = 8
-    params["evaluate"]["shots"] = [2]
+    params["evaluate"]["shots"] = [5]
     for group in ("teachers", "students"):
         for one in params[group].values():
             one["updates"] = 4
@@ -104,4 +104,4 @@ def test_it_runs_from_the_download_to_the_report(project):
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"Running stage '(.+)'", done.stdout)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
     metrics = json.loads(Path("data/report/metrics.json").read_text())
-    assert {"breed", "body", "head", "species@2"} <= metrics["students"]["fused"].keys()
+    assert {"breed", "body", "head", "species@5"} <= metrics["students"]["fused"].keys()
