@@ -57,6 +57,7 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
         with contextlib.chdir(folder):
             near = data.is_relative_to(Path.cwd().parent)
             seen = propose(Path(os.path.relpath(data)) if near else data)
+            check_places(seen)
             params, bad = first_params(seen)
             write(params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
@@ -72,6 +73,18 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
             folder.rmdir()
         raise
     return seen, bad, plan
+
+
+def check_places(seen: Proposal) -> None:
+    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
+    named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
+    around = [place for place in named if Path(place).resolve() in (Path.cwd(), Path.cwd() / "data")]
+    if around:
+        place = Path(around[0]).resolve()
+        raise ValueError(
+            f"{place}: images lie where a project's stores would; make the project in another folder, with --data {place}"
+        )
 
 
 def first_params(seen: Proposal) -> tuple[Any, list[str]]:
@@ -126,21 +139,18 @@ def source_of(seen: Proposal) -> dict[str, Any]:
 
 
 def settled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Splits by the names of files, as they can be kept: what is missing is drawn from the images of "train"."""
+    """Splits by the names of files, as they can be kept: without a test of its own, val is it; without both, all is drawn."""
     splits = {part.get("split") for part in parts}
-    if "test" not in splits and len(splits - {"val", None}) and "val" in splits:
+    if "val" in splits and "test" not in splits:
         parts = [part | ({"split": "test"} if part.get("split") == "val" else {}) for part in parts]
-    if {"train", "val", "test"} <= splits:
+    if len({part.get("split") for part in parts} - {"val"}) > 1:
         return parts
-    kept = [{key: value for key, value in part.items() if (key, value) != ("split", "train")} for part in parts]
-    alone = all("split" in part for part in kept)
-    return [{key: value for key, value in part.items() if key != "split" or not alone} for part in kept]
+    return [{key: value for key, value in part.items() if key != "split"} for part in parts]
 
 
 def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], labels: list[int]) -> float:
     """About how many images a task has to learn from."""
-    left = 1 - source["val"] - source["test"]
-    shares = {None: left, "train": 1.0, "val": 0.0, "test": 0.0}
+    shares = {None: 1 - source["val"] - source["test"], "train": 1 - source["val"], "val": 0.0, "test": 0.0}
     return sum(n * shares[part.get("split")] for n, part in zip(labels, settled(parts), strict=True))
 
 

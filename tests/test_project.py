@@ -41,7 +41,7 @@ def layout_split_folders(root):
     for seed, split in enumerate(("train", "valid")):
         make_folder(root / split, 30, seed)
     held_out = {"folder": "own/valid", "classes": CLASSES, "split": "test"}
-    return {"classification": [{"folder": "own/train", "classes": CLASSES}, held_out]}
+    return {"classification": [{"folder": "own/train", "classes": CLASSES, "split": "train"}, held_out]}
 
 
 def layout_coco(root):
@@ -167,9 +167,10 @@ def test_a_folder_of_ones_own_becomes_a_distilled_student(here):
 
 @pytest.mark.slow
 def test_the_folder_of_the_images_can_be_the_project(here):
-    make_folder(here / "own", 40)
+    make_coco(here / "own", 40)
     assert init("own").exit_code == 0
-    assert load_params(here / "own/params.yaml").prepare.source.arguments["labels"]["classification"]["folder"] == "."
+    source = load_params(here / "own/params.yaml").prepare.source.arguments
+    assert source["labels"]["detection"]["coco"] == "instances.json"
 
 
 @pytest.mark.slow
@@ -190,6 +191,11 @@ def test_bad_labels_are_counted(here):
     assert len(bad) == 5 and bad[0].startswith("own/instances.json, annotation 1: its box is empty")
 
 
+def images_where_stores_go(root):
+    make_folder(root / "project/data", 10)
+    (root / "own").symlink_to("project/data")
+
+
 def no_labels(root):
     save(root / "own/a.png", shapes(1)[0][0])
 
@@ -201,8 +207,9 @@ def no_labels(root):
         (lambda root: (root / "own").mkdir(), "../own: no image below this folder"),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
+        (images_where_stores_go, "project/data: images lie where a project's stores would"),
     ],
-    ids=["no folder", "no images", "no labels", "a project already"],
+    ids=["no folder", "no images", "no labels", "a project already", "images where stores go"],
 )
 def test_what_cannot_be_a_project_is_one_line_and_leaves_nothing(here, make, message):
     make(here)

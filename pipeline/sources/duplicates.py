@@ -38,7 +38,8 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
     """The split of each image: "train", "val" or "test".
 
     A group goes where one of its images is declared to be, else where the hash of its first id says, so that images which
-    are added move no others; without any label it is to learn from. Raises ValueError if a group would be torn.
+    are added move no others; without any label it is to learn from. Of what is declared to be in train, val takes its share.
+    Raises ValueError if a group would be torn.
     """
     members: dict[int, list[int]] = {}
     for image, group in enumerate(groups.tolist()):
@@ -53,8 +54,9 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
                 f"or lower prepare.source.near if they show different things"
             )
         first_id = min(samples[i].sample_id for i in images)
-        by_hash = drawn(first_id, val, test, seed) if any(samples[i].labels for i in images) else "train"
-        split = next(iter(declared), by_hash)
+        split = next(iter(declared), None if any(samples[i].labels for i in images) else "train")
+        if split is None or "train" in declared:
+            split = drawn(first_id, val, 0 if declared else test, seed)
         for image in images:
             splits[image] = split
     return splits

@@ -28,8 +28,9 @@ class Files(Source):
     labels: {task: a part or a list of parts}, see `labels.Part`; unseen: the same, of classes or numbers that no task is
     trained for. unlabelled: folders of images more. size: [height, width] of the frame, how: pad, crop or stretch into it.
     channels: 3 in colour, 1 in grey. views: rows an image has in the transfer set; view 0 is the image in its frame and alone
-    carries labels. val, test: shares of the images that no part declares to be in a split. near: see `near_duplicates`.
-    flip: whether a mirrored image is as good. skip_bad: go on without labels and images that cannot be used.
+    carries labels. val, test: shares of the images that no part declares to be in a split; val takes its share of train,
+    too. near: see `near_duplicates`. flip: whether a mirrored image is as good. skip_bad: go on without labels and images
+    that cannot be used.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Files(Source):
     def preview(self) -> tuple[int, Split]:
         """The number of rows is about what it will be: files that are bad or show the same are known only in the end."""
         found, _ = read_labels(self.parts)
-        share = {"train": 1.0, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
+        share = {"train": 1 - self.val, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
         pairs = [pair for task in self.parts for pair in zip(self.parts[task], found[task], strict=True)]
         paths = {path: share[spec.split] for spec, part in pairs for path, _ in part.labels}
         extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - paths.keys()

@@ -1,9 +1,17 @@
 """The example of the Oxford-IIIT Pet layout, on a small folder of the same layout."""
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
+import yaml
 from PIL import Image
 
 from pipeline.lineage import open_project
@@ -31,6 +39,15 @@ def make_pets(root, number=60):
     (root / "annotations/list.txt").write_text("\n".join(lines) + "\n")
     (root / "annotations/trimaps/._Abyssinian_0.png").write_bytes(b"of a Mac")
     (root / "images/Abyssinian_0.mat").write_bytes(b"of another program")
+
+
+def make_dinov2(folder):
+    """A model of the class that the example names, of few numbers."""
+    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    torch.manual_seed(0)
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    settings = {"size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
 @pytest.fixture
@@ -63,3 +80,28 @@ def test_the_layout_is_read(project):
         assert (kind == 0) == (clean.labels["breed"][row] == 0)
         body = box_of(maps[row] > 0)
         np.testing.assert_allclose([x0, y0, x1, y1], body, atol=3)
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_download_to_the_report(project):
+    make_dinov2(project / "models/dinov2")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prepare"]["source"] |= {"size": [32, 32], "val": 0.25}
+    params["teachers"]["dino"]["encoder"]["grid"] = [8, 8]
+    params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = 8
+    params["distill"]["seeds"] = 1
+    params["extract"]["features"]["dims"] = params["fusions"]["pca"]["dims"] = 8
+    params["evaluate"]["shots"] = [5]
+    for group in ("teachers", "students"):
+        for one in params[group].values():
+            one["updates"] = 4
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CLONE), "DVC_NO_ANALYTICS": "1"}
+    sync = [sys.executable, "-m", "pipeline.cli", "sync"]
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], sync, ["dvc", "repro"]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"Running stage '(.+)'", done.stdout)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
+    metrics = json.loads(Path("data/report/metrics.json").read_text())
+    assert {"breed", "body", "head", "species@5"} <= metrics["students"]["fused"].keys()

@@ -164,10 +164,10 @@ def test_new_images_leave_the_others_where_they_are(here):
 def test_a_declared_split_is_kept(here):
     make_voc(here, 30)
     part = {"voc": "Annotations", "images": "JPEGImages"}
-    train = {**part, "only": "ImageSets/Main/train.txt"}
+    train = {**part, "only": "ImageSets/Main/train.txt", "split": "train"}
     held_out = {**part, "only": "ImageSets/Main/val.txt", "split": "test"}
-    splits = files({"where": [train, held_out]}, test=0).splits()
-    assert len(splits["test/clean"].view) == 10
+    splits = files({"where": [train, held_out]}).splits()
+    assert len(splits["test/clean"].view) == 10 and len(splits["val"].view) > 0
     assert len(by_id(splits["transfer"])) + len(splits["val"].view) == 20
 
 
