@@ -242,8 +242,8 @@ HEAD = [
 ]
 LIVE = """
 One more cached student takes {marginal_over_live:.2f} of the seconds of one with its three teachers live (one alone
-{one_over_live:.2f}); {student:.1f} MFLOP a row against {teachers}. Dump and fusions, {dump:.0f} s, are paid for after {even:.1f}
-students of 600 updates."""
+{one_over_live:.2f}); {student:.1f} MFLOP a row against {teachers}. Dump and fusions, {dump:.0f} s, are paid for
+after {even:.1f} students of 600 updates."""
 
 
 def row(name: str, r: dict) -> list[str]:
