@@ -12,6 +12,7 @@ from rich.table import Table
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
+from pipeline.params import lead
 from pipeline.promotion import promote
 from pipeline.store import open_store
 
@@ -53,6 +54,22 @@ def plan(data: Path) -> None:
             f"{data}: the disk will not hold it: free {megabytes(planned.bytes - planned.free)} more, or choose narrower "
             f"recipes in extract and fuse (dtype qint8, codec zstd), or fewer rows or views in prepare"
         )
+
+
+@main.command()
+@click.argument("teacher")
+@one_line_errors
+def taps(teacher: str) -> None:
+    """What a teacher could give features of: paths for `taps`, and what shape each has on this project's inputs."""
+    from pipeline.taps import taps_of
+
+    params = open_project()
+    if teacher not in params.teachers:
+        raise ValueError(f"teachers: {lead(teacher, params.teachers, 'teacher')}")
+    table = Table("tap", "module", "feature")
+    for tap in taps_of(params, teacher):
+        table.add_row(tap.path, tap.kind, tap.row if isinstance(tap.row, str) else " x ".join(map(str, tap.row)))
+    show(table)
 
 
 @main.command()

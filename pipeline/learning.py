@@ -122,10 +122,10 @@ class Student:
         self.done = False
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
-        if not all(map(isfinite, means.values())):
+        network, training = self.lesson.network, self.lesson.network.training
+        if not all(map(isfinite, means.values())) or not all(p.isfinite().all() for p in network.parameters()):
             self.diverge()
             return
-        network, training = self.lesson.network, self.lesson.network.training
         self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
         network.train(training)
         hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf

@@ -4,9 +4,11 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -52,11 +54,21 @@ class ClassSpec(BaseModel):
     def as_dict(self) -> dict[str, Any]:
         return {"code": self.code, "class": self.class_, **self.arguments}
 
+    def without(self, argument: str) -> Self:
+        """The same, with the default of one argument."""
+        spec = self.model_copy()
+        spec.__pydantic_extra__ = {key: value for key, value in self.arguments.items() if key != argument}
+        return spec
+
     def file(self) -> Path:
         for folder in (Path.cwd(), CLONE):
             if (folder / self.code).is_file():
                 return (folder / self.code).resolve()
         raise ParamsError(f"{self._where}.code: no file {self.code} in the project folder or the clone")
+
+    def inner(self) -> dict[str, "ClassSpec"]:
+        """{dotted key: spec} of classes among the arguments, however deep: `module: {code: ..., class: ...}`."""
+        return dict(specs_among(self._where, self.arguments))
 
     def load(self) -> Any:
         """The class."""
@@ -66,13 +78,17 @@ class ClassSpec(BaseModel):
         return getattr(module, self.class_)
 
     def build(self, **more: Any) -> Any:
-        """An instance, from the arguments in params and some that only the caller knows."""
+        """An instance, from the arguments in params and some that only the caller knows.
+
+        An argument that is itself a class with arguments comes as a ClassSpec, for the instance to build.
+        """
         cls = self.load()
         accepted = inspect.signature(cls).parameters
         for name in self.arguments:
             if name not in accepted:
                 raise ParamsError(f"{self._where}.{name}: no argument of {self.class_}, which takes {', '.join(accepted)}")
-        given = self.arguments | {name: value for name, value in more.items() if name in accepted}
+        given = {name: as_specs(f"{self._where}.{name}", value) for name, value in self.arguments.items()}
+        given |= {name: value for name, value in more.items() if name in accepted}
         for name, parameter in accepted.items():
             if name not in given and parameter.default is parameter.empty:
                 raise ParamsError(f"{self._where}.{name}: missing; {self.class_} needs it")
@@ -80,6 +96,27 @@ class ClassSpec(BaseModel):
             return cls(**given)
         except (TypeError, ValueError) as error:
             raise ParamsError(f"{self._where}: {error}") from error
+
+
+def as_specs(where: str, value: Any) -> Any:
+    """An argument with every {code, class} in it as a ClassSpec."""
+    if not isinstance(value, dict):
+        return value
+    if {"code", "class"} <= value.keys():
+        spec = ClassSpec.model_validate(value)
+        spec._where = where
+        return spec
+    return {key: as_specs(f"{where}.{key}", item) for key, item in value.items()}
+
+
+def specs_among(where: str, arguments: dict[str, Any]) -> Iterator[tuple[str, ClassSpec]]:
+    for key, value in arguments.items():
+        found = as_specs(f"{where}.{key}", value)
+        if isinstance(found, ClassSpec):
+            yield f"{where}.{key}", found
+        nested = found.arguments if isinstance(found, ClassSpec) else found
+        if isinstance(nested, dict):
+            yield from specs_among(f"{where}.{key}", nested)
 
 
 def import_file(file: Path) -> Any:
@@ -126,12 +163,35 @@ class TrainTeacher(Section):
     evaluations: Count
 
 
-class Teacher(Section):
-    """recipes: of "features/<tap>" or "logits/<task>"; what is not named is as in `extract`."""
+class ImportedSpec(ClassSpec):
+    """Knowledge that somebody else dumped: the class that reads its files, and which of its arrays are which outputs.
 
-    tasks: Annotated[list[Name], Field(min_length=1)]
-    encoder: ClassSpec
-    updates: Count
+    files: a file or a folder. outputs: {"features/<tap>" or "logits/<task>": array}.
+    """
+
+    files: str
+    outputs: Annotated[dict[str, str], Field(min_length=1)]
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"outputs": self.outputs}
+
+
+class Teacher(Section):
+    """An encoder with a head a task, or what one said elsewhere: imported.
+
+    tasks: none: it gives features alone. updates: 0: it is as it came. pretrained: a safetensors file, a folder, or on a hub
+    "<id>@<commit>": what the encoder begins with. frozen: the heads alone are trained. learning_rate, batch_size: not given:
+    as in `train_teacher`. recipes: of "features/<tap>" or "logits/<task>"; what is not named is as in `extract`.
+    """
+
+    tasks: list[Name]
+    encoder: ClassSpec | None = None
+    imported: ImportedSpec | None = None
+    updates: Annotated[int, Field(ge=0)] = 0
+    pretrained: str | None = None
+    frozen: bool = False
+    learning_rate: Positive | None = None
+    batch_size: Count | None = None
     recipes: dict[str, Recipe] = {}
 
 
@@ -325,8 +385,14 @@ def load_params(path: Path) -> Params:
         raise ParamsError(f"{path}: {where}: {problem}")
     for where, spec in class_specs(params).items():
         spec._where = f"{path}: {where}"
-        spec.file()
+        for named in (spec, *spec.inner().values()):
+            named.file()
     return params
+
+
+def on_a_hub(pretrained: str) -> bool:
+    """Whether weights are named as "<id>@<commit>"; else they are a file or folder here."""
+    return re.fullmatch(r"[^@]+@[0-9a-f]{40}", pretrained) is not None
 
 
 def class_specs(params: Params) -> dict[str, ClassSpec]:
@@ -335,7 +401,12 @@ def class_specs(params: Params) -> dict[str, ClassSpec]:
         "prepare.source": params.prepare.source,
         **specs_in("distill", params.distill),
         **{f"tasks.{name}": spec for name, spec in params.tasks.items()},
-        **{f"teachers.{name}.encoder": teacher.encoder for name, teacher in params.teachers.items()},
+        **{
+            f"teachers.{name}.{key}": spec
+            for name, teacher in params.teachers.items()
+            for key, spec in (("encoder", teacher.encoder), ("imported", teacher.imported))
+            if spec
+        },
         **{f"fusions.{name}": spec for name, spec in params.fusions.items()},
         **{
             key: spec
@@ -400,10 +471,7 @@ def problems(params: Params) -> list[tuple[str, str]]:
     for key in ("tasks", "teachers", "fusions", "students"):
         if not getattr(params, key):
             found.append((key, "empty; name at least one"))
-    for name, teacher in params.teachers.items():
-        found += [
-            (f"teachers.{name}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks
-        ]
+    found += [problem for name in params.teachers for problem in teacher_problems(params, name)]
     taught = {task for teacher in params.teachers.values() for task in teacher.tasks}
     found += [
         (f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught
@@ -418,6 +486,25 @@ def problems(params: Params) -> list[tuple[str, str]]:
     found += [
         (key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
     ]
+    return found
+
+
+def teacher_problems(params: Params, name: str) -> list[tuple[str, str]]:
+    where, teacher = f"teachers.{name}", params.teachers[name]
+    found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
+    if (teacher.encoder is None) == (teacher.imported is None):
+        found.append((where, "give it an encoder, or what is imported: one of them"))
+    elif teacher.imported:
+        trained = teacher.model_fields_set - {"tasks", "imported", "recipes"}
+        found += [(f"{where}.{key}", "what is imported is not trained; drop this key") for key in sorted(trained)]
+        wanted = {f"logits/{task}" for task in teacher.tasks}
+        logits = {output for output in teacher.imported.outputs if not output.startswith("features/")}
+        odd = sorted(wanted ^ logits)
+        found += [(f"{where}.imported.outputs", f"{output} is either here or in tasks, but not in both") for output in odd]
+    elif teacher.encoder and "pretrained" in teacher.encoder.arguments:
+        found.append((f"{where}.encoder.pretrained", f"belongs one level up, as {where}.pretrained, where it is a dependency"))
+    elif teacher.updates and not teacher.tasks:
+        found.append((f"{where}.updates", "there is no task to train it on; name tasks, or give 0 updates"))
     return found
 
 

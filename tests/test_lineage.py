@@ -58,7 +58,7 @@ def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(proje
 def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(project):
     edit(project, lambda p: p["teachers"].update(second=p["teachers"]["detection"]))
     with pytest.raises(
-        ParamsError, match=r"dvc.yaml is behind params.yaml \(fuse: \+ data/features/second.zarr\): run `stillroom sync`"
+        ParamsError, match=r"dvc.yaml is behind params.yaml \(train_teacher: \+ second: .*\): run `stillroom sync`"
     ):
         open_project()
     assert "fuse: + data/features/second.zarr" in sync()

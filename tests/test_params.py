@@ -41,6 +41,7 @@ def test_the_clones_own_params_are_right():
     assert params.longest_on_labels() == "labels_4x"
 
 
+IMPORTED = {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "dumps", "outputs": {"features/trunk": "trunk"}}
 FUSED = GOOD["students"]["fused"]
 
 
@@ -71,14 +72,24 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("prepare.source.code", "pipeline/sources/none.py", "prepare.source.code: no file pipeline/sources/none.py"),
         ("train_teacher.learning_rate", 0, "train_teacher.learning_rate: .*greater than 0"),
         ("train_teacher.epochs", 3, "train_teacher.epochs: unknown key"),
-        ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than 0, got -5"),
+        ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than or equal to 0, got -5"),
         ("teachers.detection.updates", "many", "teachers.detection.updates: .*valid integer.*'many'"),
         (
             "teachers.detection.tasks",
             ["detektion"],
             "teachers.detection.tasks: no task named 'detektion'; did you mean 'detection'",
         ),
-        ("teachers.detection.tasks", [], "teachers.detection.tasks: .*at least 1 item"),
+        ("teachers.detection.tasks", [], "teachers.detection.updates: there is no task to train it on"),
+        ("teachers.detection.encoder", None, "teachers.detection: give it an encoder, or what is imported: one of them"),
+        ("teachers.detection.imported", IMPORTED, "teachers.detection: give it an encoder, or what is imported: one of them"),
+        ("teachers.outside", {"tasks": [], "imported": IMPORTED, "updates": 3}, "teachers.outside.updates: .* is not trained"),
+        (
+            "teachers.outside",
+            {"tasks": ["detection"], "imported": IMPORTED},
+            "imported.outputs: logits/detection is ei",
+        ),
+        ("teachers.detection.encoder.pretrained", "x", "encoder.pretrained: belongs one level up, as teachers.detection.pre"),
+        ("teachers.detection.encoder.module", {"code": "no.py", "class": "No"}, "detection.encoder.module.code: no file no.py"),
         ("teachers.detection", None, "tasks.detection: no teacher has this task; add one"),
         ("teachers", {}, "teachers: empty"),
         ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float32', 'float16'"),

@@ -22,10 +22,14 @@ from pipeline.store import open_store
 pytestmark = pytest.mark.slow
 
 ENCODER = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder", "width": 16, "blocks": 1}
-PKD = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
+AWARE = {"code": "pipeline/fusions/task_aware.py", "class": "TaskAware", "dims": 8, "updates": 4, "batch_size": 32}
+METHODS = {
+    "feature_loss": {"code": "pipeline/losses/crd.py", "class": "CRD", "bank": 64},
+    "balance": {"code": "pipeline/balances/gradients.py", "class": "UPGrad"},
+}
 STUDENTS = {
-    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}, "feature_loss": PKD},
-    "logits": {"reads": "none", "updates": 8, "weights": {"logits": 1}},
+    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}, **METHODS},
+    "logits": {"reads": "aware", "updates": 8, "weights": {"logits": 1}},
     "labels": {"reads": "transfer", "updates": 8, "weights": {"labels": 1}},
 }
 ENVIRONMENT = {
@@ -68,7 +72,7 @@ def make_small(params):
     params["teachers"]["classification"]["recipes"] = compact
     sparse = {"logits/segmentation": {"dtype": "float16", "codec": "lz4", "top_k": 3}}
     params["teachers"]["segmentation"]["recipes"] = sparse
-    params["fusions"]["pca"]["dims"] = 8
+    params["fusions"] = {"pca": {**params["fusions"]["pca"], "dims": 8}, "aware": AWARE}
     params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32}
     params["students"] = STUDENTS
     params["evaluate"] |= {"shots": [20], "draws": 2}
@@ -148,7 +152,7 @@ def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
     edit(project, lambda p: p["teachers"]["detection"].update(updates=9))
     ran = set(repro(project))
     assert ran == {
-        *("train_teacher@detection", "extract@detection", "fuse@none", "fuse@pca"),
+        *("train_teacher@detection", "extract@detection", "fuse@aware", "fuse@pca"),
         *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report", "sweep"),
     }
 
@@ -158,7 +162,7 @@ def test_a_teacher_added_is_an_error_until_sync_and_then_runs_what_it_must(proje
     assert "run `stillroom sync`" in run(project, "dvc", "repro", fails=True)
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
-    assert {"train_teacher@second", "extract@second", "fuse@none", "fuse@pca", "distill@fused"} <= ran
+    assert {"train_teacher@second", "extract@second", "fuse@aware", "fuse@pca", "distill@fused"} <= ran
     assert not ran & {"prepare", "train_teacher@detection", "extract@detection", "distill@labels"}
     assert "logits/second/detection" in open_store(project / "data/knowledge/pca.zarr").fields
 
@@ -172,7 +176,7 @@ def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(pro
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
     assert not {stage for stage in ran if stage.startswith(("prepare", "train_teacher", "extract"))}
-    assert {"fuse@none", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
+    assert {"fuse@aware", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
 
 
 def test_the_same_seed_gives_the_same_bytes(finished, project):
@@ -352,7 +356,7 @@ def test_bad_input_is_one_line_and_loses_nothing(project):
 def test_a_plan_comes_true(finished, monkeypatch):
     monkeypatch.chdir(finished)
     plan = make_plan(load_params(Path("params.yaml")), Path("data"))
-    stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("none", "pca")}}
+    stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("aware", "pca")}}
     found = 0
     for planned in plan.fields:
         store = open_store(Path("data") / f"{stores.get(planned.store, planned.store.replace(' ', '/'))}.zarr")

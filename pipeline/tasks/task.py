@@ -39,7 +39,7 @@ class Task(ABC):
 
     @abstractmethod
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
-        """The metrics of a split, each in [0, 1]; `primary` is one of them."""
+        """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
 
     def answers(self, pred: Tensor) -> Answers:
         """Predictions as a person would read them; none: they are not drawn."""
