@@ -25,6 +25,7 @@ from pipeline.store import Store
 from pipeline.tasks.task import Task
 
 SAMPLE = 8  # batches
+FEW = 8  # rows
 
 Curve = list[dict[str, float]]
 Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
@@ -101,7 +102,7 @@ def learn_together(
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
-    groups = stacks(students)
+    groups = stacks(students, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
     # Flash attention has no batching rule on a CPU: a stack would go through it one student after another.
@@ -142,14 +143,18 @@ def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
 
 
-def stacks(students: list[Student]) -> list[list[Student]]:
-    """Students of one shape together, if stacking them pays; else each by itself."""
+def stacks(students: list[Student], knowledge: Batch, labelled: Batch) -> list[list[Student]]:
+    """Students of one shape together, if there are several and stacking them pays; else each by itself."""
     groups: dict[Any, list[Student]] = {}
     for student in students:
         lesson = student.lesson
         shape = (lesson.shape, lesson.recipe.updates, *student.objective.weights)
-        groups.setdefault(shape if lesson.shape and stackable(student.objective) else student, []).append(student)
-    return list(groups.values())
+        groups.setdefault(shape if lesson.shape else student, []).append(student)
+    found = []
+    for group in groups.values():
+        together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
+        found += [group] if together else [[student] for student in group]
+    return found
 
 
 def train(

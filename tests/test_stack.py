@@ -124,6 +124,22 @@ def test_stacked_is_alone_up_to_rounding():
             torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
+    tasks = {"whole": MultiLabel(classes=2)}
+    loss = tasks["whole"].loss
+    monkeypatch.setattr(tasks["whole"], "loss", lambda pred, label: loss(pred if pred.max() < 1e6 else pred * 0, label))
+
+    def students():
+        return [Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Recipe(4, 0.01, 0.0), shape="wary") for k in range(2)]
+
+    found = students()
+    learn_together(found, None, rows(2, "labels"), **MORE)
+    for lesson, other in zip(found, students(), strict=True):
+        learn(other.network, tasks, other.weights, other.recipe, None, rows(2, "labels"), **MORE)
+        states = zip(lesson.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in states)
+
+
 def test_stacked_heads_leave_their_encoders_alone():
     students = lessons()
     before = [{name: x.clone() for name, x in s.network.encoder.state_dict().items()} for s in students]
