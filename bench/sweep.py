@@ -36,7 +36,7 @@ from pipeline.objective import wanted  # noqa: E402
 from pipeline.optimize import Recipe  # noqa: E402
 from pipeline.store import open_store  # noqa: E402
 
-UPDATES, ROUNDS, MANY = 40, 3, 16
+UPDATES, ROUNDS, MANY = 24, 3, 16
 CPU = torch.device("cpu")
 KNOWLEDGE = {"logits": 1.0, "labels": 1.0}
 
