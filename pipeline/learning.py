@@ -1,7 +1,6 @@
 """Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, isfinite
@@ -11,7 +10,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.balances.balance import Balance
 from pipeline.batches import Batch, Rows, tensors
@@ -20,7 +18,7 @@ from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Diverged, Recipe, optimize
 from pipeline.scoring import score
-from pipeline.stack import optimize_stack, shared, side_by_side, stackable, threads_for
+from pipeline.stack import batched_attention, optimize_stack, shared, side_by_side, stackable, threads_for
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
@@ -105,9 +103,7 @@ def learn_together(
     groups = stacks(students, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
-    # Flash attention has no batching rule on a CPU: a stack would go through it one student after another.
-    plain = device.type == "cpu" and len(groups) < len(students)
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+    with batched_attention(device.type == "cpu" and len(groups) < len(students)):
         side_by_side(trainings, threads_for([student.objective for student in students]), advance)
     return [student.curve for student in students]
 

@@ -32,7 +32,8 @@ class Flat(nn.Module):
     def forward(self, inputs):
         patches = inputs["image"].float().div(64).sub(2).unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).flatten(1, 3)  # (B, 16, 16)
         x = torch.relu(self.norm(self.rise(patches).transpose(1, 2)).transpose(1, 2))
-        x = x + nn.functional.scaled_dot_product_attention(*self.mix(x).chunk(3, -1))
+        heads = self.mix(x).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)  # flash attention's shape
+        x = x + nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         return {"trunk": x.transpose(1, 2).unflatten(2, (4, 4))}
 
 
