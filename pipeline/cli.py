@@ -22,6 +22,27 @@ def main() -> None:
     """Cross-task knowledge distillation from cached teachers; `dvc repro` runs the pipeline itself."""
 
 
+@main.command()
+@click.argument("folder", type=Path)
+@click.option("--data", type=Path, help="Where the images are; without it the folder itself.")
+@one_line_errors
+def init(folder: Path, data: Path | None) -> None:
+    """Make a project in FOLDER for one's own images: looks at them, proposes tasks and numbers, writes params.yaml."""
+    from pipeline.planning import lines
+    from pipeline.project import start
+
+    seen, bad, plan = start(folder, data or folder)
+    for line in seen.said:
+        click.echo(f"found: {line}")
+    for line in bad[:3]:
+        click.echo(f"cannot be used: {line}")
+    if bad:
+        click.echo(f"{len(bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+    for line in lines(plan):
+        click.echo(f"plan: {line}")
+    click.echo(f"written: {folder / 'params.yaml'}, {folder / 'dvc.yaml'}; read the first, then: cd {folder} && dvc repro")
+
+
 @main.command("sync")
 @one_line_errors
 def sync_command() -> None:

@@ -6,6 +6,7 @@ class, its weights, files that are imported) DVC can index: `foreach` names it b
 """
 
 import ast
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -121,6 +122,17 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
             yield os.path.normpath(value)
 
     return sorted(set(paths(params.prepare.source.arguments)))
+
+
+def digest_of_data(paths: list[str]) -> str:
+    """SHA-256, in hex, of files and of what is below folders, by name and content."""
+    running = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            name = file.relative_to(path).as_posix()
+            with file.open("rb") as opened:
+                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return running.hexdigest()
 
 
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:

@@ -63,8 +63,11 @@ class Objective(nn.Module):
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
-            flags = batch[f"labelled/{task}"]
-            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][flags])
+            label = batch[name][batch[f"labelled/{task}"]]
+            misfit = self.tasks[task].misfit(label)
+            if misfit:
+                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), label)
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")

@@ -8,7 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.tasks.task import Answers, Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
 SHOWN = 0.4  # score from which a box is drawn
@@ -87,6 +87,9 @@ class Detection(Task):
         x, y = x + cell % width, y + cell // width
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
         return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
+
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(label[..., 0].max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:
         """Boxes: (class, score, x0 y0 x1 y1), of a label without a score."""
