@@ -3,8 +3,8 @@
     python bench/sweep.py [conv mlp transformer]    # after `make repro`; writes bench/sweep.json and sweep.md
 
 Interleaved in one run: every round times each arm once; medians of rounds. Seconds are of training, from the first update to
-the last but one, without start-up (imports, opening and decoding the store, building networks), which is reported apart. A student's
-quality is its average on val after those few updates: the same student is as good beside others as alone.
+the last but one, without start-up (imports, opening and decoding the store, building networks), which is reported apart. A
+student's quality is its average on val after those few updates: the same student is as good beside others as alone.
 """
 
 import json
@@ -265,9 +265,9 @@ def table(results: dict[str, dict]) -> str:
     start_up = ", ".join(f"{r['start_up_of_processes']:.1f} s ({name})" for name, r in results.items())
     lines += [
         "",
-        "One more: (T{MANY} - T1) / {MANY - 1} over T1. Processes: one a core, one thread each, students one after another; their",
+        f"One more: (T{MANY} - T1) / {MANY - 1} over T1. Processes: one a core, one thread each, students one after another;",
     ]
-    lines += [f"start-up is left out: {start_up}. Seconds are without evaluations."]
+    lines += [f"their start-up is left out: {start_up}. Seconds are without evaluations."]
     for r in results.values():
         if found := r.get("live"):
             flops = " and ".join(f"{t['flops'] / 1e6:.1f}" for t in found["teachers"].values())
