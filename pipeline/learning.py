@@ -1,7 +1,6 @@
 """Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, isfinite
@@ -11,7 +10,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.balances.balance import Balance
 from pipeline.batches import Batch, Rows, tensors
@@ -20,11 +18,12 @@ from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Diverged, Recipe, optimize
 from pipeline.scoring import score
-from pipeline.stack import optimize_stack, shared, side_by_side, stackable, threads_for
+from pipeline.stack import batched_attention, optimize_stack, shared, side_by_side, stackable, threads_for
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
 SAMPLE = 8  # batches
+FEW = 8  # rows
 
 Curve = list[dict[str, float]]
 Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
@@ -101,12 +100,10 @@ def learn_together(
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
-    groups = stacks(students)
+    groups = stacks(students, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
-    # Flash attention has no batching rule on a CPU: a stack would go through it one student after another.
-    plain = device.type == "cpu" and len(groups) < len(students)
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+    with batched_attention(device.type == "cpu" and len(groups) < len(students)):
         side_by_side(trainings, threads_for([student.objective for student in students]), advance)
     return [student.curve for student in students]
 
@@ -122,10 +119,10 @@ class Student:
         self.done = False
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
-        if not all(map(isfinite, means.values())):
+        network, training = self.lesson.network, self.lesson.network.training
+        if not all(map(isfinite, means.values())) or not all(p.isfinite().all() for p in network.parameters()):
             self.diverge()
             return
-        network, training = self.lesson.network, self.lesson.network.training
         self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
         network.train(training)
         hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
@@ -142,14 +139,18 @@ def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
 
 
-def stacks(students: list[Student]) -> list[list[Student]]:
-    """Students of one shape together, if stacking them pays; else each by itself."""
+def stacks(students: list[Student], knowledge: Batch, labelled: Batch) -> list[list[Student]]:
+    """Students of one shape together, if there are several and stacking them pays; else each by itself."""
     groups: dict[Any, list[Student]] = {}
     for student in students:
         lesson = student.lesson
         shape = (lesson.shape, lesson.recipe.updates, *student.objective.weights)
-        groups.setdefault(shape if lesson.shape and stackable(student.objective) else student, []).append(student)
-    return list(groups.values())
+        groups.setdefault(shape if lesson.shape else student, []).append(student)
+    found = []
+    for group in groups.values():
+        together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
+        found += [group] if together else [[student] for student in group]
+    return found
 
 
 def train(

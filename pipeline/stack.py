@@ -8,11 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -85,13 +87,27 @@ def threads_for(objectives: list[Objective]) -> int:
     return torch.get_num_threads() if on_cpu and not random else 1
 
 
-def stackable(objective: Objective) -> bool:
+def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
     """Whether stacking pays and means the same: on a CPU K convolutions in one are slower than one after another.
 
-    A balance looks at the losses of one student.
+    A balance looks at the losses of one student; a loss that branches on a prediction cannot look at K. The latter is found
+    out on a batch.
     """
     on_cpu = next(objective.parameters()).device.type == "cpu"
-    return objective.balance is None and not (on_cpu and any(isinstance(part, _ConvNd) for part in objective.modules()))
+    if objective.balance or (on_cpu and any(isinstance(part, _ConvNd) for part in objective.modules())):
+        return False
+    pair = [copy.deepcopy(objective) for _ in range(2)]
+    try:
+        with torch.random.fork_rng(), batched_attention(on_cpu):
+            Stack(pair, [Recipe(1, 1.0, 0.0)] * 2).step(knowledge, labelled)
+    except RuntimeError:
+        return False
+    return True
+
+
+def batched_attention(on_cpu: bool) -> AbstractContextManager[None]:
+    """Flash attention has no batching rule on a CPU: a stack would go through it one student after another."""
+    return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
 
 
 @final

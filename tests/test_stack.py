@@ -32,7 +32,8 @@ class Flat(nn.Module):
     def forward(self, inputs):
         patches = inputs["image"].float().div(64).sub(2).unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).flatten(1, 3)  # (B, 16, 16)
         x = torch.relu(self.norm(self.rise(patches).transpose(1, 2)).transpose(1, 2))
-        x = x + nn.functional.scaled_dot_product_attention(*self.mix(x).chunk(3, -1))
+        heads = self.mix(x).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)  # flash attention's shape
+        x = x + nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         return {"trunk": x.transpose(1, 2).unflatten(2, (4, 4))}
 
 
@@ -122,6 +123,22 @@ def test_stacked_is_alone_up_to_rounding():
             assert found == pytest.approx(point, rel=1e-3)
         for name, x in lesson.network.state_dict().items():
             torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
+    tasks = {"whole": MultiLabel(classes=2)}
+    loss = tasks["whole"].loss
+    monkeypatch.setattr(tasks["whole"], "loss", lambda pred, label: loss(pred if pred.max() < 1e6 else pred * 0, label))
+
+    def students():
+        return [Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Recipe(4, 0.01, 0.0), shape="wary") for k in range(2)]
+
+    found = students()
+    learn_together(found, None, rows(2, "labels"), **MORE)
+    for lesson, other in zip(found, students(), strict=True):
+        learn(other.network, tasks, other.weights, other.recipe, None, rows(2, "labels"), **MORE)
+        states = zip(lesson.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in states)
 
 
 def test_stacked_heads_leave_their_encoders_alone():
