@@ -13,12 +13,34 @@ from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
 from pipeline.params import lead
+from pipeline.promotion import promote
 from pipeline.store import open_store
 
 
 @click.group()
 def main() -> None:
     """Cross-task knowledge distillation from cached teachers; `dvc repro` runs the pipeline itself."""
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.option("--data", type=Path, help="Where the images are; without it the folder itself.")
+@one_line_errors
+def init(folder: Path, data: Path | None) -> None:
+    """Make a project in FOLDER for one's own images: looks at them, proposes tasks and numbers, writes params.yaml."""
+    from pipeline.planning import lines
+    from pipeline.project import start
+
+    seen, bad, plan = start(folder, data or folder)
+    for line in seen.said:
+        click.echo(f"found: {line}")
+    for line in bad[:3]:
+        click.echo(f"cannot be used: {line}")
+    if bad:
+        click.echo(f"{len(bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+    for line in lines(plan):
+        click.echo(f"plan: {line}")
+    click.echo(f"written: {folder / 'params.yaml'}, {folder / 'dvc.yaml'}; read the first, then: cd {folder} && dvc repro")
 
 
 @main.command("sync")
@@ -167,6 +189,18 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
         click.echo(f"{exported.file}: {said}")
     click.echo(f"{folder / 'README.md'}: the model card")
+
+
+@main.command("promote")
+@click.argument("name")
+@click.option("--as", "new_name", help="What it is called among the students; else as on the leaderboard.")
+@click.option("--leaderboard", type=Path, default=Path("data/sweep/leaderboard.json"))
+@one_line_errors
+def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:
+    """Make a student of the sweep one of the students in params.yaml, to be distilled on every seed and reported."""
+    new_name = new_name or name
+    promote(name, new_name, leaderboard, Path("params.yaml"))
+    click.echo(f"params.yaml: students.{new_name} written; next: stillroom sync, then dvc repro evaluate@{new_name}")
 
 
 def show(table: Table) -> None:

@@ -6,6 +6,7 @@ class, its weights, files that are imported) DVC can index: `foreach` names it b
 """
 
 import ast
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ USES = {
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
+    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
 }
+OPTIONAL = {"sweep"}  # a project may do without
 # Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
 LISTS = {
     "fuse": [("extract", ".zarr")],
@@ -33,6 +36,7 @@ LISTS = {
         ("evaluate", "/scores/"),
         *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
     ],
+    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
 OF_A_TEACHER = ("train_teacher", "extract")
 
@@ -120,6 +124,17 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
     return sorted(set(paths(params.prepare.source.arguments)))
 
 
+def digest_of_data(paths: list[str]) -> str:
+    """SHA-256, in hex, of files and of what is below folders, by name and content."""
+    running = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            name = file.relative_to(path).as_posix()
+            with file.open("rb") as opened:
+                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return running.hexdigest()
+
+
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
     found = []
@@ -130,11 +145,19 @@ def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def keys(stage: str, section: str, params: Params) -> list[str]:
+    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against."""
+    if stage != "sweep":
+        return list(getattr(params, section)) if section else [""]
+    reads, baseline = params.swept_reads(), [params.report.baseline] if params.sweep else []
+    return {"": [""] * ("transfer" in reads), "fusions": sorted(reads - {"transfer"}), "students": baseline}[section]
+
+
 def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str]:
     lists = [
         template.replace("${key}", key)
         for section, template in list_templates(stage, stages)
-        for key in (getattr(params, section) if section else [""])
+        for key in keys(stage, section, params)
     ]
     return sorted(lists) + code_deps(stage, params)
 
@@ -167,6 +190,9 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
             others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
             mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
             result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
+    if "sweep" in result:
+        others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
+        result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
     return result
 
 
@@ -178,7 +204,7 @@ def read_stages(path: Path) -> tuple[YAML, Any]:
         content = yaml.load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    missing = USES.keys() - content["stages"].keys()
+    missing = USES.keys() - OPTIONAL - content["stages"].keys()
     if missing:
         raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")
     return yaml, content

@@ -45,6 +45,22 @@ IMPORTED = {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "dumps", "
 FUSED = GOOD["students"]["fused"]
 
 
+@pytest.mark.parametrize("section", [{}, None])
+def test_a_project_may_do_without_a_sweep(tmp_path, section):
+    assert load_params(write(tmp_path, GOOD | {"sweep": section})).swept_reads() == set()
+
+
+def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
+    params = load_params(CLONE / "params.yaml")
+    start = params.student("logits")
+    student = params.filled(params.varied({"encoder.width": 8, "weights.logits": 2, "temperature": 3}))
+    assert student.encoder.arguments == start.encoder.arguments | {"width": 8}
+    assert student.weights == {"logits": 2, "labels": 1}
+    assert student.build_task(params.tasks["segmentation"]).temperature == 3
+    assert student.build_task(params.tasks["detection"]).temperature is None
+    assert student.learning_rate == start.learning_rate
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -85,6 +101,20 @@ FUSED = GOOD["students"]["fused"]
         ("extract.logits.dims", 3, "extract.logits.dims: not for such a field; there is top_k or sampled"),
         ("fuse.fused.dims", 3, "fuse.fused.dims: not for such a field"),
         ("extract.logits", {**RAW, "top_k": 3, "sampled": 3}, "extract.logits: top_k and sampled: give one of them"),
+        ("sweep.start", "logitz", "sweep.start: no student named 'logitz'; did you mean 'logits'"),
+        ("sweep.start", "single", "sweep.start: single is one network a task"),
+        ("sweep.vary", {"encoder.width": []}, "sweep.vary.encoder.width.*at least 1 item"),
+        (
+            "sweep.vary",
+            {"learning_rat": [0.1]},
+            "sweep.vary.learning_rat: learning_rat: unknown key",
+        ),
+        ("sweep.vary", {"learning_rate": [0.1, -1]}, "sweep.vary.learning_rate: learning_rate: .*greater than 0, got -1"),
+        ("sweep.vary", {"encodr.width": [16]}, "sweep.vary.encodr.width: not a parameter of a student"),
+        ("sweep.vary", {"reads": ["pcb"]}, "sweep.vary.reads: no fusion makes a store named 'pcb'; did you mean 'pca'"),
+        ("sweep.vary", {"weights.logits": {"low": 1, "high": 3}}, "sweep.vary.weights.logits: a grid takes lists"),
+        ("sweep.vary", {"seed": ["x"]}, "sweep.vary.seed: expected numbers of seeds, 0, 1, ..., got 'x'"),
+        ("sweep.sampler", "tpe", "sweep.students: missing; say how many tpe may try"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),
         ("fusions.a/b", GOOD["fusions"]["pca"], "fusions.a/b: a name is of letters"),
