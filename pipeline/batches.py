@@ -54,7 +54,7 @@ def narrowed(x: Tensor, dtype: str) -> np.ndarray:
 
 
 def part(rows: dict, prefix: str) -> dict:
-    """The fields below `prefix/`, without it: part(rows, "inputs") -> {"image": ...}."""
+    """The fields below `prefix/`, without it: part(rows, "inputs") -> {"mask": ...}."""
     return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
 
 
