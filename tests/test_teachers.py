@@ -1,17 +1,20 @@
 """Teachers as their training begins: whose weights they carry, and which are refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from pipeline.checkpoints import load_network, save_network, teacher_network
+from pipeline.cli import main
 from pipeline.encoders.pretrained import located
 from pipeline.lineage import sync
 from pipeline.network import Network
-from pipeline.params import CLONE, ClassSpec, load_params
+from pipeline.params import CLONE, ClassSpec, ParamsError, load_params
 
 CPU = torch.device("cpu")
 SHAPES = {"image": [[1, 24, 24], "uint8"]}
@@ -58,8 +61,6 @@ def network():
 
 
 def load_params_here():
-    from pathlib import Path
-
     return load_params(Path("params.yaml"))
 
 
@@ -129,6 +130,32 @@ def test_what_one_teacher_is_made_of_is_a_dependency_of_it_alone(project):
     assert not any(dep in ("net.py", "own.safetensors") for dep in training["do"]["deps"])
     slots = [dep for dep in training["do"]["deps"] if dep.startswith("${item")]
     assert len(slots) == len(training["foreach"]["own"]["deps"]) == len(others[0]["deps"])
+
+
+FOREIGN = {"code": "pipeline/encoders/foreign.py", "class": "Foreign", "module": OWN["encoder"]}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "tap", "message"),
+    [
+        (OWN["encoder"], "body", None),
+        (FOREIGN, "body", None),
+        ({**FOREIGN, "taps": ["bodi"], "mean": [0.5], "std": [0.2]}, "body", "no module 'bodi'; did you mean 'body'"),
+    ],
+)
+def test_taps_are_listed_before_any_is_named(project, encoder, tap, message):
+    (project / "net.py").write_text(
+        MODULE + "class Plain(Net):\n    def forward(self, x):\n        return self.body(x.float())\n"
+    )
+    module = {**OWN["encoder"], "class": "Plain"}
+    write(**OWN | {"encoder": {**encoder, "module": module} if "module" in encoder else encoder})
+    sync()
+    listed = CliRunner().invoke(main, ["taps", "own"])
+    assert listed.exit_code == 0, listed.output
+    assert tap in listed.output and "6 x 6 x 6" in listed.output
+    if message:
+        with pytest.raises(ParamsError, match=message):
+            network()
 
 
 def test_a_model_on_a_hub_is_named_with_its_commit():
