@@ -37,7 +37,8 @@ class HuggingFaceText(TappedEncoder):
         else:
             module = from_config(config, architecture)
         super().__init__(module, taps, None, to_logits or {}, tasks or {})
-        self.input, self.padding, self.vocabulary = input, padding, config["vocab_size"]
+        embeddings: Any = module.get_input_embeddings()  # type: ignore[operator]
+        self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.recorded = {"config": config}
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
