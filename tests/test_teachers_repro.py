@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pipeline.params import CLONE, import_file
@@ -153,8 +154,6 @@ def test_only_those_are_scored_who_said_something(finished):
 
 
 def test_a_frozen_encoder_is_as_it_came(finished):
-    from safetensors import safe_open
-
     with safe_open(finished / "data/teachers/own/teacher.safetensors", "pt") as file:
         trained = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with safe_open(finished / "models/own.safetensors", "pt") as file:
