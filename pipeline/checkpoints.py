@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
 from pipeline.params import ClassSpec, Params
 from pipeline.store import Store
@@ -42,21 +43,8 @@ def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | 
     """An encoder with its weights: a class that takes `pretrained` finds them itself, any other gets a safetensors file's."""
     built = encoder.build(tasks=tasks, pretrained=pretrained)
     if pretrained and "pretrained" not in inspect.signature(encoder.load()).parameters:
-        load_weights(getattr(built, "module", built), Path(pretrained))
+        load_weights(built, Path(pretrained))
     return built
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fill a module from a safetensors file. Raises ValueError if the file is none, or its names or shapes are others."""
-    try:
-        module.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise ValueError(f"pretrained: no file {path}; name a safetensors file of the encoder's state_dict") from None
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: not to be read as safetensors ({error}); nothing else is opened") from None
-    except RuntimeError as error:
-        first = " ".join(str(error).splitlines()[1:2]).strip()
-        raise ValueError(f"{path}: not the weights of {type(module).__name__}: {first}") from None
 
 
 def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device) -> Network:

@@ -18,13 +18,12 @@ from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
 from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
-from pipeline.params import ImportedSpec, Params, Recipe
+from pipeline.params import Params, Recipe
 from pipeline.recipes import principal_basis
 from pipeline.shard import encode_shard
 from pipeline.writer import stored_arrays, write_whole
 
 PROBE = 2**26  # bytes written to find the disk's rate
-FEW = 64  # rows of a dump that are looked at
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost
 
 
@@ -68,8 +67,7 @@ def make_plan(params: Params, data: Path) -> Plan:
     features: dict[str, Tensor] = {}
     seconds = {}
     for name in params.teachers:
-        imported = params.teachers[name].imported
-        rate, outputs = try_dump(imported, name) if imported else try_teacher(params, name, few.inputs)
+        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few.inputs)
         seconds[name] = rows / rate
         check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
         for field, x in outputs.items():
@@ -123,10 +121,12 @@ def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tup
     return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
 
 
-def try_dump(spec: ImportedSpec, name: str) -> tuple[float, dict[str, Tensor]]:
-    """As `try_teacher`: a few rows of what is there already."""
+def try_dump(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
+    """As `try_teacher`, of what is there already: as many of its rows, whichever they are."""
+    spec = params.teachers[name].imported
+    assert spec
     dump = open_dump(spec)
-    rows = np.arange(min(FEW, len(dump.ids()[0])))
+    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(next(iter(inputs.values())))))
     kinds = read_outputs(dump, spec.outputs, rows)._asdict().items()
     return math.inf, {f"{kind}/{name}/{key}": x for kind, found in kinds for key, x in found.items()}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pipeline.params import CLONE, import_file
@@ -17,7 +18,7 @@ from pipeline.store import open_store
 pytestmark = pytest.mark.slow
 
 shared = import_file(CLONE / "tests" / "test_repro.py")
-run, repro, edit = shared.run, shared.repro, shared.edit
+run, edit = shared.run, shared.edit
 
 MODULE = """
 import torch
@@ -89,8 +90,19 @@ def dump(folder, scale=1.0):
 
 def make_small(params):
     shared.make_small(params)
+    params["prepare"]["source"] |= {"unlabelled": 20, "labelled": dict.fromkeys(params["tasks"], 40)}
     params["teachers"] = json.loads(json.dumps(TEACHERS))
     params["teachers"]["own"]["encoder"]["module"]["width"] = 6
+    params["fusions"] = {"none": {"code": "pipeline/fusions/none.py", "class": "NoFusion"}}
+    params["students"] = {
+        "fused": {"reads": "none", "updates": 4, "weights": {"fused": 1, "logits": 1, "labels": 1}},
+        "labels": {"reads": "transfer", "updates": 4, "weights": {"labels": 1}},
+    }
+    params["sweep"]["start"] = "fused"
+
+
+def repro(folder, *arguments):
+    return shared.repro(folder, *(arguments or ["report"]))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +120,7 @@ def finished(tmp_path_factory):
     assert repro(folder, "prepare") == ["prepare"]  # whose samples someone else then looks at
     dump(folder)
     ran = repro(folder)
-    assert len(ran) == 4 + 4 + 2 + 3 + 3 + 1
+    assert len(ran) == 4 + 4 + 1 + 2 + 2 + 1
     assert repro(folder) == []
     return folder
 
@@ -116,12 +128,6 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def project(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "project", symlinks=True)
-
-
-def after(teacher):
-    """What a change of this teacher runs: itself, the fusions, the students that read them. No other teacher."""
-    readers = [f"{stage}@{student}" for stage in ("distill", "evaluate") for student in ("fused", "logits")]
-    return {f"train_teacher@{teacher}", f"extract@{teacher}", "fuse@none", "fuse@pca", *readers, "report"}
 
 
 def test_teachers_of_every_origin_are_fused(finished):
@@ -148,46 +154,47 @@ def test_only_those_are_scored_who_said_something(finished):
 
 
 def test_a_frozen_encoder_is_as_it_came(finished):
-    from safetensors import safe_open
-
     with safe_open(finished / "data/teachers/own/teacher.safetensors", "pt") as file:
         trained = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with safe_open(finished / "models/own.safetensors", "pt") as file:
         assert all(torch.equal(trained[f"encoder.module.{name}"], file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
 
 
-def test_weights_in_a_folder_changed(project):
+def test_a_change_runs_one_teacher_the_fusions_and_who_reads_them(project):
     torch.manual_seed(1)
     transformers.ViTModel(VIT).save_pretrained(project / "models/vit")
-    assert set(repro(project)) == after("vit")
+    teacher = ("train_teacher@vit", "extract@vit", "fuse@none")
+    assert set(repro(project)) == {*teacher, "distill@fused", "evaluate@fused", "report"}
 
 
-def test_preprocessing_beside_the_weights_changed(project):
+def processor(project):
     (project / "models/vit/preprocessor_config.json").write_text(json.dumps({**SETTINGS, "image_mean": [0.4] * 3}))
-    assert set(repro(project)) == after("vit")
 
 
-def test_weights_of_a_module_changed(project):
-    tune(project, 1)
-    assert set(repro(project)) == after("own")
+def code(project):
+    (project / "net.py").write_text(MODULE.replace("self.body(x)", "self.body(2 * x)"))
 
 
-def test_the_code_of_a_module_changed(project):
-    (project / "net.py").write_text(
-        MODULE.replace("self.body(x).mean", "self.body(x.sqrt()).mean").replace("x.sqrt()", "2 * x")
-    )
-    assert set(repro(project)) == after("own")
-
-
-def test_what_is_imported_changed(project):
-    dump(project, scale=2.0)
-    assert set(repro(project)) == after("outside")
-
-
-def test_how_one_is_stored_trains_nobody(project):
+def storage(project):
     raw = {"dtype": "float32", "codec": "raw"}
     edit(project, lambda p: p["teachers"]["vit"].update(recipes={"features/layers-1": raw}))
-    assert set(repro(project)) == after("vit") - {"train_teacher@vit"}
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        (processor, {"train_teacher@vit"}),
+        (lambda project: tune(project, 1), {"train_teacher@own"}),
+        (code, {"train_teacher@own", "extract@own"}),
+        (lambda project: dump(project, scale=2.0), {"train_teacher@outside", "extract@outside"}),
+        (storage, {"extract@vit", "fuse@none", "report"}),  # the last two know every teacher's keys
+    ],
+)
+def test_dvc_knows_whom_a_change_concerns(project, change, stages):
+    change(project)
+    said = run(project, "dvc", "status", "--json").splitlines()
+    (found,) = [json.loads(line) for line in said if line.startswith("{")]
+    assert found.keys() - {"sweep"} == stages
 
 
 def test_a_teacher_that_is_wrong_is_one_line(project):

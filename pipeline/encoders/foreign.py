@@ -1,12 +1,14 @@
 """A module of one's own that knows nothing of taps."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor
 
 from pipeline.encoders.preprocessing import Preprocessing
 from pipeline.encoders.tapped import Size, TappedEncoder
+from pipeline.encoders.weights import load_weights
 from pipeline.params import ClassSpec
 from pipeline.tasks.task import Task
 
@@ -15,8 +17,8 @@ from pipeline.tasks.task import Task
 class Foreign(TappedEncoder):
     """inputs[input] -> {tap: (B, D, *grid)}, of any module that is called with one tensor.
 
-    module: its class and arguments; `pretrained` is its state_dict. mean, std, size: of images, see Preprocessing; with none
-    of them the module gets its input as it is stored. taps, grid, to_logits: see TappedEncoder.
+    module: its class and arguments. pretrained: a safetensors file of its state_dict. mean, std, size: of images, see
+    Preprocessing; with none of them the module gets its input as it is stored. taps, grid, to_logits: see TappedEncoder.
     """
 
     def __init__(
@@ -24,6 +26,7 @@ class Foreign(TappedEncoder):
         *,
         module: ClassSpec,
         taps: Iterable[str] = (),
+        pretrained: str | None = None,
         input: str = "image",
         mean: Iterable[float] | None = None,
         std: Iterable[float] | None = None,
@@ -32,7 +35,10 @@ class Foreign(TappedEncoder):
         to_logits: dict[str, ClassSpec] | None = None,
         tasks: dict[str, Task] | None = None,
     ):
-        super().__init__(module.build(), taps, grid, to_logits or {}, tasks or {})
+        built = module.build()
+        if pretrained:
+            load_weights(built, Path(pretrained))
+        super().__init__(built, taps, grid, to_logits or {}, tasks or {})
         self.input = input
         given = {"mean": mean, "std": std, "size": size}
         self.preprocess = Preprocessing.of({}, **given) if any(given.values()) else None

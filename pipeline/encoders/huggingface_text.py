@@ -7,26 +7,28 @@ from torch import Tensor
 
 from pipeline.encoders.pretrained import from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
+from pipeline.encoders.text import on_words, tokens_of
 from pipeline.params import ClassSpec
 from pipeline.tasks.task import Task
 
 
 @final
 class HuggingFaceText(TappedEncoder):
-    """inputs[input] (B, L) ids of tokens -> {tap: (B, D, L)}. The ids are those of the model's own tokenizer.
+    """inputs["tokens_<input>"] (B, T), ids of the model's own tokenizer -> {tap: (B, D, T)}, or on words (B, D, L).
 
-    mask: the input (B, L) bool that says which tokens exist, if there is one. The rest: see HuggingFace.
+    input: the side of a row that is read, say "first"; words_<input> and mask: see `on_words`. padding: the token where a row
+    has ended, which is not looked at. The rest: see HuggingFace.
     """
 
     def __init__(
         self,
         *,
+        input: str,
         taps: Iterable[str] = (),
         pretrained: str | None = None,
         config: dict[str, Any] | None = None,
         architecture: str | None = None,
-        input: str = "tokens",
-        mask: str = "mask",
+        padding: int = 0,
         to_logits: dict[str, ClassSpec] | None = None,
         tasks: dict[str, Task] | None = None,
     ):
@@ -35,15 +37,20 @@ class HuggingFaceText(TappedEncoder):
         else:
             module = from_config(config, architecture)
         super().__init__(module, taps, None, to_logits or {}, tasks or {})
-        self.input, self.mask, self.vocabulary = input, mask, config["vocab_size"]
+        embeddings: Any = module.get_input_embeddings()  # type: ignore[operator]
+        self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.recorded = {"config": config}
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
-        tokens_BL = inputs[self.input].long()
-        if tokens_BL.max() >= self.vocabulary:
-            raise ValueError(f"token {int(tokens_BL.max())}, and the model knows {self.vocabulary}: is it another's tokenizer?")
-        mask = {"attention_mask": inputs[self.mask].long()} if self.mask in inputs else {}
-        return self.module(input_ids=tokens_BL, **mask), tuple(tokens_BL.shape[1:])
+        tokens_BT = tokens_of(inputs, self.input, self.vocabulary)
+        exist_BT = (tokens_BT != self.padding).long()
+        exist_BT[:, 0] = 1  # a row of none would attend to nothing
+        return self.module(input_ids=tokens_BT, attention_mask=exist_BT), tuple(tokens_BT.shape[1:])
 
     def view(self, inputs: dict[str, Tensor]) -> Size:
-        return tuple(inputs[self.input].shape[1:])
+        return tuple(inputs[f"tokens_{self.input}"].shape[1:])
+
+    def placed(self, x: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        if x.dim() != 3 or f"words_{self.input}" not in inputs:
+            return x
+        return on_words(x.transpose(1, 2), inputs, self.input)

@@ -61,7 +61,8 @@ class TappedEncoder(nn.Module, ABC):
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
         raw, found, size = self.run(inputs, self.taps)
-        features = {tap.replace(".", "-"): self.resampled(as_feature(tap, x, size, self.prefix)) for tap, x in found.items()}
+        features = {tap: self.placed(as_feature(tap, x, size, self.prefix), inputs) for tap, x in found.items()}
+        features = {tap.replace(".", "-"): x for tap, x in features.items()}
         return Outputs(features, {task: read(raw, self.view(inputs)) for task, read in self.to_logits.items()})
 
     def run(self, inputs: dict[str, Tensor], taps: Iterable[str]) -> tuple[Any, dict[str, Any], Size]:
@@ -75,7 +76,8 @@ class TappedEncoder(nn.Module, ABC):
                 hook.remove()
         return raw, found, size
 
-    def resampled(self, x: Tensor) -> Tensor:
+    def placed(self, x: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """A feature on the grid that is asked for."""
         if not self.grid or tuple(x.shape[2:]) == self.grid:
             return x
         if x.dim() != 4 or len(self.grid) != 2:

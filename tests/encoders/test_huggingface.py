@@ -90,19 +90,34 @@ def test_features_are_resampled_to_a_grid_that_is_asked_for(vit, images):
     assert features["vit-layers-1"].shape == (2, 8, 6, 6)
 
 
-def test_a_text_model_keeps_its_tokens_and_hears_of_the_mask(tmp_path):
+@pytest.fixture
+def bert(tmp_path):
+    torch.manual_seed(0)
     folder = saved(tmp_path / "bert", transformers.BertModel(BERT), None)
-    encoder = HuggingFaceText(pretrained=folder, taps=["encoder.layer.1"]).eval()
-    tokens, mask = torch.randint(0, 50, (2, 7)), torch.ones(2, 7, dtype=torch.bool)
-    mask[:, 5:] = False
-    (feature,) = encoder({"tokens": tokens, "mask": mask}).features.values()
-    assert feature.shape == (2, 8, 7)
-    other = tokens.clone()
-    other[:, 5:] = 3
-    (again,) = encoder({"tokens": other, "mask": mask}).features.values()
-    assert torch.allclose(feature[..., :5], again[..., :5], atol=1e-6)
-    with pytest.raises(ValueError, match="token 50, and the model knows 50"):
-        encoder({"tokens": torch.full((1, 7), 50), "mask": mask[:1]})
+    return HuggingFaceText(pretrained=folder, taps=["encoder.layer.1"], input="first").eval()
+
+
+def test_features_of_a_text_model_lie_on_its_tokens_and_no_padding_is_looked_at(bert):
+    tokens = torch.randint(1, 50, (2, 5))
+    (short,) = bert({"tokens_first": tokens}).features.values()
+    (padded,) = bert({"tokens_first": F.pad(tokens, (0, 3))}).features.values()
+    assert short.shape == (2, 8, 5) and padded.shape == (2, 8, 8)
+    assert torch.allclose(padded[..., :5], short, atol=1e-6)
+    assert torch.isfinite(bert({"tokens_first": torch.zeros(1, 4, dtype=torch.uint8)}).features["encoder-layer-1"]).all()
+
+
+def test_features_of_a_text_model_lie_on_words_where_a_source_says_which(bert):
+    tokens = torch.randint(1, 50, (2, 6))
+    inputs = {"tokens_first": tokens, "words_first": torch.tensor([[0, 2, 5], [1, 4, 0]])}
+    inputs["mask"] = torch.tensor([[True, True, True], [True, True, False]])
+    (on_tokens,) = bert({"tokens_first": tokens}).features.values()
+    (found,) = bert(inputs).features.values()
+    assert torch.equal(found[0], on_tokens[0][:, [0, 2, 5]]) and torch.equal(found[1, :, :2], on_tokens[1][:, [1, 4]])
+
+
+def test_tokens_of_another_tokenizer_are_named(bert):
+    with pytest.raises(ValueError, match="there is a token 50"):
+        bert({"tokens_first": torch.full((1, 7), 50)})
 
 
 def only_bin(folder):

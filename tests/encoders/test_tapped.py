@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from pipeline.encoders.foreign import Foreign
 from pipeline.encoders.tapped import as_feature
@@ -102,6 +101,5 @@ def test_outputs_that_are_no_features(output, size, message):
 def test_only_images_are_resampled(net):
     encoder = Foreign(module=net, taps=["first"], mean=[0.5], std=[0.25], grid=[3, 3])
     assert encoder(IMAGES).features["first"].shape == (2, 4, 3, 3)
-    encoder.module.first.register_forward_hook(lambda module, given, output: output.mean((2, 3)))
     with pytest.raises(ValueError, match=r"grid \(3, 3\): for features \(B, D, H, W\)"):
-        encoder.resampled(nn.Flatten()(torch.zeros(2, 4, 1)))
+        encoder.placed(torch.zeros(2, 4, 1), IMAGES)
