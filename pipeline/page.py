@@ -27,10 +27,11 @@ def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], s
     lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
     everyone = {f"teacher {name}": row for name, row in teachers.items()} | students
     unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
+    probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
     return {
         "Scores (points: 100 x metric)": [["", "updates", *main], *lines],
         **other_tables(everyone, others),
-        "Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen],
+        **probed,
         "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
     }

@@ -1,4 +1,4 @@
-"""Pictures of the report: what teachers and students see in a scene, their scores, their curves."""
+"""Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
 
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
-    {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
+    | {"seeds", "cost", "params", "lineage", "promotion", "manners", "sources/*", "dumps/*"},
+    {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
-    | {"planning", "summary", "pictures", "page", "prediction", "export"},
+    | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
+    | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(
@@ -83,3 +85,33 @@ def test_what_students_need_reaches_no_teacher():
     for stage in ("distill", "evaluate"):
         names = {file.name for file in closure({CLONE / "stages" / f"{stage}.py"})}
         assert not names & {"train_teacher.py", "extract.py", "fuse.py"}
+
+
+DOMAINS = re.compile(
+    r"(image|vision|pixel|scene|digit|text|token|sentence|review|language|click|rating|movie|user)s?",
+    re.IGNORECASE,
+)
+COMMON = ["stages/*", *(f"pipeline/{name}" for name in ("fusions/*", "losses/*", "balances/*"))] + [
+    f"pipeline/{name}.py"
+    for name in ("optimize", "learning", "objective", "batches", "network", "store", "writer", "shard", "layout", "recipes")
+]
+
+
+def words_in(file: Path) -> set[str]:
+    """Names, and what docstrings and comments say; `click` is a library here."""
+    text = re.sub(r"import click|click\.\w+|(read|write)_text", "", file.read_text())
+    return {word.lower() for name in re.findall(r"[A-Za-z]+", text) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+@pytest.mark.parametrize("pattern", COMMON)
+def test_no_stage_fusion_loss_loop_or_store_names_a_domain(pattern):
+    files = [file for file in CLONE.glob(pattern) if file.suffix == ".py"]
+    assert files
+    for file in files:
+        assert not {word for word in words_in(file) if DOMAINS.fullmatch(word)}, file
+
+
+@pytest.mark.parametrize("folder", sorted((CLONE / "examples").iterdir()), ids=lambda folder: folder.name)
+def test_an_example_is_in_step_with_the_code(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    open_project()

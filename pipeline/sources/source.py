@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ class Source(ABC):
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
 
-def content_ids(array: np.ndarray) -> np.ndarray:
-    """Ids of samples by their content: (N, ...) -> (N, 16) uint8, the head of each row's SHA-256."""
-    digests = b"".join(hashlib.sha256(row.tobytes()).digest()[:16] for row in array)
+def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:
+    """Ids of samples by their content: (N, 16) uint8, the head of each row's SHA-256."""
+    digests = b"".join(hashlib.sha256(bytes(row)).digest()[:16] for row in rows)
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)

@@ -1,0 +1,160 @@
+"""The claims of examples/text over fresh data seeds.
+
+    python bench/text.py run SEED...    # resumes: an arm whose JSON lies in bench/text/ is not run again
+    python bench/text.py table          # bench/text.md, from the JSONs
+
+A data seed is a project in bench/.work: the example's params with another seed, and every arm a student of it.
+"""
+
+import json
+import sys
+from os import chdir
+from pathlib import Path
+from statistics import mean
+
+import click
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.demo import arm, difference, read, run_stage, spread  # noqa: E402
+from pipeline.lineage import sync  # noqa: E402
+
+EXAMPLE, RESULTS = ROOT / "examples" / "text", ROOT / "bench" / "text"
+GIVEN = yaml.safe_load((EXAMPLE / "params.yaml").read_text())
+TEACHERS = list(GIVEN["teachers"])
+PRIMARY = {"topic": "accuracy", "sentiment": "accuracy", "entities": "span_F1"}
+SECOND = {"encoder": GIVEN["students"]["second_zero"]["encoder"]}
+FEW = {**SECOND, "labelled_share": 0.1}
+ARMS = {
+    "labels_200": arm("transfer", 200, "labels"),
+    "kd_200": arm("pca", 200, "logits"),
+    "logits_200": arm("pca", 200, "logits labels"),
+    "fused_200": arm("pca", 200, "fused logits labels"),
+    "second_zero_200": arm("pca", 200, "fused logits", **SECOND),
+    "second_labels_200": arm("transfer", 200, "labels", **SECOND),
+    "second_few_200": arm("pca", 200, "fused logits labels", **FEW),
+    "second_few_labels_200": arm("transfer", 200, "labels", **FEW),
+    "single_200": arm("transfer", 200, "labels", separate=True),
+    "bag_of_words": {**GIVEN["students"]["bag_of_words"]},
+    "labels_800": arm("transfer", 800, "labels"),
+    "fused_800": arm("pca", 800, "fused logits labels"),
+    "second_few_labels_800": arm("transfer", 800, "labels", **FEW),
+}
+PROBES = [f"{label}@{shots}" for label in ("intent", "stars") for shots in GIVEN["evaluate"]["shots"]]
+SHORT = ["average", *PRIMARY]
+CONTRASTS = [
+    ("fused_200", "labels_200", [*SHORT, "novel", *PROBES]),
+    ("kd_200", "labels_200", SHORT),
+    ("logits_200", "labels_200", ["average"]),
+    ("fused_200", "logits_200", ["average"]),
+    ("fused_200", "labels_800", SHORT),
+    ("fused_800", "labels_800", SHORT),
+    ("labels_800", "labels_200", ["average"]),
+    ("second_few_200", "second_few_labels_200", [*SHORT, *PROBES]),
+    ("second_few_200", "second_few_labels_800", SHORT),
+    ("second_zero_200", "second_labels_200", SHORT),
+]
+
+
+def enter_project(seed: int) -> None:
+    folder = ROOT / "bench" / ".work" / f"text-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    chdir(folder)
+    params = {**GIVEN, "seed": seed, "students": ARMS}
+    params["distill"]["seeds"] = 1  # what counts is data seeds
+    params["report"] |= {"baseline": "single_200", "strip": ["labels_200"]}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    Path("dvc.yaml").write_bytes((EXAMPLE / "dvc.yaml").read_bytes())
+    sync()
+
+
+@click.group()
+def main() -> None: ...
+
+
+@main.command()
+@click.argument("seeds", type=int, nargs=-1, required=True)
+def run(seeds: tuple[int, ...]) -> None:
+    torch.set_num_threads(1)
+    RESULTS.mkdir(exist_ok=True)
+    for seed in seeds:
+        enter_project(seed)
+        run_stage("prepare")
+        for stage in ("train_teacher", "extract"):
+            for teacher in TEACHERS:
+                run_stage(stage, teacher)
+        run_stage("fuse", "pca")
+        record(f"teachers-{seed}", {t: read(f"data/scores/teachers/{t}/scores.json") for t in TEACHERS})
+        for name in ARMS:
+            if not (RESULTS / f"{name}-{seed}.json").exists():
+                run_stage("distill", name)
+                run_stage("evaluate", name)
+                (scores,) = read(f"data/scores/students/{name}/scores.json")
+                record(f"{name}-{seed}", {**scores, "cost": read(f"data/costs/distill/{name}.json")})
+
+
+def record(name: str, result: dict) -> None:
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+def points(result: dict, column: str) -> float:
+    """A column of an arm's JSON: a task, a split's average, or an unseen task at k shots."""
+    name, _, shots = column.partition("@")
+    if shots:
+        return 100 * mean(result["unseen"][name][shots])
+    if column in PRIMARY:
+        return 100 * result["test"]["clean"][column][PRIMARY[column]]
+    split = result["test"]["clean" if column == "average" else column]
+    return 100 * mean(split[task][PRIMARY[task]] for task in PRIMARY)
+
+
+def teacher_points(result: dict, task: str) -> float:
+    return 100 * result[task]["clean"][task][PRIMARY[task]]
+
+
+def delta_mtl(result: dict, single: dict) -> float:
+    return 100 * mean((points(result, task) - points(single, task)) / points(single, task) for task in PRIMARY)
+
+
+@main.command()
+def table() -> None:
+    """Every arm's scores and the paired differences that the claims rest on, as bench/text.md."""
+    found = {name: {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
+    teachers = {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob("teachers-*.json")}
+    seeds = sorted(set.intersection(*(set(results) for results in found.values())))
+    lines = [
+        "# examples/text over data seeds",
+        "",
+        f"Data seeds {', '.join(map(str, seeds))}, one student seed each; {MACHINE}",
+    ]
+    lines += [
+        "",
+        "Points on the clean test split (names that nothing was trained on), mean +- sd over data seeds. Delta_MTL: in",
+    ]
+    lines += ["percent, against single_200. second: reads the second language, teachers the first.", ""]
+    columns = [*SHORT, "novel"]
+    lines += [f"| arm | {' | '.join(columns)} | Delta_MTL | {' | '.join(PROBES)} | CPU s |", "|---" * (8 + len(PROBES)) + "|"]
+    of_teachers = [spread(teacher_points(teachers[s], task) for s in seeds) for task in PRIMARY]
+    average = spread(mean(teacher_points(teachers[s], task) for task in PRIMARY) for s in seeds)
+    lines.append(f"| teachers | {' | '.join([average, *of_teachers])} |" + " |" * (3 + len(PROBES)))
+    for name, results in found.items():
+        cells = [spread(points(results[s], column) for s in seeds) for column in columns]
+        cells.append(spread(delta_mtl(results[s], found["single_200"][s]) for s in seeds))
+        cells += [spread(points(results[s], column) for s in seeds) for column in PROBES]
+        lines.append(f"| {name} | {' | '.join(cells)} | {spread(results[s]['cost']['cpu_seconds'] for s in seeds)} |")
+    lines += ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]
+    lines += ["| claim | of | mean | interval | seeds |", "|---|---|---|---|---|"]
+    for one, other, of in CONTRASTS:
+        for column in of:
+            gaps = [points(found[one][s], column) - points(found[other][s], column) for s in seeds]
+            lines.append(f"| {one} - {other} | {column} | {difference(gaps)} |")
+    (ROOT / "bench" / "text.md").write_text("\n".join(lines) + "\n")
+
+
+MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, one thread, on a busy machine."
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""A baseline that reads words without their order."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from pipeline.encoders.text import on_words, tokens_of
+
+
+@final
+class BagOfWords(nn.Module):
+    """A vector a token and nothing else: arguments and inputs as of `TextEncoder`, -> {"words": (B, width, L)}."""
+
+    def __init__(self, *, input: str, vocabulary: int, width: int):
+        super().__init__()
+        self.input, self.vocabulary = input, vocabulary
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        tokens = tokens_of(inputs, self.input, self.vocabulary)
+        return {"words": on_words(self.embedding(tokens), inputs, self.input)}

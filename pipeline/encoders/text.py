@@ -1,0 +1,71 @@
+"""Transformer encoders of words."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from transformers import ModernBertConfig, ModernBertModel
+
+
+@final
+class TextEncoder(nn.Module):
+    """A ModernBERT (2412.13663), not trained yet, that reads one side of a row: -> {"words": (B, width, L)}.
+
+    Takes inputs["tokens_<input>"] (B, T), 0 where a row has ended, and what `on_words` takes. input: the side, say "first".
+    vocabulary: how many tokens there are. longest: the most tokens in a row.
+    """
+
+    def __init__(
+        self, *, input: str, vocabulary: int, width: int, layers: int, heads: int, longest: int = 128, dropout: float = 0.1
+    ):
+        super().__init__()
+        config = ModernBertConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * width,
+            max_position_embeddings=longest,
+            layer_types=["full_attention"] * layers,
+            embedding_dropout=dropout,
+            mlp_dropout=dropout,
+            attention_dropout=dropout,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=None,
+            cls_token_id=None,
+            sep_token_id=None,
+        )
+        self.input, self.vocabulary, self.longest = input, vocabulary, longest
+        self.transformer = ModernBertModel(config)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        tokens = tokens_of(inputs, self.input, self.vocabulary)
+        tokens = tokens[:, : (tokens != 0).sum(1).max().clamp(min=1)]  # all rows have ended after that
+        if tokens.shape[1] > self.longest:
+            raise ValueError(f"longest: {self.longest}, but a row has {tokens.shape[1]} tokens; raise it to that")
+        x_BTD = self.transformer(tokens, attention_mask=tokens != 0).last_hidden_state
+        return {"words": on_words(x_BTD, inputs, self.input)}
+
+
+def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:
+    """The tokens of a side, (B, T) int64. Raises ValueError if there is no such side, or there are more tokens than that."""
+    if f"tokens_{side}" not in inputs:
+        sides = ", ".join(name.removeprefix("tokens_") for name in inputs if name.startswith("tokens_"))
+        raise ValueError(f"input: no side {side!r} in these rows; there are {sides}")
+    tokens = inputs[f"tokens_{side}"].long()
+    if tokens.max() >= vocabulary:
+        raise ValueError(f"vocabulary: {vocabulary}, but there is a token {tokens.max()}; raise it above that")
+    return tokens
+
+
+def on_words(x_BTD: Tensor, inputs: dict[str, Tensor], side: str) -> Tensor:
+    """Features of tokens -> of words, (B, D, L): a word's feature is that of its first token.
+
+    Takes inputs["words_<side>"] (B, L), where among the side's tokens the word of a position begins, and inputs["mask"] (B, L),
+    which of them exist. Those that do not exist get the mean of those that do, so that a mean over the grid is one over words.
+    """
+    begins, exists = inputs[f"words_{side}"].long(), inputs["mask"][:, :, None]
+    x_BLD = x_BTD.gather(1, begins[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+    mean = torch.where(exists, x_BLD, 0).sum(1, keepdim=True) / exists.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(exists, x_BLD, mean).transpose(1, 2)

@@ -1,0 +1,82 @@
+"""Your own text: CSV, JSONL, Parquet and CoNLL files, each row with the labels that it has."""
+
+from typing import final
+
+import numpy as np
+
+from pipeline.sources.records import Record, read_records
+from pipeline.sources.source import Split
+from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of
+
+NEEDED = ("transfer", "val", "test/clean")
+
+
+@final
+class TextFiles(WordSource):
+    """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
+    .csv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both.
+
+    text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
+    classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
+    of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. longest: so many words of
+    a text are read, and what follows is cut off. vocabulary: how many tokens, learnt from the transfer set.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: dict[str, list[str]],
+        text: str = "text",
+        classes: dict[str, list[str]] | None = None,
+        tags: dict[str, list[str]] | None = None,
+        longest: int = 64,
+        vocabulary: int,
+    ):
+        for name in NEEDED:
+            if not files.get(name):
+                raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
+        if len(tags or {}) > 1:
+            raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
+        self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
+        self.longest, self.vocabulary = longest, vocabulary
+
+    def splits(self) -> dict[str, Split]:
+        found = self.records()
+        vocabulary = self.learn(found["transfer"])
+        return {name: self.split(records, vocabulary) for name, records in found.items()}
+
+    def preview(self) -> tuple[int, Split]:
+        records = self.records()["transfer"]
+        return len(records), self.split(records[:64], self.learn(records))
+
+    def records(self) -> dict[str, list[Record]]:
+        """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""
+        found = {name: read_records(files, self.text, self.names, self.tags) for name, files in self.files.items()}
+        seen: dict[tuple[str, ...], tuple[str, str]] = {}
+        for name, records in found.items():
+            for record in records:
+                other, where = seen.setdefault(tuple(record.words), (name, record.where))
+                if other != name and not (name.startswith("test/") and other.startswith("test/")):
+                    raise ValueError(f"{record.where}: this text of {name} is in {other} too ({where}); splits share no row")
+        return found
+
+    def learnt(self) -> Vocabulary:
+        return self.learn(self.records()["transfer"])
+
+    def learn(self, records: list[Record]) -> Vocabulary:
+        return Vocabulary([record.words for record in records], self.vocabulary)
+
+    def split(self, records: list[Record], vocabulary: Vocabulary) -> Split:
+        said = {"first": [record.words[: self.longest] for record in records]}
+        labels = {}
+        for name, classes in self.names.items():
+            values = [record.labels.get(name) for record in records]
+            labels[name] = np.array([-1 if value is None else classes.index(value) for value in values], np.int64)
+        for name, kinds in self.tags.items():
+            known = tags_of(kinds)
+            rows = [[known.index(tag) for tag in record.labels.get(name, [])][: self.longest] for record in records]
+            width = max(len(words) for words in said["first"])
+            labels[name] = padded([*rows, [0] * width], -1, np.int64)[:-1]
+        flags = {name: np.asarray((x >= 0).reshape(len(x), -1).any(1)) for name, x in labels.items()}
+        inputs = as_arrays(said, {}, {"first": vocabulary})
+        return Split(inputs, dict(labels), flags, np.zeros(len(records), np.int32), ids_of(said))

@@ -1,0 +1,60 @@
+"""Tagging: spans of some kinds in a sequence, told by a tag at each position."""
+
+from typing import final
+
+import numpy as np
+import torch
+from seqeval.metrics import f1_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.losses.soft import soft_kl
+from pipeline.sparse import Sparse
+from pipeline.tasks.task import Answers, Grid, Task
+
+Tags = list[list[str]]
+
+
+@final
+class Tagging(Task):
+    """Labels: (B, L), -1 where there is none, 0 outside of spans, 2 k + 1 where one of kinds[k] begins, 2 k + 2 inside.
+
+    Predictions: logits (B, C, L). Metric: F1 of whole spans, as seqeval counts them. temperature: of distillation.
+    """
+
+    primary = "span_F1"
+    temperature: float
+
+    def __init__(self, *, kinds: list[str], temperature: float):
+        self.tags = ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
+        self.temperature = temperature
+
+    def head(self, width: int, grid: Grid) -> nn.Module:
+        return nn.Conv1d(width, len(self.tags), 1)
+
+    def loss(self, pred: Tensor, label: Tensor) -> Tensor:
+        loss = F.cross_entropy(pred, label.long(), ignore_index=-1, reduction="none")
+        return loss.sum(1) / (label >= 0).sum(1).clamp(min=1)
+
+    def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
+        return soft_kl(student, teacher, self.temperature)
+
+    def answers(self, pred: Tensor) -> Answers:
+        return {"tags": self.named(pred.argmax(1).cpu().numpy())}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        return {"tags": self.named(label)}
+
+    def named(self, tags: np.ndarray) -> Tags:
+        """Tags in words; "" where there is none."""
+        return [[self.tags[tag] if tag >= 0 else "" for tag in row] for row in tags.tolist()]
+
+    def tally(self, pred: Tensor, label: Tensor) -> list[tuple[list[str], list[str]]]:
+        """(true, predicted) tags of every row that has any."""
+        said, real = self.named(torch.where(label < 0, -1, pred.argmax(1)).cpu().numpy()), self.named(label.cpu().numpy())
+        rows = [([tag for tag in row if tag] for row in pair) for pair in zip(real, said, strict=True)]
+        return [(true, found) for true, found in rows if true]
+
+    def summarize(self, tallies: list[list[tuple[list[str], list[str]]]]) -> dict[str, float]:
+        rows = [row for tally in tallies for row in tally]
+        return {"span_F1": float(f1_score(*map(list, zip(*rows, strict=True)), zero_division=0)) if rows else 0.0}

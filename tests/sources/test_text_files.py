@@ -1,0 +1,164 @@
+import json
+import os
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from pipeline.sources.text_files import TextFiles
+
+CONLL = """-DOCSTART- -X- -X- O
+
+EU NNP I-NP I-ORG
+rejects VBZ I-VP O
+German JJ I-NP I-MISC
+call NN I-NP O
+
+Peter NNP I-NP I-PER
+Blackburn NNP I-NP I-PER
+
+-DOCSTART- -X- -X- O
+
+BRUSSELS NNP I-NP I-LOC
+Antwerp NNP I-NP B-LOC
+"""
+KINDS = ["PER", "LOC", "ORG", "MISC"]
+CSV = 'text,topic,sentiment\nthe soup was cold,meal,against\n"a seat, at last",flight,\nnothing to say,,\n'
+ARGUMENTS = {
+    "files": {"transfer": ["a.csv", "b.conll"], "val": ["val.jsonl"], "test/clean": ["test.parquet"]},
+    "classes": {"topic": ["meal", "flight"], "sentiment": ["against", "for"]},
+    "tags": {"entities": KINDS},
+    "vocabulary": 200,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / "b.conll").write_text(CONLL)
+    rows = [
+        {"text": ["Anna", "ate", "soup"], "topic": "meal", "entities": ["B-PER", "O", "O"]},
+        {"text": "good", "sentiment": "for"},
+    ]
+    (tmp_path / "val.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    table = {"text": ["late again", "Lima is far"], "topic": ["flight", None], "entities": [None, "B-LOC O O"]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "test.parquet")
+    return tmp_path
+
+
+def source(**changes):
+    return TextFiles(**{**ARGUMENTS, **changes})
+
+
+def words(split):
+    return [x.tobytes().rstrip(b"\0").decode() for x in split.inputs["text_first"]]
+
+
+def test_every_format_loads_with_exact_values(folder):
+    splits = source().splits()
+    transfer, val, test = (splits[name] for name in ("transfer", "val", "test/clean"))
+    assert words(transfer) == [
+        *("the soup was cold", "a seat, at last", "nothing to say"),
+        *("EU rejects German call", "Peter Blackburn", "BRUSSELS Antwerp"),
+    ]
+    assert transfer.labels["topic"].tolist() == [0, 1, -1, -1, -1, -1]
+    assert transfer.labels["sentiment"].tolist() == [0, -1, -1, -1, -1, -1]
+    assert transfer.labels["entities"][3:].tolist() == [[5, 0, 7, 0], [1, 2, -1, -1], [3, 3, -1, -1]]  # of IOB1, as BIO
+    assert (transfer.labels["entities"][:3] == -1).all()
+    assert transfer.labelled["topic"].tolist() == [True, True, False, False, False, False]
+    assert transfer.labelled["entities"].tolist() == [False, False, False, True, True, True]
+    assert transfer.inputs["mask"].sum(1).tolist() == [4, 4, 3, 4, 2, 2]
+    assert words(val) == ["Anna ate soup", "good"] and val.labels["entities"].tolist() == [[1, 0, 0], [-1, -1, -1]]
+    assert val.labels["sentiment"].tolist() == [-1, 1]
+    assert test.labels["topic"].tolist() == [1, -1] and test.labels["entities"].tolist() == [[-1, -1, -1], [3, 0, 0]]
+
+
+def test_the_same_text_in_two_files_is_one_row_with_the_labels_of_both(folder):
+    (folder / "b.conll").write_text("the O\nsoup O\nwas O\ncold B-MISC\n")
+    transfer = source().splits()["transfer"]
+    assert words(transfer)[0] == "the soup was cold" and len(words(transfer)) == 3
+    assert transfer.labels["entities"][0].tolist() == [0, 0, 0, 7] and transfer.labels["topic"][0] == 0
+
+
+def test_long_texts_are_cut_with_their_tags(folder):
+    transfer = source(longest=2).splits()["transfer"]
+    assert words(transfer)[3] == "EU rejects" and transfer.labels["entities"][3].tolist() == [5, 0]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.csv", "text,topic\nfine,meal\nwrong,sea\n", "a.csv, line 3: 'topic' is 'sea', expected one of meal, flight"),
+        ("a.csv", "text,topic\nfine,meal,more\n", "a.csv, line 2: 3 cells, the header has 2"),
+        ("a.csv", "words,topic\nfine,meal\n", "a.csv, line 1: no column 'text'; there are words, topic"),
+        ("a.csv", "text,topic\n  ,meal\n", "a.csv, line 2: 'text' is empty"),
+        ("a.csv", 'text,topic\n"open,meal\n', "a.csv, line 2: unexpected end of data"),
+        ("a.csv", b"text,topic\nfine,meal\n\xff,meal\n", "a.csv, line 3: is no text in UTF-8"),
+        ("a.csv", "text,topic\n", "a.csv, b.conll: no row"),
+        ("b.conll", "EU B-ORG\nrejects\n", "b.conll, line 2: 1 columns, expected 2"),
+        ("b.conll", "a O\n\nEU B-FOO\n", "b.conll, line 3: 'entities': tag 'B-FOO', expected one of O, B-PER"),
+        ("val.jsonl", '{"text": "fine"}\n{"text": \n', "val.jsonl, line 2: is no JSON"),
+        ("val.jsonl", '{"text": "fine"}\n[1]\n', "val.jsonl, line 2: expected an object with the key 'text'"),
+        ("val.jsonl", '{"text": 3}\n', "val.jsonl, line 1: 'text' is 3, expected a text or a list of words"),
+        ("val.jsonl", '{"text": "a b", "entities": "O"}\n', "val.jsonl, line 1: 'entities': 1 tags of 2 words"),
+        ("val.jsonl", '{"text": "nothing to say"}\n', "val.jsonl, line 1: this text of val is in transfer too .a.csv, line 4."),
+        ("test.parquet", "no", "test.parquet: cannot be read as Parquet"),
+    ],
+)
+def test_what_is_malformed_is_named_by_file_and_line_and_nothing_is_loaded(folder, file, content, message):
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    if file == "a.csv" and message.endswith("no row"):
+        (folder / "b.conll").write_text("\n")
+    with pytest.raises(ValueError, match=message):
+        source().splits()
+
+
+def test_labels_of_one_text_that_differ_name_both_lines(folder):
+    (folder / "a.csv").write_text("text,topic\nsame,meal\nsame,flight\n")
+    with pytest.raises(ValueError, match=r"a.csv, line 3: 'topic' is 'flight', but 'meal' of the same text in a.csv, line 2"):
+        source().splits()
+
+
+def test_of_many_problems_three_are_named(folder):
+    (folder / "a.csv").write_text("text,topic\n" + "x,sea\n" * 5)
+    with pytest.raises(ValueError, match=r"line 2: .*line 4: .*; and 2 more"):
+        source().splits()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": {"transfer": ["a.csv"]}}, "files.val: missing"),
+        ({"tags": {"a": KINDS, "b": KINDS}}, "tags: 2 tasks of tags, expected one"),
+    ],
+)
+def test_errors_name_the_argument(change, message):
+    with pytest.raises(ValueError, match=message):
+        source(**change)
+
+
+def test_files_that_are_no_known_kind_or_not_there(folder):
+    for name, message in (("a.txt", "a.txt: no kind of file"), ("b.csv", "b.csv: no such file")):
+        with pytest.raises(ValueError, match=message):
+            source(files={**ARGUMENTS["files"], "val": [name]}).splits()
+
+
+def test_a_preview_and_what_is_said_of_a_row(folder):
+    rows, few = source().preview()
+    assert rows == 6 and len(few.view) == 6
+    row = {name: x[3] for name, x in few.inputs.items()}
+    line = source().words(row, {"topic": {"classes": [1]}, "entities": {"tags": ["B-ORG", "O", "O", "O"]}})
+    assert line == "flight; EU/ORG rejects German call"
+    assert os.listdir(folder) and np.all(few.view == 0)
+
+
+def test_a_line_of_text_is_read_as_the_transfer_set_was(folder):
+    _, few = source().preview()
+    (row,) = source().read("the soup was cold").values()
+    for name in ("tokens_first", "words_first", "mask"):
+        length = len(row[name])
+        np.testing.assert_array_equal(row[name], few.inputs[name][0][:length])
+    with pytest.raises(ValueError, match="expected a line of text"):
+        source().read(" ")
