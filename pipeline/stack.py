@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from pipeline.balances.balance import Balance
 from pipeline.batches import Batch, Rows, tensors
 from pipeline.objective import Objective
 from pipeline.optimize import BETAS, CLIP, EPSILON, Recipe
@@ -77,8 +78,9 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
 
 
 def threads_for(objectives: list[Objective]) -> int:
-    """How many to train side by side: as many as torch has cores; one where dropout would make an update depend on turns."""
-    random = any(isinstance(part, _DropoutNd) and part.p > 0 for objective in objectives for part in objective.modules())
+    """How many to train side by side: as many as torch has cores; one where random numbers depend on turns."""
+    parts = [part for objective in objectives for part in objective.modules()]
+    random = any((isinstance(x, _DropoutNd) and x.p > 0) or (isinstance(x, Balance) and x.random) for x in parts)
     on_cpu = next(objectives[0].parameters()).device.type == "cpu"
     return torch.get_num_threads() if on_cpu and not random else 1
 
