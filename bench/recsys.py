@@ -6,6 +6,8 @@ python bench/recsys.py table          # bench/recsys.md, from the JSONs
 
 import json
 import sys
+from collections.abc import Iterable
+from math import nan
 from os import chdir
 from pathlib import Path
 from statistics import mean
@@ -17,7 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import MACHINE, arm, difference, read, run_stage, spread  # noqa: E402
+from bench.demo import arm, difference, read, run_stage, spread  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.params import load_params  # noqa: E402
 from pipeline.summary import Tested, delta_mtl, primaries  # noqa: E402
@@ -102,35 +104,41 @@ def record(name: str, result: dict) -> None:
 @main.command()
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/recsys.md."""
-    arms = {name: {int(f.stem.rpartition("-")[2]): read(str(f)) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
-    seeds = sorted(set.intersection(*(set(results) for results in arms.values())))
-    single = {seed: primaries(TASKS, arms[BASELINE][seed]["test"], "clean") for seed in seeds}
+    arms = {name: by_seed(name) for name in ARMS}
+    teachers = {seed: teacher_points(result) for seed, result in by_seed("teachers").items()}
+    single = {seed: primaries(TASKS, result["test"], "clean") for seed, result in arms[BASELINE].items()}
 
-    def column(name: str, what: str) -> list[float]:
-        return [points(arms[name][seed], what, single[seed]) for seed in seeds]
+    def column(name: str, what: str, seeds: Iterable[int]) -> list[float]:
+        return [points(arms[name][seed], what, single.get(seed, {})) for seed in seeds]
 
     lines = ["# Recommendation over data seeds", ""]
-    lines += [f"{len(seeds)} data seeds ({', '.join(map(str, seeds))}), one student seed each; " + MACHINE, ""]
+    machine = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, one thread, beside up to ten others"
+    lines += [f"Data seeds {', '.join(map(str, sorted(teachers)))}, one student seed each; {machine}.", ""]
     lines += [f"Delta_MTL is against {BASELINE}. NDCG, diversity and coverage: of clicks, on the whole catalogue.", ""]
     columns = [*SHORT, *SPLITS, *LISTS, *UNSEEN]
-    lines += ["| arm | " + " | ".join(columns) + " | CPU seconds |", "|---" * (len(columns) + 2) + "|"]
-    teachers = [teacher_points(read(str(RESULTS / f"teachers-{seed}.json"))) for seed in seeds]
-    cells = [spread(row[task] for row in teachers) if task in TASKS else "" for task in columns]
-    lines.append("| teachers | " + " | ".join(cells) + " | |")
-    for name in ARMS:
-        cells = [spread(column(name, what)) for what in columns]
-        seconds = spread(result["cost"]["cpu_seconds"] for result in arms[name].values())
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {seconds} |")
+    lines += ["| arm | seeds | " + " | ".join(columns) + " | CPU seconds |", "|---" * (len(columns) + 3) + "|"]
+    cells = [spread([row[task] for row in teachers.values()]) if task in TASKS else "" for task in columns]
+    lines.append(f"| teachers | {len(teachers)} | " + " | ".join(cells) + " | |")
+    for name, found in arms.items():
+        cells = [spread(column(name, what, found)) for what in columns]
+        cells.append(spread(result["cost"]["cpu_seconds"] for result in found.values()))
+        lines.append(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
     lines += ["", "Paired differences by data seed: mean, 95 % t interval, every seed.", ""]
     lines += ["| claim | of | mean | interval | seeds |", "|---|---|---|---|---|"]
     for one, other, of in CONTRASTS:
+        seeds = sorted(arms[one].keys() & arms[other].keys())
         for what in of:
-            found = [a - b for a, b in zip(column(one, what), column(other, what), strict=True)]
-            lines.append(f"| {one} - {other} | {what} | {difference(found)} |")
+            pairs = zip(column(one, what, seeds), column(other, what, seeds), strict=True)
+            lines.append(f"| {one} - {other} | {what} | {difference([a - b for a, b in pairs])} |")
     for task in TASKS:
-        found = [row[task] - x for row, x in zip(teachers, column("labels_1600", task), strict=True)]
-        lines.append(f"| teacher - labels_1600 | {task} | {difference(found)} |")
+        seeds = sorted(arms["labels_1600"])
+        pairs = zip(seeds, column("labels_1600", task, seeds), strict=True)
+        lines.append(f"| teacher - labels_1600 | {task} | {difference([teachers[seed][task] - x for seed, x in pairs])} |")
     (ROOT / "bench" / "recsys.md").write_text("\n".join(lines) + "\n")
+
+
+def by_seed(name: str) -> dict[int, dict]:
+    return {int(file.stem.rpartition("-")[2]): read(str(file)) for file in sorted(RESULTS.glob(f"{name}-*.json"))}
 
 
 def points(result: dict, what: str, single: dict[str, float]) -> float:
@@ -140,7 +148,7 @@ def points(result: dict, what: str, single: dict[str, float]) -> float:
     if what in clean:
         return clean[what]
     if what == "delta_mtl":
-        return delta_mtl(TASKS, clean, single)
+        return delta_mtl(TASKS, clean, single) if single else nan
     if what in LISTS:
         return 100 * tested["catalogue"]["click"][what]
     if shots:
