@@ -91,7 +91,7 @@ def test_it_runs_from_the_download_to_the_report(project):
     params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = 8
     params["distill"]["seeds"] = 1
     params["extract"]["features"]["dims"] = params["fusions"]["pca"]["dims"] = 8
-    params["evaluate"]["shots"] = [5]
+    params["evaluate"]["shots"] = [12]
     for group in ("teachers", "students"):
         for one in params[group].values():
             one["updates"] = 4
@@ -104,4 +104,4 @@ def test_it_runs_from_the_download_to_the_report(project):
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"Running stage '(.+)'", done.stdout)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
     metrics = json.loads(Path("data/report/metrics.json").read_text())
-    assert {"breed", "body", "head", "species@5"} <= metrics["students"]["fused"].keys()
+    assert {"breed", "body", "head", "species@12"} <= metrics["students"]["fused"].keys()
