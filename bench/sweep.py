@@ -271,7 +271,7 @@ def table(results: dict[str, dict]) -> str:
     for r in results.values():
         if found := r.get("live"):
             flops = " and ".join(f"{t['flops'] / 1e6:.1f}" for t in found["teachers"].values())
-            lines += [LIVE.format(**found, student=r["size"]["flops"] / 1e6, teachers=flops)]
+            lines += [LIVE.format(**found | {"student": r["size"]["flops"] / 1e6, "teachers": flops})]
     return "\n".join(lines) + "\n"
 
 
