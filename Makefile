@@ -3,7 +3,9 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test slow lint bench
+.PHONY: setup repro test slow lint bench
+
+setup: .venv/installed
 
 repro: .venv/installed
 	dvc repro

@@ -80,7 +80,7 @@ def enter_project(seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     chdir(folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS}
+    params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS, "sweep": {}}
     params["distill"]["seeds"] = 1  # what counts is data seeds
     for teacher in params["teachers"].values():
         teacher["updates"] = TEACHER_UPDATES
@@ -105,7 +105,7 @@ def enter_beside(seed: int, name: str, change: Callable[[dict], None]) -> None:
             (folder / "data" / shared).symlink_to(base / "data" / shared)
     chdir(folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["seed"] = seed
+    params |= {"seed": seed, "sweep": {}}
     change(params)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())

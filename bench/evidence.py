@@ -31,6 +31,10 @@ def fusion(file: str, name: str, **arguments: int) -> dict:
     return {"code": f"pipeline/fusions/{file}.py", "class": name, **arguments}
 
 
+def balance(file: str, name: str) -> dict:
+    return {"code": f"pipeline/balances/{file}.py", "class": name}
+
+
 def loss(file: str, name: str, **arguments: float) -> dict:
     return {"code": f"pipeline/losses/{file}.py", "class": name, **arguments}
 
@@ -40,6 +44,7 @@ FUSIONS = {
     "none": fusion("none", "NoFusion"),
     "phi_s": fusion("phi_s", "PhiS"),
     "gcca": fusion("gcca", "GCCA", dims=64),
+    "task_aware": fusion("task_aware", "TaskAware", dims=64),
     "random": fusion("random", "Random", dims=64),
     "shuffled": fusion("none", "NoFusion"),  # each row with the logits of another
 }
@@ -47,20 +52,34 @@ LOGITS = {
     "mse": loss("mse", "MSE"),
     "dist": loss("dist", "DIST"),
     "standardised": loss("standardised_kl", "StandardisedKL", temperature=2),
+    "dkd": loss("dkd", "DKD"),
+}
+FEATURES = {
+    "mse": loss("mse", "MSE"),
+    "pkd": loss("pkd", "PKD"),
+    "inverted": loss("inverted", "InvertedProjection"),
+    "crd": loss("crd", "CRD"),
+    "cka": loss("cka", "CKA"),
+}
+BALANCES = {
+    "famo": balance("famo", "FAMO"),
+    "pcgrad": balance("gradients", "PCGrad"),
+    "upgrad": balance("gradients", "UPGrad"),
+    "mgda": balance("gradients", "MGDA"),
 }
 ARMS = {
     "logits": arm("none", UPDATES, "logits labels"),
     "logits_x3": {**arm("none", UPDATES, "logits labels"), "weights": {"logits": 3, "labels": 1}},
     **{f"logits_{name}": arm("none", UPDATES, "logits labels", logit_loss=spec) for name, spec in LOGITS.items()},
     **{name: arm(name, UPDATES, "fused logits labels") for name in FUSIONS if name != "shuffled"},
-    "pca_mse": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("mse", "MSE")),
-    "pca_pkd": arm("pca", UPDATES, "fused logits labels", feature_loss=loss("pkd", "PKD")),
-    "pca_only": arm("pca", UPDATES, "fused", head_updates=200),
-    "random_only": arm("random", UPDATES, "fused", head_updates=200),
+    **{f"pca_{name}": arm("pca", UPDATES, "fused logits labels", feature_loss=spec) for name, spec in FEATURES.items()},
+    **{f"logits_{name}": arm("none", UPDATES, "logits labels", balance=spec) for name, spec in BALANCES.items()},
+    **{f"{name}_only": arm(name, UPDATES, "fused", head_updates=200) for name in ("pca", "task_aware", "random")},
     "labels": arm("transfer", UPDATES, "labels"),
     "shuffled": arm("shuffled", UPDATES, "logits labels"),
 }
-AGAINST = {"random_only": "pca_only", "pca_mse": "pca", "pca_pkd": "pca"}  # others: logits
+AGAINST = {"random_only": "pca_only", "task_aware_only": "pca_only", "task_aware": "pca"}  # others: logits
+AGAINST |= {f"pca_{name}": "pca" for name in FEATURES}
 CONTROLS = [("logits_dist", "logits_x3")]  # of what is confirmed
 
 
@@ -114,7 +133,8 @@ def fuse(reads: str) -> None:
 
 @main.command()
 def table() -> None:
-    results = {name: {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
+    found = {name: {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
+    results = {name: seeds for name, seeds in found.items() if seeds}
     seeds = sorted(set.intersection(*(set(found) for found in results.values())))
     lines = ["# Methods, screened", "", f"{UPDATES} updates, data seeds {', '.join(map(str, seeds))}; {MACHINE}."]
     lines += ["Points on the clean test split, a column a seed; the last columns: minus the arm named.", ""]
@@ -127,13 +147,13 @@ def table() -> None:
     lines += ["", "What each fusion keeps of the teachers, R^2 on rows held out; effective rank.", ""]
     taps = list(results["none"][seeds[0]]["quality"]["r2"])
     lines += ["| fusion | " + " | ".join(taps) + " | effective rank |", "|---" * (2 + len(taps)) + "|"]
-    for name in (name for name in FUSIONS if name != "shuffled"):
+    for name in (name for name in FUSIONS if name != "shuffled" and name in results):
         found = results[name][seeds[0]]["quality"]
         kept = " | ".join(f"{found['r2'][tap]:.3f}" for tap in taps)
         lines.append(f"| {name} | {kept} | {found['effective_rank']:.1f} |")
     lines += ["", "## Confirmed", "", "On data seeds that no screening saw: paired mean, 95 % t interval, every seed.", ""]
     lines += ["| arm | minus | of | mean | interval | seeds |", "|---" * 6 + "|"]
-    for name, rival in [*((name, AGAINST.get(name, "logits")) for name in ARMS), *CONTROLS]:
+    for name, rival in [*((name, AGAINST.get(name, "logits")) for name in results), *CONTROLS]:
         found = results[name]
         fresh = sorted(found.keys() & results[rival].keys() - set(seeds)) if name != rival else []
         for column in ("average", *PRIMARY) if len(fresh) > 1 else ():

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.batches import in_order, input_fields, part, tensors  # noqa: E402
 from pipeline.checkpoints import load_network  # noqa: E402
 from pipeline.encoders.image import ImageEncoder  # noqa: E402
-from pipeline.extraction import outputs_on  # noqa: E402
+from pipeline.extraction import outputs_on, shown  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
 from pipeline.params import Recipe  # noqa: E402
@@ -48,7 +48,7 @@ def dumped(network: Network, store: Store, rows: int, batch: int, shard_rows: in
     """Seconds, and bytes a row."""
     with tempfile.TemporaryDirectory(dir=ROOT / "bench") as scratch:
         start = time.perf_counter()
-        dump = partial(outputs_on, network, "t", store, batch_size=batch, recipe=lambda field: HALF)
+        dump = partial(outputs_on, shown(network, store), "t", batch_size=batch, recipe=lambda field: HALF)
         fields = {name: Field(tuple(x.shape[1:]), "float16") for name, x in dump(slice(0, 2)).items()}
         ids = store.sample_id[:rows], store.view[:rows]
         writer = create_store(Path(scratch) / "t.zarr", *ids, fields, identity={}, shard_rows=shard_rows)

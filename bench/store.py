@@ -66,8 +66,9 @@ def taken(plain: np.memmap, batch: int) -> None:
 
 def pooled(store: Store, batch: int) -> None:
     """One epoch in pools of an eighth of the store, filled in this thread."""
-    blocks = blocks_of(store, ["x"], 0)
-    pools = streamed(store, ["x"], blocks, seed=0, skip=0, pool_rows=store.n_rows // 4)
+    pool_rows = store.n_rows // 8
+    blocks = blocks_of(store, ["x"], 0, pool_rows)
+    pools = streamed(store, ["x"], blocks, seed=0, skip=0, pool_rows=pool_rows)
     drain(islice(cut(pools, batch), store.n_rows // batch))
 
 

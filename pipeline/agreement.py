@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.checkpoints import file_digest, load_network
-from pipeline.extraction import BLOCK, WHOLE, blocks_of_rows, outputs_on, starts
+from pipeline.extraction import BLOCK, WHOLE, blocks_of_rows, outputs_on, shown, starts
 from pipeline.recipes import ROUNDING, along_channels, channelwise, expand, project
 from pipeline.shard import StoreError
 from pipeline.sparse import misplaced, with_rest
@@ -30,15 +30,16 @@ class Agreement(NamedTuple):
 def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, device: torch.device) -> Iterator[Agreement]:
     """Run a teacher again on sampled rows of its own inputs. Raises StoreError if it or they are not those of the store."""
     teacher = store.identity.get("teacher")
-    if not teacher:
-        raise StoreError(f"{store.path}: no teacher made it; give a store of data/features")
+    if not teacher or "weights" not in teacher:
+        raise StoreError(f"{store.path}: no teacher made it here; give a store of data/features that was not imported")
     if teacher["weights"] != file_digest(weights):
         raise StoreError(f"{weights}: not the weights that {store.path} was dumped from; give those, or dump again")
     if store.identity["input"] != inputs.digest:
         raise StoreError(f"{inputs.path}: not the inputs that {store.path} was dumped from; give those, or dump again")
     network, _, _ = load_network(weights, device)
     blocks = blocks_of_rows(store.n_rows, rows, 0)
-    live = [outputs_on(network, teacher["name"], inputs, block, BLOCK, lambda field: WHOLE) for block in blocks]
+    forward = shown(network, inputs)
+    live = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
     for field in live[0]:
         pairs = [off(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
         differing = sum(int((far > allowed).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)

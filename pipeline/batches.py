@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.shard import scatter
+from pipeline.shard import as_items
 from pipeline.store import Store
 
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
+MIXED = 64  # blocks of rows in a pool, at least
 
 Item = TypeVar("Item")
 Rows = dict[str, np.ndarray]
@@ -35,9 +36,9 @@ def padded(store: Store, name: str, rows: np.ndarray | slice | None) -> np.ndarr
     return out
 
 
-def tensors(rows: Rows, device: torch.device) -> Batch:
-    """Rows on a device; narrow floats, which are for storage, become float32."""
-    moved = {name: torch.from_numpy(x).to(device, non_blocking=True) for name, x in rows.items()}
+def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
+    """Rows on a device; narrow floats, which are for storage, become float32. What is a batch already stays as it is."""
+    moved = {name: torch.as_tensor(x).to(device, non_blocking=True) for name, x in rows.items()}
     return {name: x.float() if x.is_floating_point() else x for name, x in moved.items()}
 
 
@@ -125,16 +126,16 @@ def batches(
     random blocks of rows. start: the batch to begin with: an interrupted run draws what it would have drawn. rank: of
     `ranks` processes that share the rows out among them.
     """
-    blocks = blocks_of(store, fields, seed)[rank::ranks]
+    fitting = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
+    blocks = blocks_of(store, fields, seed, fitting // 2)[rank::ranks]
     n_rows = sum(block.stop - block.start for block in blocks)
     if n_rows < batch_size:
         raise ValueError(f"{store.path}: {n_rows} rows to learn from, fewer than a batch of {batch_size}")
-    pool_rows = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
     skip = start * batch_size
-    if n_rows <= pool_rows:
+    if n_rows <= fitting:
         pools = kept(store, fields, blocks, seed=seed, skip=skip)
     else:
-        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=pool_rows))
+        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=fitting // 2))
     yield from cut(pools, batch_size)
 
 
@@ -168,11 +169,16 @@ def first_share(flag: np.ndarray, share: float) -> np.ndarray:
     return flag & (np.cumsum(flag) <= round(share * flag.sum()))
 
 
-def blocks_of(store: Store, fields: list[str], seed: int) -> list[slice]:
-    """The rows that are read together, in random order: whole chunks of every compressed field, and of the widest."""
+def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> list[slice]:
+    """The rows that are read together, in random order: whole chunks of every compressed field, and of the widest.
+
+    Parts of those where a pool would be fewer than `MIXED`: it would lack whole classes of sorted rows. A compressed chunk
+    is then decoded once for every pool that has a part of it.
+    """
     declared = {name: store.fields[name] for name in fields}
     widest = max(declared.values(), key=lambda f: f.row_bytes)
-    block = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
+    whole = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
+    block = max(d for d in range(1, whole + 1) if whole % d == 0 and (d == 1 or d * MIXED <= pool_rows))
     firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))
     return [slice(first, min(first + block, store.n_rows)) for first in firsts.tolist()]
 
@@ -188,9 +194,12 @@ def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, ski
 
 
 def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int, pool_rows: int) -> Iterator[Pool]:
-    """Pools of random blocks, shuffled as they are read, each while the one before it is in use. skip: as in `kept`."""
+    """Pools of random blocks, shuffled as they are read, each while the one before it is in use.
+
+    pool_rows: of one of the two. skip: as in `kept`.
+    """
     most = max(block.stop - block.start for block in blocks)
-    together = max(1, pool_rows // 2 // most)
+    together = max(1, pool_rows // most)
     buffers: list[Rows] = [{}, {}]
     epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
     for number in count(epoch):
@@ -216,16 +225,17 @@ def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iter
 def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
     """Put the rows of blocks, one after another, into these places of a buffer that is made, for `most` rows, only once."""
     for name in fields:
-        done = 0
-        for piece in (piece for block in blocks for piece in pieces(store, name, block)):
-            if name not in buffer:
-                buffer[name] = np.empty((most, *piece.shape[1:]), piece.dtype)
-            scatter(piece, places[done : done + len(piece)], buffer[name])
+        if name not in buffer:
+            buffer[name] = store.empty(name, most)
+        out, done = as_items(buffer[name]), 0
+        for piece in pieces(store, name, blocks):
+            out[places[done : done + len(piece)]] = piece
             done += len(piece)
 
 
-def pieces(store: Store, name: str, rows: slice) -> Iterable[np.ndarray]:
-    return [padded(store, name, rows)] if store.fields[name].max_items else store.pieces(name, rows.start, rows.stop)
+def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
+    ragged = store.fields[name].max_items
+    return (as_items(padded(store, name, block)) for block in blocks) if ragged else store.pieces(name, blocks)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

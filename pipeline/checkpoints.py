@@ -1,18 +1,19 @@
 """Networks on disk: one safetensors file each, with what it takes to rebuild them in its header."""
 
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from pipeline.network import Network
-from pipeline.params import ClassSpec
+from pipeline.params import ClassSpec, Params
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
@@ -28,18 +29,64 @@ def input_shapes(store: Store) -> Shapes:
     }
 
 
-def build_network(encoder: ClassSpec, tasks: dict[str, Task], shapes: Shapes, device: torch.device) -> Network:
-    """A fresh network; its weights depend on torch's random seed alone, not on the device."""
+def build_network(
+    encoder: ClassSpec, tasks: dict[str, Task], shapes: Shapes, device: torch.device, pretrained: str | None = None
+) -> Network:
+    """A fresh network; its weights depend on torch's random seed alone, not on the device. pretrained: see build_encoder."""
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
-    return Network(encoder.build(), tasks, sample).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Network(build_encoder(encoder, tasks, pretrained), tasks, sample)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:
+    """An encoder with its weights: a class that takes `pretrained` finds them itself, any other gets a safetensors file's."""
+    built = encoder.build(tasks=tasks, pretrained=pretrained)
+    if pretrained and "pretrained" not in inspect.signature(encoder.load()).parameters:
+        load_weights(getattr(built, "module", built), Path(pretrained))
+    return built
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill a module from a safetensors file. Raises ValueError if the file is none, or its names or shapes are others."""
+    try:
+        module.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise ValueError(f"pretrained: no file {path}; name a safetensors file of the encoder's state_dict") from None
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: not to be read as safetensors ({error}); nothing else is opened") from None
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1:2]).strip()
+        raise ValueError(f"{path}: not the weights of {type(module).__name__}: {first}") from None
+
+
+def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device) -> Network:
+    """A teacher as its training begins. Raises ValueError if it would end with a head that nothing trained."""
+    teacher = params.teachers[name]
+    assert teacher.encoder
+    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    try:
+        network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"teachers.{name}: {error}") from error
+    fresh = [task for task, head in network.heads.items() if list(head.parameters())]
+    if fresh and not teacher.updates:
+        raise ValueError(
+            f"teachers.{name}.updates: 0 would leave the head of {fresh[0]} untrained; give updates (frozen: true trains "
+            "heads alone), or to_logits if the encoder has an answer of its own, or take the task out of tasks"
+        )
+    return network
 
 
 def save_network(
     path: Path, network: Network, encoder: ClassSpec, tasks: dict[str, ClassSpec], shapes: Shapes, **about: Any
 ) -> None:
-    """Write a network whole or not at all. about: JSON kept with it, such as the digest of the store it learned from."""
+    """Write a network whole or not at all. about: JSON kept with it, such as the digest of the store it learned from.
+
+    An encoder's attribute `recorded` holds arguments that rebuild it without the files that it came from.
+    """
     heads = {name: tasks[name].as_dict() for name in network.heads}
-    header = {"encoder": encoder.as_dict(), "tasks": heads, "inputs": shapes, **about}
+    recorded = encoder.as_dict() | getattr(network.encoder, "recorded", {})
+    header = {"encoder": recorded, "tasks": heads, "inputs": shapes, **about}
     weights = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")

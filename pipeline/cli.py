@@ -12,12 +12,35 @@ from rich.table import Table
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
+from pipeline.params import lead
+from pipeline.promotion import promote
 from pipeline.store import open_store
 
 
 @click.group()
 def main() -> None:
     """Cross-task knowledge distillation from cached teachers; `dvc repro` runs the pipeline itself."""
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.option("--data", type=Path, help="Where the images are; without it the folder itself.")
+@one_line_errors
+def init(folder: Path, data: Path | None) -> None:
+    """Make a project in FOLDER for one's own images: looks at them, proposes tasks and numbers, writes params.yaml."""
+    from pipeline.planning import lines
+    from pipeline.project import start
+
+    seen, bad, plan = start(folder, data or folder)
+    for line in seen.said:
+        click.echo(f"found: {line}")
+    for line in bad[:3]:
+        click.echo(f"cannot be used: {line}")
+    if bad:
+        click.echo(f"{len(bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+    for line in lines(plan):
+        click.echo(f"plan: {line}")
+    click.echo(f"written: {folder / 'params.yaml'}, {folder / 'dvc.yaml'}; read the first, then: cd {folder} && dvc repro")
 
 
 @main.command("sync")
@@ -52,6 +75,22 @@ def plan(data: Path) -> None:
             f"{data}: the disk will not hold it: free {megabytes(planned.bytes - planned.free)} more, or choose narrower "
             f"recipes in extract and fuse (dtype qint8, codec zstd), or fewer rows or views in prepare"
         )
+
+
+@main.command()
+@click.argument("teacher")
+@one_line_errors
+def taps(teacher: str) -> None:
+    """What a teacher could give features of: paths for `taps`, and what shape each has on this project's inputs."""
+    from pipeline.taps import taps_of
+
+    params = open_project()
+    if teacher not in params.teachers:
+        raise ValueError(f"teachers: {lead(teacher, params.teachers, 'teacher')}")
+    table = Table("tap", "module", "feature")
+    for tap in taps_of(params, teacher):
+        table.add_row(tap.path, tap.kind, tap.row if isinstance(tap.row, str) else " x ".join(map(str, tap.row)))
+    show(table)
 
 
 @main.command()
@@ -150,6 +189,18 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
         click.echo(f"{exported.file}: {said}")
     click.echo(f"{folder / 'README.md'}: the model card")
+
+
+@main.command("promote")
+@click.argument("name")
+@click.option("--as", "new_name", help="What it is called among the students; else as on the leaderboard.")
+@click.option("--leaderboard", type=Path, default=Path("data/sweep/leaderboard.json"))
+@one_line_errors
+def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:
+    """Make a student of the sweep one of the students in params.yaml, to be distilled on every seed and reported."""
+    new_name = new_name or name
+    promote(name, new_name, leaderboard, Path("params.yaml"))
+    click.echo(f"params.yaml: students.{new_name} written; next: stillroom sync, then dvc repro evaluate@{new_name}")
 
 
 def show(table: Table) -> None:

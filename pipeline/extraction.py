@@ -1,6 +1,6 @@
 """What a teacher makes of stored inputs: its features and logits, row by row, as compact as they will be stored."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.batches import Batch, Rows, in_order, input_fields, narrowed, part, tensors
 from pipeline.layout import Field
-from pipeline.network import Network
+from pipeline.network import Network, Outputs
 from pipeline.params import Params, ParamsError, Recipe
 from pipeline.recipes import principal_basis
 from pipeline.sparse import sample, top_k
@@ -19,29 +19,39 @@ from pipeline.writer import Bases, digest_ids
 BLOCK = 32  # rows of a sample that lie together
 CALIBRATION = 1024  # rows that principal components are fitted on
 RecipeOf = Callable[[str], Recipe]  # by field
+Forward = Callable[[slice, int], Iterator[Outputs]]  # of rows, by batches of at most so many
 WHOLE = Recipe(dtype="float32", codec="raw")
 
 
+def shown(network: Network, store: Store) -> Forward:
+    """A network that is shown rows of a store."""
+
+    @torch.inference_mode()
+    def forward(rows: slice, batch_size: int) -> Iterator[Outputs]:
+        device = next(network.parameters()).device
+        for batch in in_order(store, input_fields(store), batch_size, rows):
+            yield network(part(tensors(batch, device), "inputs"))
+
+    return forward
+
+
 @torch.inference_mode()
-def outputs_on(
-    network: Network, name: str, store: Store, rows: slice, batch_size: int, recipe: RecipeOf, seed: int = 0
-) -> Rows:
+def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe: RecipeOf, seed: int = 0) -> Rows:
     """{"features/<name>/<tap>": (R, D, *grid), "logits/<name>/<task>": (R, C, *grid)} on some rows; see `compacted`.
 
     name: the teacher's. recipe: how a field will be stored. seed: of draws; a row's do not depend on its batch.
     """
-    device = next(network.parameters()).device
-    outputs: dict[str, list[np.ndarray]] = {}
-    row = rows.indices(store.n_rows)[0]
-    for batch in in_order(store, input_fields(store), batch_size, rows):
-        for kind, found in network(part(tensors(batch, device), "inputs"))._asdict().items():
-            for key, x in found.items():
-                settings = recipe(f"{kind}/{name}/{key}")
-                for field, values in compacted(f"{kind}/{name}/{key}", x, settings, seed, row).items():
-                    dtype = "float32" if settings.dims else settings.dtype  # whoever projects also rounds
-                    outputs.setdefault(field, []).append(narrowed(values, dtype))
-        row += len(next(iter(batch.values())))
-    return {field: np.concatenate(arrays) for field, arrays in outputs.items()}
+    found: dict[str, list[np.ndarray]] = {}
+    row = rows.start or 0
+    for outputs in forward(rows, batch_size):
+        fields = {f"{kind}/{name}/{key}": x for kind, part_of in outputs._asdict().items() for key, x in part_of.items()}
+        for field, x in fields.items():
+            settings = recipe(field)
+            for stored, values in compacted(field, x, settings, seed, row).items():
+                dtype = "float32" if settings.dims else settings.dtype  # whoever projects also rounds
+                found.setdefault(stored, []).append(narrowed(values, dtype))
+        row += len(next(iter(fields.values())))
+    return {field: np.concatenate(arrays) for field, arrays in found.items()}
 
 
 def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Batch:
@@ -87,13 +97,13 @@ def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
     return [slice(first, min(first + BLOCK, n_rows)) for first in sorted(firsts.tolist())]
 
 
-def calibrate(network: Network, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
+def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
     """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows."""
     dims = {field: f.dims for field, f in fields.items() if f.dims}
     if not dims:
         return {}, ""
     blocks = blocks_of_rows(store.n_rows, CALIBRATION, seed)
-    live = [outputs_on(network, name, store, block, BLOCK, lambda field: WHOLE) for block in blocks]
+    live = [outputs_on(forward, name, block, BLOCK, lambda field: WHOLE) for block in blocks]
     bases = {field: principal_basis(np.concatenate([found[field] for found in live]), d) for field, d in dims.items()}
     rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     return bases, digest_ids(store.sample_id[rows], store.view[rows])

@@ -54,6 +54,11 @@ class Field:
         return np.dtype(self.dtype if self.plain else "float32")
 
     @property
+    def padded(self) -> tuple[int, ...]:
+        """The shape of a row that has as many items as it may."""
+        return (self.max_items, *self.shape) if self.max_items else self.shape
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row, at most."""
         return max(1, self.max_items) * int(np.prod(self.shape, dtype=object)) * self.decoded.itemsize

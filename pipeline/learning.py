@@ -1,18 +1,26 @@
-"""One network's learning: its objective, optimised on its batches, with a curve of every term and of val."""
+"""Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
+from math import inf, isfinite
+from statistics import mean
+from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.balances.balance import Balance
-from pipeline.batches import Rows, tensors
+from pipeline.batches import Batch, Rows, tensors
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.objective import Objective
-from pipeline.optimize import Recipe, optimize
+from pipeline.optimize import Diverged, Recipe, optimize
 from pipeline.scoring import score
+from pipeline.stack import optimize_stack, shared, side_by_side, stackable, threads_for
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
@@ -20,6 +28,35 @@ SAMPLE = 8  # batches
 
 Curve = list[dict[str, float]]
 Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one network is to learn.
+
+    methods: of the objective: losses, balance. losses: lessons with the same name for them, if any, have equal terms and
+    losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where random numbers
+    stood, for the adapters to be drawn from.
+    """
+
+    network: Network
+    tasks: dict[str, Task]
+    weights: dict[str, float]
+    recipe: Recipe
+    methods: Methods = (None, None, None)
+    losses: str = ""
+    shape: str = ""
+    random: Tensor = field(default_factory=torch.get_rng_state)
+
+    def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
+        """scales: of objectives made before on the same batches, by their losses."""
+        device, found = next(self.network.parameters()).device, scales.get(self.losses)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.random)
+            made = Objective(self.network, self.tasks, self.weights, known, labels, *self.methods, found).to(device)
+        if self.losses:
+            scales[self.losses] = made.scales
+        return made
 
 
 def learn(
@@ -30,33 +67,116 @@ def learn(
     knowledge: Iterator[Rows] | None,
     labelled: Iterator[Rows] | None,
     *,
+    methods: Methods = (None, None, None),
+    **more: Any,
+) -> Curve:
+    """Train one network in place, as `learn_together` does several. Raises Diverged."""
+    (curve,) = learn_together([Lesson(network, tasks, weights, recipe, methods)], knowledge, labelled, **more)
+    if not curve:
+        raise Diverged("the loss is not finite; lower the learning rate")
+    return curve
+
+
+def learn_together(
+    lessons: list[Lesson],
+    knowledge: Iterator[Rows] | None,
+    labelled: Iterator[Rows] | None,
+    *,
     val: Store,
     evaluations: int,
     advance: Callable[[int], None],
     heads_only: bool = False,
-    methods: Methods = (None, None, None),
-) -> Curve:
-    """Train a network in place. Returns, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}.
+    hurdles: Sequence[float] = (),
+) -> list[Curve]:
+    """Train networks in place, all on the same batches; a curve each, empty if a loss or gradient was not finite.
 
-    heads_only: the encoder stays as it is, its normalisation too. methods: of the objective: losses, balance.
+    A curve has, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}. heads_only: encoders stay as
+    they are, their normalisation too. hurdles: of the first evaluations: what scores less (`quality`) stops there. advance:
+    told of every update of a network.
     """
-    device = next(network.parameters()).device
+    device = next(lessons[0].network.parameters()).device
     known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
-    objective = Objective(network, tasks, weights, known, labels, *methods).to(device)
-    network.encoder.requires_grad_(not heads_only)
-    every = max(1, recipe.updates // evaluations)
-    curve: Curve = []
+    scales: dict[str, dict[str, float]] = {}
+    students = [Student(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
+    for lesson in lessons:
+        lesson.network.train(not heads_only)
+        lesson.network.encoder.requires_grad_(not heads_only)
+    groups = stacks(students)
+    sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
+    trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
+    # Flash attention has no batching rule on a CPU: a stack would go through it one student after another.
+    plain = device.type == "cpu" and len(groups) < len(students)
+    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        side_by_side(trainings, threads_for([student.objective for student in students]), advance)
+    return [student.curve for student in students]
+
+
+@final
+class Student:
+    """A network at its lesson, and its curve so far."""
+
+    def __init__(self, lesson: Lesson, objective: Objective, evaluations: int, hurdles: Sequence[float]):
+        self.lesson, self.objective, self.hurdles = lesson, objective, hurdles
+        self.curve: Curve = []
+        self.every = max(1, lesson.recipe.updates // evaluations)
+        self.done = False
+
+    def record(self, update: int, means: dict[str, float], val: Store) -> None:
+        if not all(map(isfinite, means.values())):
+            self.diverge()
+            return
+        network, training = self.lesson.network, self.lesson.network.training
+        self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
+        network.train(training)
+        hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
+        self.done = quality(self.lesson.tasks, self.curve[-1]) < hurdle
+
+    def diverge(self) -> None:
+        self.done = True
+        self.curve.clear()
+
+
+def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
+    """Mean over the tasks at hand of the primary metric on val, the better the higher."""
+    found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
+    return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
+
+
+def stacks(students: list[Student]) -> list[list[Student]]:
+    """Students of one shape together, if stacking them pays; else each by itself."""
+    groups: dict[Any, list[Student]] = {}
+    for student in students:
+        lesson = student.lesson
+        shape = (lesson.shape, lesson.recipe.updates, *student.objective.weights)
+        groups.setdefault(shape if lesson.shape and stackable(student.objective) else student, []).append(student)
+    return list(groups.values())
+
+
+def train(
+    students: list[Student], val: Store, knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
+) -> Iterator[int]:
+    """Students of one shape, until all are done; yields how many did an update."""
+    objectives, recipes = [s.objective for s in students], [s.lesson.recipe for s in students]
+    alone = len(students) == 1
+    updates = (
+        optimize(objectives[0], recipes[0], knowledge, labelled)
+        if alone
+        else optimize_stack(objectives, recipes, knowledge, labelled)
+    )
     since: list[dict[str, Tensor]] = []
-    network.train(not heads_only)
-    for update, terms in optimize(objective, recipe, knowledge, labelled):
-        since.append(terms)
-        advance(1)
-        if update % every == 0:
-            means = {name: sum(t[name].item() for t in since) / len(since) for name in terms}
-            curve.append({"update": update, **means, **flat(score(network, tasks, val))})
-            since.clear()
-            network.train(not heads_only)
-    return curve
+    try:
+        for update, terms in updates:
+            since.append(terms)
+            if update % students[0].every == 0:
+                means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
+                for k, student in [(k, student) for k, student in enumerate(students) if not student.done]:
+                    student.record(update, {name: values[k] for name, values in means.items()}, val)
+                since.clear()
+            yield len(students)
+            if all(student.done for student in students):
+                return
+    except Diverged:
+        students[0].diverge()
 
 
 def sample(source: Iterator[Rows]) -> Rows:

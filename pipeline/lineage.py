@@ -1,10 +1,12 @@
 """What each stage depends on, derived: the code that it imports, the classes that its params name, lists of stores.
 
 DVC cannot unroll a list into dependencies, so `stillroom sync` writes these into dvc.yaml, and every stage checks that
-they are current: a teacher added without `sync` is an error, never "up to date".
+they are current: a teacher added without `sync` is an error, never "up to date". What one teacher alone is made of (its
+class, its weights, files that are imported) DVC can index: `foreach` names it by teacher, and changing it re-runs no other.
 """
 
 import ast
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,18 +14,20 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.params import CLONE, Params, ParamsError, class_specs, load_params
+from pipeline.params import CLONE, ClassSpec, Params, ParamsError, class_specs, load_params, on_a_hub
 
 # Whose classes a stage needs: prefixes of dotted keys in params.
 USES = {
     "prepare": ("prepare.",),
-    "train_teacher": ("prepare.", "tasks.", "teachers."),
-    "extract": ("tasks.", "teachers."),
+    "train_teacher": ("prepare.", "tasks."),
+    "extract": ("tasks.",),
     "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
     "evaluate": ("tasks.", "distill.", "students."),
     "report": ("prepare.", "tasks."),
+    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
 }
+OPTIONAL = {"sweep"}  # a project may do without
 # Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
 LISTS = {
     "fuse": [("extract", ".zarr")],
@@ -32,7 +36,9 @@ LISTS = {
         ("evaluate", "/scores/"),
         *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
     ],
+    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
+OF_A_TEACHER = ("train_teacher", "extract")
 
 
 def imports(file: Path) -> set[Path]:
@@ -59,11 +65,47 @@ def closure(files: Iterable[Path]) -> set[Path]:
     return reached
 
 
+def every_spec(params: Params) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of the classes that params name, and of those among their arguments."""
+    found = {}
+    for key, spec in class_specs(params).items():
+        found[key] = spec
+        found |= {f"{key}.{number}": inner for number, inner in enumerate(spec.inner().values())}
+    return found
+
+
 def code_deps(stage: str, params: Params) -> list[str]:
     """The code that can change what a stage writes, relative to the project folder."""
-    specs = class_specs(params).items()
-    classes = {spec.file() for key, spec in specs if key.startswith(USES[stage])}
+    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(USES[stage])}
     return sorted(os.path.relpath(file, Path.cwd()) for file in closure({CLONE / "stages" / f"{stage}.py", *classes}))
+
+
+def own_files(stage: str, name: str, params: Params) -> set[str]:
+    """Files and folders that one teacher is made of, relative to the project folder, or absolute as they were named."""
+    teacher, prefix = params.teachers[name], f"teachers.{name}."
+    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefix)}
+    found = {os.path.relpath(file, Path.cwd()) for file in closure(classes)}
+    if teacher.imported:
+        found.add(teacher.imported.files)
+    elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
+        found.add(teacher.pretrained)
+    return found
+
+
+def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
+    """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored.
+
+    All are equally long: what is too short says its last item again.
+    """
+    common = set(code_deps(stage, params))
+    own = {"deps": {name: sorted(own_files(stage, name, params) - common) for name in params.teachers}}
+    if stage == "train_teacher":
+        own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
+    longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
+    return {
+        name: {key: lists[name] + lists[name][-1:] * (longest[key] - len(lists[name])) for key, lists in own.items()}
+        for name in params.teachers
+    }
 
 
 def data_deps(params: Params, listed: list[str]) -> list[str]:
@@ -82,43 +124,75 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
     return sorted(set(paths(params.prepare.source.arguments)))
 
 
+def digest_of_data(paths: list[str]) -> str:
+    """SHA-256, in hex, of files and of what is below folders, by name and content."""
+    running = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            name = file.relative_to(path).as_posix()
+            with file.open("rb") as opened:
+                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return running.hexdigest()
+
+
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
     found = []
     for other, part in LISTS.get(stage, []):
         definition = stages[other].get("do", stages[other])
-        section = stages[other].get("foreach", "").strip("${}")
+        section = "teachers" if other in OF_A_TEACHER else stages[other].get("foreach", "").strip("${}")
         found += [(section, out) for out in definition["outs"] if part in out]
     return found
+
+
+def keys(stage: str, section: str, params: Params) -> list[str]:
+    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against."""
+    if stage != "sweep":
+        return list(getattr(params, section)) if section else [""]
+    reads, baseline = params.swept_reads(), [params.report.baseline] if params.sweep else []
+    return {"": [""] * ("transfer" in reads), "fusions": sorted(reads - {"transfer"}), "students": baseline}[section]
 
 
 def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str]:
     lists = [
         template.replace("${key}", key)
         for section, template in list_templates(stage, stages)
-        for key in (getattr(params, section) if section else [""])
+        for key in keys(stage, section, params)
     ]
     return sorted(lists) + code_deps(stage, params)
 
 
 def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
     before_after = [template.partition("${key}")[::2] for _, template in templates]
-    return dep.endswith(".py") or any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
+    listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
+    return listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
 
 
-def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, list[str]]]:
-    """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first."""
+def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
+    """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first.
+
+    Of the stages of a teacher also "foreach": what is each one's own.
+    """
     taught = sorted({task for teacher in params.teachers.values() for task in teacher.tasks})
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for stage, whole in stages.items():
         definition, templates = whole.get("do", whole), list_templates(stage, stages)
         by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
         if stage == "prepare":  # the first stage: all that it reads is named in params
             by_hand = data_deps(params, by_hand)
         result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": list(definition["params"])}
-    # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
-    others = [key for key in result["train_teacher"]["params"] if not key.startswith("tasks.")]
-    result["train_teacher"]["params"] = others + [f"tasks.{task}" for task in taught]
+    for stage in OF_A_TEACHER:
+        result[stage]["foreach"] = own = by_teacher(stage, params)
+        counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
+        result[stage]["deps"] += [f"${{item.deps[{number}]}}" for number in counts["deps"]]
+        if "params" in counts:
+            # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
+            others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
+            mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
+            result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
+    if "sweep" in result:
+        others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
+        result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
     return result
 
 
@@ -130,7 +204,7 @@ def read_stages(path: Path) -> tuple[YAML, Any]:
         content = yaml.load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    missing = USES.keys() - content["stages"].keys()
+    missing = USES.keys() - OPTIONAL - content["stages"].keys()
     if missing:
         raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")
     return yaml, content
@@ -140,12 +214,20 @@ def differences(params: Params, stages: Any) -> dict[str, list[str]]:
     """{stage: ["+ added", "- removed"]} between dvc.yaml and what it should hold."""
     changes = {}
     for stage, wanted in synced(stages, params).items():
-        definition = stages[stage].get("do", stages[stage])
-        lines = [f"+ {x}" for key in wanted for x in wanted[key] if x not in definition[key]]
-        lines += [f"- {x}" for key in wanted for x in definition[key] if x not in wanted[key]]
+        found = stages[stage].get("do", stages[stage]) | {"foreach": stages[stage].get("foreach")}
+        pairs = [(listed(found[key]), listed(wanted[key])) for key in wanted]
+        lines = [f"+ {x}" for had, wants in pairs for x in wants if x not in had]
+        lines += [f"- {x}" for had, wants in pairs for x in had if x not in wants]
         if lines:
             changes[stage] = lines
     return changes
+
+
+def listed(found: Any) -> list[str]:
+    """A list as it is; what is by teacher, as lines "teacher: file"."""
+    if not isinstance(found, dict):
+        return [found] if isinstance(found, str) else list(found)
+    return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(item[key])]
 
 
 def sync() -> dict[str, list[str]]:
@@ -154,6 +236,8 @@ def sync() -> dict[str, list[str]]:
     yaml, content = read_stages(path)
     changes = differences(params, content["stages"])
     for stage, wanted in synced(content["stages"], params).items():
+        if "foreach" in wanted:
+            content["stages"][stage]["foreach"] = wanted.pop("foreach")
         content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
     if changes:
         draft = path.with_suffix(".tmp")

@@ -17,19 +17,41 @@ class Outputs(NamedTuple):
 
 @final
 class Network(nn.Module):
-    """Heads sit on the encoder's last tap.
+    """Heads sit on the encoder's last tap; a task that the encoder answers itself, as Outputs, has none.
 
     sample: a few rows of inputs, (B, ...) each, from which the shape of that tap is found.
     """
 
     def __init__(self, encoder: nn.Module, tasks: dict[str, Task], sample: dict[str, Tensor]):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder.eval()
         with torch.no_grad():
-            *_, self.tap = features = encoder.eval()(sample)
+            features, own = self.encoded(sample)
+        check_features(features, len(next(iter(sample.values()))))
+        *_, self.tap = features
         _, self.width, *grid = features[self.tap].shape
-        self.heads = nn.ModuleDict({name: task.head(self.width, tuple(grid)) for name, task in tasks.items()})
+        heads = {name: nn.Identity() if name in own else task.head(self.width, tuple(grid)) for name, task in tasks.items()}
+        self.heads = nn.ModuleDict(heads)
+
+    def encoded(self, inputs: dict[str, Tensor]) -> Outputs:
+        found = self.encoder(inputs)
+        return found if isinstance(found, Outputs) else Outputs(found, {})
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
-        features = self.encoder(inputs)
-        return Outputs(features, {name: head(features[self.tap]) for name, head in self.heads.items()})
+        features, own = self.encoded(inputs)
+        logits = {name: own[name] if name in own else head(features[self.tap]) for name, head in self.heads.items()}
+        return Outputs(features, logits)
+
+
+def check_features(features: dict[str, Tensor], rows: int) -> None:
+    """Refuse what is no {tap: (B, D, *grid)}. Raises ValueError."""
+    if not isinstance(features, dict):
+        raise ValueError(
+            f"the encoder gives {type(features).__name__}, expected a dict of taps; for a module that knows nothing of taps "
+            "there is the class Foreign of pipeline/encoders/foreign.py"
+        )
+    if not features:
+        raise ValueError("the encoder has no taps; name some of those that `stillroom taps` lists")
+    for tap, x in features.items():
+        if x.dim() < 2 or len(x) != rows or not x.is_floating_point():
+            raise ValueError(f"tap {tap!r}: {x.dtype} of shape {tuple(x.shape)} for {rows} rows, expected floats (B, D, *grid)")

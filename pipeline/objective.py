@@ -1,6 +1,6 @@
 """What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, final
 
 import torch
@@ -26,7 +26,7 @@ class Objective(nn.Module):
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
     "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
     the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
-    keep their scales.
+    keep their scales. scales: of an objective with the same terms and losses, if there is one.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Objective(nn.Module):
         feature_loss: Loss | None = None,
         logit_loss: Loss | None = None,
         balance: Callable[..., Balance] | None = None,
+        scales: Mapping[str, float] | None = None,
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
@@ -54,15 +55,19 @@ class Objective(nn.Module):
             {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
         )
         scaled = [name for name in names if name not in targets]
-        self.scales = {name: self.scale(name, labelled if name.startswith("labels/") else knowledge) for name in scaled}
+        self.scales = {**scales} if scales else {name: self.scale(name, knowledge, labelled) for name in scaled}
 
-    def scale(self, name: str, batch: Batch) -> float:
+    def scale(self, name: str, knowledge: Batch, labelled: Batch) -> float:
+        batch = labelled if name.startswith("labels/") else knowledge
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
-            labelled = batch[f"labelled/{task}"]
-            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), batch[name][labelled])
+            label = batch[name][batch[f"labelled/{task}"]]
+            misfit = self.tasks[task].misfit(label)
+            if misfit:
+                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), label)
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
@@ -115,7 +120,7 @@ class Objective(nn.Module):
         return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
 
 
-def wanted(field: str, tasks: Mapping[str, Task], weights: Mapping[str, float]) -> bool:
+def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:
     """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
     kind = field.split("/")[0]
     return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and field.split("/")[2] in tasks))

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.batches import Rows, tensors
+from pipeline.batches import Batch, Rows, tensors
 from pipeline.objective import Objective
 
 WARM_UP = 0.1  # share of the updates
 CLIP = 5.0  # norm of the gradient
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient is not finite: training cannot go on."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,21 +41,23 @@ class Recipe:
 
 
 def optimize(
-    objective: Objective, recipe: Recipe, knowledge: Iterator[Rows] | None, labelled: Iterator[Rows] | None
+    objective: Objective, recipe: Recipe, knowledge: Iterator[Rows | Batch] | None, labelled: Iterator[Rows | Batch] | None
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """`recipe.updates` optimiser steps on the sum of the objective's terms; yields the count and the terms after each.
 
-    Trains what requires a gradient, and leaves training and evaluation mode to the caller.
+    Trains what requires a gradient, and leaves training and evaluation mode to the caller. Raises Diverged.
     """
     trained = [p for p in objective.parameters() if p.requires_grad]
     device = trained[0].device
-    optimizer = torch.optim.AdamW(decay_groups(trained, recipe.weight_decay), lr=recipe.learning_rate)
+    groups = decay_groups(trained, recipe.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
     for update in range(1, recipe.updates + 1):
         terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
         objective.backward(terms)
-        nn.utils.clip_grad_norm_(trained, CLIP, error_if_nonfinite=True)
+        if not nn.utils.clip_grad_norm_(trained, CLIP).isfinite():
+            raise Diverged(f"update {update}: the gradient is non-finite; lower the learning rate")
         optimizer.step()
         schedule.step()
         yield update, {name: term.detach() for name, term in terms.items()}

@@ -20,17 +20,31 @@ thead{position:sticky;top:0;background:#fff}img{max-width:100%}.scroll{overflow-
 
 def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
     columns = list(dict.fromkeys(column for row in students.values() for column in row))
-    few = [column for column in columns if "@" in column]
-    main = [column for column in columns if column not in few]
+    others = [column for column in columns if ": " in column]
+    few = [column for column in columns if "@" in column and column not in others]
+    main = [column for column in columns if column not in few + others]
     lines = [[f"teacher {name}", "", *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
     lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
+    everyone = {f"teacher {name}": row for name, row in teachers.items()} | students
     unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
+    probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
     return {
         "Scores (points: 100 x metric)": [["", "updates", *main], *lines],
-        "Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen],
+        **other_tables(everyone, others),
+        **probed,
         "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
     }
+
+
+def other_tables(rows: dict[str, Row], columns: list[str]) -> Tables:
+    """A table for each test split. columns: "split: task metric"."""
+    found: Tables = {}
+    for split in dict.fromkeys(column.partition(": ")[0] for column in columns):
+        own = [column for column in columns if column.startswith(f"{split}: ")]
+        lines = [[name, *(shown(row.get(c)) for c in own)] for name, row in rows.items()]
+        found[f"Other metrics on test/{split} (100 x)"] = [["", *(c.partition(": ")[2] for c in own)], *lines]
+    return found
 
 
 def shown(cell: Cell | None) -> str:

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import part, tensors
-from pipeline.checkpoints import build_network
+from pipeline.checkpoints import teacher_network
 from pipeline.extraction import check_recipes, compacted
+from pipeline.imported import open_dump, read_outputs
 from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
-from pipeline.params import Params, Recipe
+from pipeline.params import ImportedSpec, Params, Recipe
 from pipeline.recipes import principal_basis
 from pipeline.shard import encode_shard
 from pipeline.writer import stored_arrays, write_whole
 
 PROBE = 2**26  # bytes written to find the disk's rate
+FEW = 64  # rows of a dump that are looked at
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost
 
 
@@ -66,7 +68,8 @@ def make_plan(params: Params, data: Path) -> Plan:
     features: dict[str, Tensor] = {}
     seconds = {}
     for name in params.teachers:
-        rate, outputs = try_teacher(params, name, few.inputs)
+        imported = params.teachers[name].imported
+        rate, outputs = try_dump(imported, name) if imported else try_teacher(params, name, few.inputs)
         seconds[name] = rows / rate
         check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
         for field, x in outputs.items():
@@ -105,9 +108,8 @@ def planned_field(
 def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
     """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
-    tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
     shapes = {key: [list(x.shape[1:]), x.dtype.name] for key, x in inputs.items()}
-    network = build_network(params.teachers[name].encoder, tasks, shapes, device).eval()
+    network = teacher_network(params, name, shapes, device).eval()
     size = params.extract.batch_size
     batch = tensors({key: np.resize(x, (size, *x.shape[1:])) for key, x in inputs.items()}, device)
     network(batch)
@@ -119,6 +121,14 @@ def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tup
     kept = min(size, len(next(iter(inputs.values()))))
     kinds = outputs._asdict().items()
     return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
+
+
+def try_dump(spec: ImportedSpec, name: str) -> tuple[float, dict[str, Tensor]]:
+    """As `try_teacher`: a few rows of what is there already."""
+    dump = open_dump(spec)
+    rows = np.arange(min(FEW, len(dump.ids()[0])))
+    kinds = read_outputs(dump, spec.outputs, rows)._asdict().items()
+    return math.inf, {f"{kind}/{name}/{key}": x for kind, found in kinds for key, x in found.items()}
 
 
 def write_rate(folder: Path) -> float:

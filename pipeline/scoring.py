@@ -1,6 +1,6 @@
 """What a network predicts on a split, and its metrics there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -28,16 +28,25 @@ def forward(network: Network, split: Store, fields: list[str]) -> Iterator[tuple
 
 def score(network: Network, tasks: dict[str, Task], split: Store) -> Scores:
     """{task: {metric: value}} of the tasks that the network has a head for, each on the rows that carry its label."""
-    names = [name for name in tasks if name in network.heads]
-    tallies: dict[str, list] = {name: [] for name in names}
-    flags = [f"labelled/{name}" for name in names if f"labelled/{name}" in split.fields]
-    for outputs, batch in forward(network, split, [f"labels/{name}" for name in names] + flags):
-        for name in names:
+    mine = {name: task for name, task in tasks.items() if name in network.heads}
+    return judged(mine, forward(network, split, label_fields(mine, split))) if mine else {}
+
+
+def label_fields(tasks: Iterable[str], split: Store) -> list[str]:
+    """Labels of tasks, and which rows carry them where not all do."""
+    return [field for name in tasks for field in (f"labels/{name}", f"labelled/{name}") if field in split.fields]
+
+
+def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Scores:
+    """Metrics of what was said, batch by batch, beside labels of the same rows."""
+    tallies: dict[str, list] = {name: [] for name in tasks}
+    for outputs, batch in said:
+        for name in tasks:
             has = batch.get(f"labelled/{name}", slice(None))
             pred, label = outputs.logits[name][has], batch[f"labels/{name}"][has]
             if len(label):
                 tallies[name].append(tasks[name].tally(pred, label))
-    return {name: tasks[name].summarize(tallies[name]) for name in names}
+    return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
 
 
 def predictions(network: Network, split: Store, rows: int) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ A shard is its chunks one after another, each followed by its crc32c, then the i
 little-endian u64 pairs, and the crc32c of those. Only rows are chunked, so a chunk is a block of whole rows.
 """
 
+import ctypes
 import math
 import mmap
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numcodecs
 import numpy as np
+from crc32c import crc32c
 
 numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
 
@@ -39,19 +40,24 @@ class Layout:
     codec: str
     dimension: str = "row"
 
-    @property
+    @cached_property
     def chunks(self) -> int:
         return self.shard_rows // self.chunk_rows
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
+    def item(self) -> np.dtype:
+        """A row as NumPy moves it fastest: one opaque item."""
+        return np.dtype(f"V{self.row_bytes}")
+
+    @cached_property
     def chunk_bytes(self) -> int:
         return self.chunk_rows * self.row_bytes
 
-    @property
+    @cached_property
     def index_bytes(self) -> int:
         return 16 * self.chunks + CRC
 
@@ -66,8 +72,9 @@ class Layout:
         return coders[self.codec]()
 
 
-def checksum(data: bytes | np.ndarray) -> bytes:
-    return int(google_crc32c.value(data)).to_bytes(CRC, "little")
+def checksum(data: Any) -> bytes:
+    """Of bytes or an array."""
+    return crc32c(data).to_bytes(CRC, "little")
 
 
 def as_items(rows: np.ndarray) -> np.ndarray:
@@ -76,9 +83,9 @@ def as_items(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), width).view(f"V{width * rows.itemsize}")[:, 0]
 
 
-def scatter(rows: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
-    """out[places] = rows: (R, *shape), (R,), (N, *shape), of one type."""
-    as_items(out)[places] = as_items(rows)
+def as_rows(items: np.ndarray, layout: Layout) -> np.ndarray:
+    """(R,) opaque items of a layout as rows, (R, *shape)."""
+    return items.view(layout.dtype).reshape(len(items), *layout.shape)
 
 
 def encode_shard(rows: np.ndarray, layout: Layout) -> list[Any]:
@@ -132,10 +139,16 @@ class Shard:
             raise self.damaged(f"holds {len(self.data)} bytes, its index says {end + self.layout.index_bytes}")
 
     def chunk(self, number: int) -> np.ndarray:
-        """Rows of a chunk, (chunk_rows, *shape), read-only: a view of the mapped file if raw, else decoded."""
+        """Rows of a chunk, (chunk_rows, *shape), read-only."""
+        return as_rows(self.items(number), self.layout)
+
+    def items(self, number: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows of a chunk as opaque items, (chunk_rows,): a view of the mapped file if raw, else decoded.
+
+        out: (chunk_bytes,) uint8, to decode into; else a new array.
+        """
         data = self.stored(number)
-        rows = data if self.layout.coder is None else self.decoded(data, number)
-        return rows.view(self.layout.dtype).reshape(self.layout.chunk_rows, *self.layout.shape)
+        return (data if self.layout.coder is None else self.decoded(data, number, out)).view(self.layout.item)
 
     def stored(self, number: int) -> np.ndarray:
         """Bytes of a chunk as they lie in the file; the first time, against their crc32c."""
@@ -147,35 +160,8 @@ class Shard:
             self.touched[number] = True
         return data
 
-    @cached_property
-    def items(self) -> np.ndarray:
-        """All rows of a raw shard as opaque items, (chunks, chunk_rows): a view of the mapped file."""
-        layout = self.layout
-        strides = layout.chunk_bytes + CRC, layout.row_bytes
-        return np.ndarray((layout.chunks, layout.chunk_rows), f"V{layout.row_bytes}", self.data, strides=strides)
-
-    def gather(self, rows: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
-        """out[places] = rows of a raw shard, of its own type: short ones all at once, long ones each without a copy between."""
-        chunk, row = np.divmod(rows, self.layout.chunk_rows)
-        touched = self.touched[chunk]
-        if not touched.all():
-            for number in np.unique(chunk[~touched]):
-                self.stored(number)
-        if self.layout.row_bytes < LONG:
-            as_items(out)[places] = self.items[chunk, row]
-            return
-        source, target = self.items.view(np.uint8).reshape(*self.items.shape, -1), out.reshape(len(out), -1).view(np.uint8)
-        for c, r, place in zip(chunk.tolist(), row.tolist(), places.tolist(), strict=True):
-            target[place] = source[c, r]
-
-    def rows(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of a raw shard, (R, *shape), in the order asked for."""
-        out = np.empty((len(rows), *self.layout.shape), self.layout.dtype)
-        self.gather(rows, np.arange(len(rows)), out)
-        return out
-
-    def decoded(self, data: np.ndarray, number: int) -> np.ndarray:
-        out = np.empty(self.layout.chunk_bytes, np.uint8)
+    def decoded(self, data: np.ndarray, number: int, out: np.ndarray | None) -> np.ndarray:
+        out = np.empty(self.layout.chunk_bytes, np.uint8) if out is None else out
         try:
             size = len(self.layout.coder.decode(data, out=out))
         except (RuntimeError, ValueError) as error:
@@ -186,3 +172,46 @@ class Shard:
 
     def damaged(self, what: str) -> StoreError:
         return StoreError(f"{self.path}: damaged: the shard {what}; restore the store from its remote, or make it again")
+
+
+class MappedArray:
+    """The raw shards of an array as one: rows from anywhere are gathered at once, whatever files they lie in.
+
+    Rows are found by their distance from the lowest address of any shard. What lies between shards is not theirs: a chunk's
+    place is looked up, so that no row can be there.
+    """
+
+    def __init__(self, shards: list[Shard]):
+        self.shards, self.layout = shards, shards[0].layout
+        size, chunks = self.layout.chunk_bytes, np.arange(self.layout.chunks)
+        starts = np.concatenate([shard.data.ctypes.data + chunks * (size + CRC) for shard in shards])
+        lowest, self.span = int(starts.min()), int(np.ptp(starts)) + size
+        self.memory = np.frombuffer(memoryview((ctypes.c_uint8 * self.span).from_address(lowest)), np.uint8)
+        self.memory.flags.writeable = False
+        self.shifts = starts - lowest - np.arange(len(starts)) * size  # of each chunk, from where it were without gaps
+        self.touched = np.zeros(len(starts), bool)
+        for shard, part in zip(shards, np.split(self.touched, len(shards)), strict=True):
+            shard.touched = part
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """An opaque item of a row's length from every byte on, (bytes,)."""
+        length = self.span - self.layout.row_bytes + 1
+        return np.ndarray((length,), self.layout.item, self.memory, strides=(1,))
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Rows in any order into out, (R, *shape), of the array's own type: short ones all at once, long ones one by one."""
+        if len(rows) and rows.min() < 0:
+            raise IndexError(f"row {rows.min()}: rows to gather count from 0")
+        rows = rows.astype(np.int64, copy=False)
+        chunk, width = rows // self.layout.chunk_rows, self.layout.row_bytes
+        if not self.touched.take(chunk).all():
+            for number in np.unique(chunk[~self.touched[chunk]]).tolist():
+                self.shards[number // self.layout.chunks].stored(number % self.layout.chunks)
+        starts = rows * width + self.shifts.take(chunk)
+        if width < LONG:
+            as_items(out)[:] = self.items[starts]
+            return
+        target = out.reshape(len(out), -1).view(np.uint8)
+        for place, start in enumerate(starts.tolist()):
+            target[place] = self.memory[start : start + width]

@@ -45,22 +45,40 @@ def student_row(tasks: dict[str, Task], seeds: list[dict[str, Any]], single: dic
     for label, shots in seeds[0]["unseen"].items():
         for k in shots:
             row[f"{label}@{k}"] = cell([100 * mean(seed["unseen"][label][k]) for seed in seeds])
-    return row
+    return row | other_metrics(tasks, [seed["test"] for seed in seeds])
+
+
+def other_metrics(tasks: dict[str, Task], seeds: list[Tested]) -> Row:
+    """{"split: task metric": points} of what is no task's primary metric."""
+    return {
+        f"{split}: {task} {metric}": cell([100 * seed[split][task][metric] for seed in seeds])
+        for split, of_tasks in seeds[0].items()
+        for task, metrics in of_tasks.items()
+        for metric in metrics
+        if metric != tasks[task].primary
+    }
 
 
 def student_rows(tasks: dict[str, Task], students: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, Row]:
     """{student: line}; Delta_MTL is against the baseline student's mean."""
-    of_seeds = [primaries(tasks, seed["test"], CLEAN) for seed in students[baseline]]
-    single = {task: mean(points[task] for points in of_seeds) for task in of_seeds[0]}
+    single = mean_primaries(tasks, students[baseline])
     return {name: student_row(tasks, seeds, single) for name, seeds in students.items()}
 
 
+def mean_primaries(tasks: dict[str, Task], seeds: list[dict[str, Any]]) -> dict[str, float]:
+    """{task: points on the clean split}, mean over a student's seeds."""
+    found = [primaries(tasks, seed["test"], CLEAN) for seed in seeds]
+    return {task: mean(points[task] for points in found) for task in found[0]}
+
+
 def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[str, Row]:
+    """{teacher: line}; that of one whose predictions nobody has is empty."""
     rows = {}
     for name, tested in teachers.items():
         rows[name] = {task: (points, 0.0) for task, points in primaries(tasks, tested, CLEAN).items()}
-        for split in sorted(tested.keys() - {CLEAN}):
+        for split in sorted(split for split in tested.keys() - {CLEAN} if tested[split]):
             rows[name][split] = (mean(primaries(tasks, tested, split).values()), 0.0)
+        rows[name] |= other_metrics(tasks, [tested])
     return rows
 
 

@@ -1,19 +1,24 @@
-"""extract@teacher: dump one teacher's features and logits on the whole transfer set, once."""
+"""extract@teacher: dump one teacher's features and logits on the whole transfer set, once; or import what was dumped."""
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+import torch
 
 from pipeline.batches import Rows
 from pipeline.checkpoints import file_digest, load_network
 from pipeline.cost import bytes_in, measured
-from pipeline.extraction import calibrate, check_recipes, outputs_on
+from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
+from pipeline.imported import import_for
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
+from pipeline.params import Params
 from pipeline.seeds import derive_seed
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
 from pipeline.writer import create_store
 
 
@@ -26,16 +31,17 @@ from pipeline.writer import create_store
 @one_line_errors
 def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> None:
     params = open_project()
-    settings, weights = params.extract, teacher / "teacher.safetensors"
+    settings = params.extract
     store, device = open_store(transfer), pick_device(params.device)
-    network, tasks, header = load_network(weights, device)
+    tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
+    forward, made_of = open_teacher(params, name, teacher, store, device)
     seed = derive_seed(params.seed, "extract", name)
-    dump = partial(outputs_on, network, name, store, recipe=params.recipe, seed=seed)
+    dump = partial(outputs_on, forward, name, recipe=params.recipe, seed=seed)
     sample = dump(slice(0, 2), batch_size=2)
     check_recipes(params, name, tasks, sample)
     fields = {field: params.recipe(field).field(x) for field, x in sample.items()}
     identity = {
-        "teacher": {"name": name, "weights": file_digest(weights), "header": header},
+        "teacher": {"name": name, **made_of},
         "input": store.digest,
         "batch_size": settings.batch_size,
         "precision": "float32",
@@ -43,7 +49,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         "seed": seed,
     }
     with measured(cost) as ledger, progress(f"dump {name}", total=store.n_rows, unit="rows") as advance:
-        bases, calibrated_on = calibrate(network, name, store, fields, seed)
+        bases, calibrated_on = calibrate(forward, name, store, fields, seed)
         identity |= {"calibrated_on": calibrated_on} if bases else {}
         ids = store.sample_id, store.view
         writer = create_store(out, *ids, fields, identity=identity, shard_rows=store.shard_rows, bases=bases)
@@ -56,6 +62,16 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         writer.write_rest(dump_shard)
         writer.publish()
         ledger |= {"bytes": bytes_in(out), "rows": store.n_rows}
+
+
+def open_teacher(params: Params, name: str, folder: Path, store: Store, device: torch.device) -> tuple[Forward, dict[str, Any]]:
+    """What gives its outputs on the rows of a store, and what it is made of."""
+    imported = params.teachers[name].imported
+    if imported:
+        return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())
+    weights = folder / "teacher.safetensors"
+    network, _, header = load_network(weights, device)
+    return shown(network, store), {"weights": file_digest(weights), "header": header}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import click
 
 from pipeline.cost import bytes_in, measured
 from pipeline.layout import field_of
-from pipeline.lineage import open_project
+from pipeline.lineage import data_deps, digest_of_data, open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.seeds import derive_seed
 from pipeline.sources.source import Split
@@ -24,8 +24,11 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     params = open_project()
     seed = derive_seed(params.seed, "data")
     identity = {"source": params.prepare.source.as_dict(), "seed": seed}
+    named = data_deps(params, [])
+    if named:
+        identity["data"] = digest_of_data(named)
     places = {"transfer": transfer, "val": val}
-    unseen.mkdir(parents=True, exist_ok=True)  # a source may have no unseen tasks
+    unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
         splits = params.source().splits()
         with progress("write stores", total=len(splits), unit="splits") as advance:
@@ -34,6 +37,8 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
                 write(path, split, {**identity, "split": name}, params.prepare.shard_rows)
                 advance(1)
+        if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
+            (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 

@@ -41,6 +41,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     )
     curve = {name: val_curves(tasks, read(scores / "students" / name / "curve.json")) for name in params.students}
     answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}
+    answers = {title: found for title, found in answers.items() if found}  # some teachers give features alone
     answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
 
     pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")

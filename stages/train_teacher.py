@@ -1,4 +1,4 @@
-"""train_teacher@teacher: train one teacher on the labels of its tasks, and score it."""
+"""train_teacher@teacher: train one teacher on the labels of its tasks, or take it as it comes, and score it."""
 
 from pathlib import Path
 
@@ -6,16 +6,20 @@ import click
 import torch
 from safetensors.torch import save_file
 
+from pipeline.acceptance import accept
 from pipeline.batches import labelled_batches
-from pipeline.checkpoints import build_network, input_shapes, save_network
+from pipeline.checkpoints import input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
-from pipeline.learning import learn
+from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
+from pipeline.network import Network
 from pipeline.optimize import Recipe, pick_device
+from pipeline.params import Params
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
+from pipeline.tasks.task import Task
 
 
 @click.command()
@@ -29,31 +33,47 @@ from pipeline.store import open_store
 @one_line_errors
 def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Path, cost: Path) -> None:
     params = open_project()
-    settings, teacher = params.train_teacher, params.teachers[name]
-    store, val_store = open_store(transfer), open_store(val)
-    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
-    seed = derive_seed(params.seed, "teacher", name)
-    torch.manual_seed(seed)
-    shapes = input_shapes(store)
-    network = build_network(teacher.encoder, tasks, shapes, pick_device(params.device))
-    augment = params.source().augment
-    with measured(cost), progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
-        curve = learn(
-            network,
-            tasks,
-            {"labels": 1.0},
-            Recipe(teacher.updates, settings.learning_rate, settings.weight_decay),
-            knowledge=None,
-            labelled=labelled_batches(store, tasks, settings.batch_size, augment, seed=seed),
-            val=val_store,
-            evaluations=settings.evaluations,
-            advance=advance,
-        )
-    save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
+    teacher, store, shown = params.teachers[name], open_store(transfer), params.report.strip_rows
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    write_json(scores / "scores.json", {split: score(network, tasks, store) for split, store in splits.items()})
+    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    curve = Curve()
+    if teacher.imported:
+        with measured(cost):
+            tested, strip = accept(teacher.imported, tasks, store, splits, shown, out / "imported.json")
+    else:
+        with measured(cost):
+            network, curve = train(params, name, tasks, store, open_store(val), out)
+        tested = {split: score(network, tasks, s) for split, s in splits.items()}
+        strip = predictions(network, splits["clean"], shown) if tasks else {}
+    write_json(scores / "scores.json", tested)
     write_json(scores / "curve.json", curve)
-    save_file(predictions(network, splits["clean"], params.report.strip_rows), scores / "predictions.safetensors")
+    save_file(strip, scores / "predictions.safetensors")
+
+
+def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: Store, out: Path) -> tuple[Network, Curve]:
+    """A teacher after its updates, which may be none; and kept."""
+    settings, teacher = params.train_teacher, params.teachers[name]
+    assert teacher.encoder
+    seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
+    torch.manual_seed(seed)
+    network = teacher_network(params, name, shapes, pick_device(params.device))
+    augment, curve = params.source().augment, Curve()
+    with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
+        if teacher.updates:
+            curve = learn(
+                network,
+                tasks,
+                {"labels": 1.0},
+                Recipe(teacher.updates, teacher.learning_rate or settings.learning_rate, settings.weight_decay),
+                knowledge=None,
+                labelled=labelled_batches(store, tasks, teacher.batch_size or settings.batch_size, augment, seed=seed),
+                val=val,
+                evaluations=settings.evaluations,
+                advance=advance,
+                heads_only=teacher.frozen,
+            )
+    save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
+    return network, curve
 
 
 if __name__ == "__main__":

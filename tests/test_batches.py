@@ -38,9 +38,10 @@ def store(tmp_path_factory):
     return open_store(path)
 
 
-def stored(path, arrays):
-    fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
-    writer = create_store(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
+def stored(path, arrays, fields=None, shard_rows=SHARD):
+    rows = len(next(iter(arrays.values())))
+    fields = fields or {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
+    writer = create_store(path, np.zeros((rows, 16), "u1"), np.zeros(rows, "i4"), fields, identity={}, shard_rows=shard_rows)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
     return open_store(path)
@@ -109,6 +110,16 @@ def test_a_pool_shuffles_rows_of_far_apart_blocks(store):
     """A stream that only shuffled within blocks would fail."""
     first = numbers(batches(store, ["labels/a"], 20, seed=0, memory_budget=5 * SHARD * 2 * 8), 1)
     assert len({n // SHARD for n in first}) >= 3
+
+
+def test_a_pool_of_sorted_rows_has_every_class_about_as_often(tmp_path):
+    """Ten classes of 640 rows, in chunks of 64, through memory for an eighth of them: pools of 400."""
+    classes = np.repeat(np.arange(10), 640)
+    store = stored(tmp_path / "sorted.zarr", {"labels/a": classes}, {"labels/a": Field((), "int64", "zstd", 64)}, 640)
+    stream = batches(store, ["labels/a"], 400, seed=0, memory_budget=len(classes) * 8 // 8)
+    counts = np.array([np.bincount(rows, minlength=10) for rows in (next(stream)["labels/a"] for _ in range(16))])
+    assert (counts.sum(0) == 640).all()
+    assert (counts >= 25).all() and (counts <= 55).all()
 
 
 def test_too_few_rows_is_an_error(store):

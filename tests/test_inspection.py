@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from pipeline.agreement import against_teacher
 from pipeline.checkpoints import file_digest
 from pipeline.cli import main
-from pipeline.extraction import calibrate, outputs_on
+from pipeline.extraction import calibrate, outputs_on, shown
 from pipeline.inspection import differences
 from pipeline.layout import Field
 from pipeline.network import Outputs
@@ -122,17 +122,18 @@ def dumped(tmp_path, monkeypatch):
         return open_store(tmp_path / path)
 
     inputs = make("in.zarr", {"inputs/image": Field((6,), "float32")}, {"inputs/image": images}, {}, {})
+    forward = shown(Doubler(), inputs)
 
     def dump(features, logits, spoil=lambda arrays: None):
         shutil.rmtree(tmp_path / "t.zarr", ignore_errors=True)
         plain = {"dtype": "float32", "codec": "raw"}
         recipes = {"features": Recipe(**plain | features), "logits": Recipe(**plain | logits)}
         recipe = lambda field: recipes[field.split("/")[0]]  # noqa: E731
-        arrays = outputs_on(Doubler(), "t", inputs, slice(None), 8, recipe, seed=5)
+        arrays = outputs_on(forward, "t", slice(None), 8, recipe, seed=5)
         spoil(arrays)
         fields = {name: recipe(name).field(x) for name, x in arrays.items()}
         identity = {"teacher": {"name": "t", "weights": file_digest(weights)}, "input": inputs.digest, "seed": 5}
-        return make("t.zarr", fields, arrays, identity, calibrate(Doubler(), "t", inputs, fields, 5)[0])
+        return make("t.zarr", fields, arrays, identity, calibrate(forward, "t", inputs, fields, 5)[0])
 
     return inputs, weights, dump
 

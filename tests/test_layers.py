@@ -14,10 +14,11 @@ from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "manners", "sources/*"},
-    {"sparse", "losses/*", "tasks/*", "encoders/*", "network", "fusions/*", "balances/*"},
+    | {"seeds", "cost", "params", "lineage", "promotion", "manners", "sources/*", "dumps/*"},
+    {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
-    | {"planning", "summary", "pictures", "page", "prediction", "export"},
+    | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
+    | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},
 ]
 FILES = sorted(

@@ -235,3 +235,11 @@ def test_what_is_pooled_are_positions_that_exist():
     assert pooled(x, mask).tolist() == [[2, 3]]
     assert pooled(x, None).tolist() == pooled(x, mask[:, :2]).tolist() == [[5, 11]]
     assert pooled(x[..., 0], mask).tolist() == [[1, 1]]
+
+
+def test_labels_that_do_not_fit_their_task_are_one_line():
+    few = {"corner": MultiLabel(classes=3)}
+    net = Network(ImageEncoder(width=8, blocks=1), few, {"image": torch.zeros(2, 1, 16, 16, dtype=torch.uint8)})
+    message = r"labels/corner: labels have 2 classes, the task 3; see tasks.corner in params.yaml"
+    with pytest.raises(ValueError, match=message):
+        Objective(net, few, {"labels": 1.0}, {}, {name: torch.from_numpy(x) for name, x in next(labelled()).items()})

@@ -58,7 +58,7 @@ def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(proje
 def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(project):
     edit(project, lambda p: p["teachers"].update(second=p["teachers"]["detection"]))
     with pytest.raises(
-        ParamsError, match=r"dvc.yaml is behind params.yaml \(fuse: \+ data/features/second.zarr\): run `stillroom sync`"
+        ParamsError, match=r"dvc.yaml is behind params.yaml \(train_teacher: \+ second: .*\): run `stillroom sync`"
     ):
         open_project()
     assert "fuse: + data/features/second.zarr" in sync()
@@ -93,6 +93,33 @@ def test_a_new_student_reaches_the_report_alone(project):
     edit(project, lambda p: p["students"].update(wide=p["students"]["fused"]))
     changed = {line.split(":")[0] for line in sync().splitlines() if ": " in line}
     assert changed == {"report"}
+
+
+def test_a_sweep_depends_on_the_stores_that_its_students_read(project):
+    def stores():
+        return {dep for dep in stages(project)["sweep"]["deps"] if dep.startswith("data/knowledge")}
+
+    assert stores() == {"data/knowledge/none.zarr"}
+    assert "data/scores/students/single" in stages(project)["sweep"]["deps"]
+    (project / "mine.py").write_text("class Mine:\n    pass\n")
+    mine = {"code": "mine.py", "class": "Mine"}
+    edit(
+        project, lambda p: p["sweep"].update(vary={"reads": ["pca", "transfer"], "weights": [{"labels": 1}], "encoder": [mine]})
+    )
+    sync()
+    assert stores() == {"data/knowledge/pca.zarr", "data/knowledge/transfer.zarr"}
+    assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"sweep"}
+    edit(project, lambda p: p.pop("sweep"))
+    sync()
+    assert stores() == set()
+
+
+def test_a_project_may_do_without_the_stage_sweep(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["sweep"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    edit(project, lambda p: p.pop("sweep"))
+    open_project()
 
 
 def test_errors_are_one_line_and_exit_code_1(project):

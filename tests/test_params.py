@@ -41,7 +41,24 @@ def test_the_clones_own_params_are_right():
     assert params.longest_on_labels() == "labels_4x"
 
 
+IMPORTED = {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "dumps", "outputs": {"features/trunk": "trunk"}}
 FUSED = GOOD["students"]["fused"]
+
+
+@pytest.mark.parametrize("section", [{}, None])
+def test_a_project_may_do_without_a_sweep(tmp_path, section):
+    assert load_params(write(tmp_path, GOOD | {"sweep": section})).swept_reads() == set()
+
+
+def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
+    params = load_params(CLONE / "params.yaml")
+    start = params.student("logits")
+    student = params.filled(params.varied({"encoder.width": 8, "weights.logits": 2, "temperature": 3}))
+    assert student.encoder.arguments == start.encoder.arguments | {"width": 8}
+    assert student.weights == {"logits": 2, "labels": 1}
+    assert student.build_task(params.tasks["segmentation"]).temperature == 3
+    assert student.build_task(params.tasks["detection"]).temperature is None
+    assert student.learning_rate == start.learning_rate
 
 
 @pytest.mark.parametrize(
@@ -55,14 +72,24 @@ FUSED = GOOD["students"]["fused"]
         ("prepare.source.code", "pipeline/sources/none.py", "prepare.source.code: no file pipeline/sources/none.py"),
         ("train_teacher.learning_rate", 0, "train_teacher.learning_rate: .*greater than 0"),
         ("train_teacher.epochs", 3, "train_teacher.epochs: unknown key"),
-        ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than 0, got -5"),
+        ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than or equal to 0, got -5"),
         ("teachers.detection.updates", "many", "teachers.detection.updates: .*valid integer.*'many'"),
         (
             "teachers.detection.tasks",
             ["detektion"],
             "teachers.detection.tasks: no task named 'detektion'; did you mean 'detection'",
         ),
-        ("teachers.detection.tasks", [], "teachers.detection.tasks: .*at least 1 item"),
+        ("teachers.detection.tasks", [], "teachers.detection.updates: there is no task to train it on"),
+        ("teachers.detection.encoder", None, "teachers.detection: give it an encoder, or what is imported: one of them"),
+        ("teachers.detection.imported", IMPORTED, "teachers.detection: give it an encoder, or what is imported: one of them"),
+        ("teachers.outside", {"tasks": [], "imported": IMPORTED, "updates": 3}, "teachers.outside.updates: .* is not trained"),
+        (
+            "teachers.outside",
+            {"tasks": ["detection"], "imported": IMPORTED},
+            "imported.outputs: logits/detection is ei",
+        ),
+        ("teachers.detection.encoder.pretrained", "x", "encoder.pretrained: belongs one level up, as teachers.detection.pre"),
+        ("teachers.detection.encoder.module", {"code": "no.py", "class": "No"}, "detection.encoder.module.code: no file no.py"),
         ("teachers.detection", None, "tasks.detection: no teacher has this task; add one"),
         ("teachers", {}, "teachers: empty"),
         ("extract.features.dtype", "float8", "extract.features.dtype: input should be 'float32', 'float16'"),
@@ -74,6 +101,20 @@ FUSED = GOOD["students"]["fused"]
         ("extract.logits.dims", 3, "extract.logits.dims: not for such a field; there is top_k or sampled"),
         ("fuse.fused.dims", 3, "fuse.fused.dims: not for such a field"),
         ("extract.logits", {**RAW, "top_k": 3, "sampled": 3}, "extract.logits: top_k and sampled: give one of them"),
+        ("sweep.start", "logitz", "sweep.start: no student named 'logitz'; did you mean 'logits'"),
+        ("sweep.start", "single", "sweep.start: single is one network a task"),
+        ("sweep.vary", {"encoder.width": []}, "sweep.vary.encoder.width.*at least 1 item"),
+        (
+            "sweep.vary",
+            {"learning_rat": [0.1]},
+            "sweep.vary.learning_rat: learning_rat: unknown key",
+        ),
+        ("sweep.vary", {"learning_rate": [0.1, -1]}, "sweep.vary.learning_rate: learning_rate: .*greater than 0, got -1"),
+        ("sweep.vary", {"encodr.width": [16]}, "sweep.vary.encodr.width: not a parameter of a student"),
+        ("sweep.vary", {"reads": ["pcb"]}, "sweep.vary.reads: no fusion makes a store named 'pcb'; did you mean 'pca'"),
+        ("sweep.vary", {"weights.logits": {"low": 1, "high": 3}}, "sweep.vary.weights.logits: a grid takes lists"),
+        ("sweep.vary", {"seed": ["x"]}, "sweep.vary.seed: expected numbers of seeds, 0, 1, ..., got 'x'"),
+        ("sweep.sampler", "tpe", "sweep.students: missing; say how many tpe may try"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),
         ("fusions.a/b", GOOD["fusions"]["pca"], "fusions.a/b: a name is of letters"),

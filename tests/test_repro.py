@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -21,10 +22,14 @@ from pipeline.store import open_store
 pytestmark = pytest.mark.slow
 
 ENCODER = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder", "width": 16, "blocks": 1}
-PKD = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
+AWARE = {"code": "pipeline/fusions/task_aware.py", "class": "TaskAware", "dims": 8, "updates": 4, "batch_size": 32}
+METHODS = {
+    "feature_loss": {"code": "pipeline/losses/crd.py", "class": "CRD", "bank": 64},
+    "balance": {"code": "pipeline/balances/gradients.py", "class": "UPGrad"},
+}
 STUDENTS = {
-    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}, "feature_loss": PKD},
-    "logits": {"reads": "none", "updates": 8, "weights": {"logits": 1}},
+    "fused": {"reads": "pca", "updates": 8, "weights": {"fused": 1, "logits": 1, "labels": 1}, **METHODS},
+    "logits": {"reads": "aware", "updates": 8, "weights": {"logits": 1}},
     "labels": {"reads": "transfer", "updates": 8, "weights": {"labels": 1}},
 }
 ENVIRONMENT = {
@@ -67,11 +72,12 @@ def make_small(params):
     params["teachers"]["classification"]["recipes"] = compact
     sparse = {"logits/segmentation": {"dtype": "float16", "codec": "lz4", "top_k": 3}}
     params["teachers"]["segmentation"]["recipes"] = sparse
-    params["fusions"]["pca"]["dims"] = 8
+    params["fusions"] = {"pca": {**params["fusions"]["pca"], "dims": 8}, "aware": AWARE}
     params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32}
     params["students"] = STUDENTS
     params["evaluate"] |= {"shots": [20], "draws": 2}
     params["report"] |= {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
+    params["sweep"] |= {"start": "logits", "vary": {"weights.logits": [1, 2], "seed": [0, 1]}, "together": 1}
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +93,7 @@ def finished(tmp_path_factory):
     run(folder, "git", "init", "-q")
     run(folder, sys.executable, "-m", "pipeline.cli", "sync")
     ran = repro(folder)
-    assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1
+    assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1 + 1
     run(folder, "dvc", "remote", "add", "-d", "shelf", str(folder.parent / "shelf"))
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "all")
@@ -105,7 +111,7 @@ def outs(folder):
     """{out: md5} of dvc.lock, without costs, which are measured."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     items = [out for stage in lock["stages"].values() for out in stage["outs"]]
-    measured = ("data/costs", "data/report")
+    measured = ("data/costs", "data/report", "data/sweep/leaderboard")
     return {out["path"]: out["md5"] for out in items if not out["path"].startswith(measured)}
 
 
@@ -138,15 +144,16 @@ def test_stores_hold_what_they_say(finished):
 
 def test_a_students_parameter_runs_that_student_alone(project):
     edit(project, lambda p: p["students"]["logits"].update(updates=9))
-    assert repro(project) == ["distill@logits", "evaluate@logits", "report"]
+    assert repro(project, "report") == ["distill@logits", "evaluate@logits", "report"]
+    assert repro(project) == ["sweep"]  # which starts from that student
 
 
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
     edit(project, lambda p: p["teachers"]["detection"].update(updates=9))
     ran = set(repro(project))
     assert ran == {
-        *("train_teacher@detection", "extract@detection", "fuse@none", "fuse@pca"),
-        *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report"),
+        *("train_teacher@detection", "extract@detection", "fuse@aware", "fuse@pca"),
+        *("distill@fused", "distill@logits", "evaluate@fused", "evaluate@logits", "report", "sweep"),
     }
 
 
@@ -155,7 +162,7 @@ def test_a_teacher_added_is_an_error_until_sync_and_then_runs_what_it_must(proje
     assert "run `stillroom sync`" in run(project, "dvc", "repro", fails=True)
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
-    assert {"train_teacher@second", "extract@second", "fuse@none", "fuse@pca", "distill@fused"} <= ran
+    assert {"train_teacher@second", "extract@second", "fuse@aware", "fuse@pca", "distill@fused"} <= ran
     assert not ran & {"prepare", "train_teacher@detection", "extract@detection", "distill@labels"}
     assert "logits/second/detection" in open_store(project / "data/knowledge/pca.zarr").fields
 
@@ -169,7 +176,7 @@ def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(pro
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
     assert not {stage for stage in ran if stage.startswith(("prepare", "train_teacher", "extract"))}
-    assert {"fuse@none", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
+    assert {"fuse@aware", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
 
 
 def test_the_same_seed_gives_the_same_bytes(finished, project):
@@ -270,6 +277,68 @@ def test_nothing_stale_survives_a_change_after_a_kill(project):
     assert not list((project / "data/features/.scratch").iterdir())
 
 
+def board(project):
+    return json.loads((project / "data/sweep/leaderboard.json").read_text())
+
+
+def lasting(project):
+    """A leaderboard without what is measured, and every student's file."""
+    lines = [{key: x for key, x in line.items() if key not in ("seconds", "latency_ms")} for line in board(project)]
+    return lines, {file.name: file.read_bytes() for file in (project / "data/sweep/students").iterdir()}
+
+
+def kill_sweep_after(project, finished):
+    """SIGKILL of `dvc repro sweep` and all of its children, soon after so many are finished: {record: when written}."""
+    command = {"cwd": project, "env": ENVIRONMENT, "start_new_session": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(["dvc", "repro", "sweep"], **command, **quiet)
+    scratch, deadline = project / "data/sweep/.scratch", time.monotonic() + 120
+    while len(list(scratch.glob("*/*/record.json"))) < finished and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.2))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return {file: file.stat().st_mtime_ns for file in scratch.glob("*/*/record.json")}
+
+
+def test_a_sweep_killed_again_and_again_repeats_no_finished_student(project):
+    edit(project, lambda p: p["sweep"]["vary"].update(seed=[0, 1, 2]))
+    before = {file: file.stat().st_mtime_ns for file in project.glob("data/sweep/.scratch/*/*/record.json")}
+    assert len(before) == 4  # of the sweep that this one extends
+    records = before
+    for number in (4, 5):
+        now = kill_sweep_after(project, number)
+        assert len(now) >= number and records.items() <= now.items()
+        records = now
+    assert repro(project, "sweep") == ["sweep"]
+    assert all(file.stat().st_mtime_ns == mtime for file, mtime in records.items())
+    resumed = lasting(project)
+    assert len(resumed[0]) == 6
+    shutil.rmtree(project / "data/sweep/.scratch")
+    repro(project, "--force", "--single-item", "--no-run-cache", "sweep")
+    assert lasting(project) == resumed
+
+
+def test_a_winner_is_promoted_and_distilled_to_what_the_sweep_had(project):
+    (winner,) = [line for line in board(project) if line["seed"] == 0 and line["weights.logits"] == 2]
+    run(project, sys.executable, "-m", "pipeline.cli", "promote", winner["name"], "--as", "winner")
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    assert repro(project, "evaluate@winner") == ["distill@winner", "evaluate@winner"]
+    scores = json.loads((project / "data/scores/students/winner/scores.json").read_text())
+    assert 100 * scores[0]["test"]["clean"]["detection"]["mAP50"] == winner["test detection"]
+
+
+def test_experiments_change_params_and_are_compared(project):
+    run(project, "dvc", "exp", "run", "-n", "heavier", "-S", "sweep.vary={weights.logits:[4]}", "sweep")
+    assert {line["weights.logits"] for line in board(project)} == {4}
+    shown = json.loads(run(project, "dvc", "exp", "show", "--json"))
+    (experiment,) = [e for row in shown for e in row.get("experiments") or []]
+    (revision,) = experiment["revs"]
+    assert revision["name"] == "heavier"
+    best = revision["data"]["metrics"]["data/sweep/best.json"]["data"]["best"]
+    assert best["val"] == pytest.approx(board(project)[0]["val"], abs=0.01)
+
+
 def test_bad_input_is_one_line_and_loses_nothing(project):
     shard = next(project.glob("data/knowledge/pca.zarr/fused/components/c/0/0/0/0"))
     whole = shard.read_bytes()
@@ -287,7 +356,7 @@ def test_bad_input_is_one_line_and_loses_nothing(project):
 def test_a_plan_comes_true(finished, monkeypatch):
     monkeypatch.chdir(finished)
     plan = make_plan(load_params(Path("params.yaml")), Path("data"))
-    stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("none", "pca")}}
+    stores = {"transfer": "knowledge/transfer", **{f: f"knowledge/{f}" for f in ("aware", "pca")}}
     found = 0
     for planned in plan.fields:
         store = open_store(Path("data") / f"{stores.get(planned.store, planned.store.replace(' ', '/'))}.zarr")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -393,3 +394,33 @@ def test_long_rows_are_gathered_as_short_ones_are(tmp_path):
     writer.write_rest(lambda part: {"x": values[part]})
     writer.publish()
     np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read("x", rows), values[rows])
+
+
+def test_rows_are_gathered_from_raw_shards_whatever_their_recipe(tmp_path):
+    values = {name: content()[name] for name in ("features/cls/narrow", "features/cls/stepped", "features/cls/projected")}
+    fields = {name: replace(FIELDS[name], codec="raw", chunk_rows=8) for name in values}
+    writer = begin(tmp_path / "a.zarr", fields)
+    write(writer)
+    writer.publish()
+    rows = np.random.default_rng(6).integers(0, ROWS, 300, np.uint8)
+    for name, x in values.items():
+        np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read(name, rows), x[rows])
+
+
+def test_chunks_are_checked_when_one_of_their_rows_is_gathered(store):
+    file = store.path / "features/cls/trunk/c/1/0/0/0"  # rows 64 to 127, in chunks of 16
+    whole = bytearray(file.read_bytes())
+    whole[2 * (16 * 24 + 4) + 5] ^= 1
+    file.write_bytes(whole)
+    opened = open_store(store.path)
+    others = np.setdiff1d(np.arange(ROWS), np.arange(96, 112))
+    np.testing.assert_array_equal(opened.read("features/cls/trunk", others), content()["features/cls/trunk"][others])
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"c/1/0/0/0: damaged: the shard has a chunk \(2\)"):
+            opened.read("features/cls/trunk", np.array([3, 111]))
+
+
+@pytest.mark.parametrize("row", [-1, 192, 2**40])
+def test_no_row_is_gathered_from_outside_its_array(store, row):
+    with pytest.raises(IndexError):
+        store.gather("features/cls/trunk", np.array([0, row]))

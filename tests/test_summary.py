@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.summary import delta_mtl, ledger, student_rows, val_curves, weak_teachers
+from pipeline.summary import delta_mtl, ledger, other_metrics, student_rows, val_curves, weak_teachers
 from pipeline.tasks.multi_label import MultiLabel
 
 
@@ -32,6 +32,11 @@ def test_rows_have_mean_and_spread_in_points():
     assert rows["fused"]["count@20"][0] == pytest.approx(60)
     assert rows["fused"]["delta_mtl"][0] == pytest.approx((25 + 50) / 2)
     assert rows["single"]["delta_mtl"][0] == pytest.approx(0)
+
+
+def test_what_is_no_primary_metric_has_a_column_by_split_and_task():
+    seeds = [{"clean": {"a": {"macro_AP": 0.5, "recall": x}, "b": {"error": 0.1}}} for x in (0.2, 0.4)]
+    assert other_metrics(TASKS, seeds) == {"clean: a recall": (pytest.approx(30), pytest.approx(14.142, abs=1e-3))}
 
 
 @pytest.mark.parametrize(("points", "weak"), [(95, 0), (80, 1), (70, 2)])

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class Balance(nn.Module, ABC):
     """terms: names of the loss's terms, each already divided by the loss of its best constant predictor (static.py)."""
 
+    random = False  # whether it draws random numbers, in an order that threads would change
+
     def __init__(self, terms: list[str]):
         super().__init__()
         self.terms = terms

@@ -47,6 +47,8 @@ class GradientBalance(Balance):
 class PCGrad(GradientBalance):
     """Each term's gradient, less what conflicts with another's, one after another in random order; summed (2001.06782)."""
 
+    random = True
+
     def aggregator(self, methods: ModuleType) -> Any:
         return methods.PCGrad()
 

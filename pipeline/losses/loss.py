@@ -5,6 +5,8 @@ from typing import final
 
 from torch import Tensor, nn
 
+ABSENT = -30.0  # a logit of what does not exist and so cannot be chosen: its probability and its gradient are as good as 0
+
 
 class Loss(ABC):
     """A pure function of student and target, both (B, C, *grid): logits of a softmax over dim 1, or features.

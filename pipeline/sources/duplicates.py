@@ -38,7 +38,7 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
     """The split of each image: "train", "val" or "test".
 
     A group goes where one of its images is declared to be, else where the hash of its first id says, so that images which
-    are added move no others. Raises ValueError if a group would be torn.
+    are added move no others; without any label it is to learn from. Raises ValueError if a group would be torn.
     """
     members: dict[int, list[int]] = {}
     for image, group in enumerate(groups.tolist()):
@@ -52,7 +52,9 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
                 f"{first} is in {one} and {second} in {other}, but they are nearly the same image: a leak; drop one of them, "
                 f"or lower prepare.source.near if they show different things"
             )
-        split = next(iter(declared), None) or drawn(min(samples[i].sample_id for i in images), val, test, seed)
+        first_id = min(samples[i].sample_id for i in images)
+        by_hash = drawn(first_id, val, test, seed) if any(samples[i].labels for i in images) else "train"
+        split = next(iter(declared), by_hash)
         for image in images:
             splits[image] = split
     return splits

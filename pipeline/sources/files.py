@@ -102,11 +102,13 @@ class Files(Source):
     def preview(self) -> tuple[int, Split]:
         """The number of rows is about what it will be: files that are bad or show the same are known only in the end."""
         found, _ = read_labels(self.parts)
-        paths = list(dict.fromkeys(path for several in found.values() for part in several for path, _ in part.labels))
-        extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - set(paths)
-        rows = round(len(paths) * (1 - self.val - self.test) + len(extra)) * self.views
+        share = {"train": 1.0, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
+        pairs = [pair for task in self.parts for pair in zip(self.parts[task], found[task], strict=True)]
+        paths = {path: share[spec.split] for spec, part in pairs for path, _ in part.labels}
+        extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - paths.keys()
+        rows = round(sum(paths.values()) + len(extra)) * self.views
         some = [path for several in found.values() for path, _ in several[0].labels[:2]]
-        looked, _ = look_at_all(dict.fromkeys([*some, *paths[:: max(1, len(paths) // PREVIEW)]]))
+        looked, _ = look_at_all(dict.fromkeys([*some, *list(paths)[:: max(1, len(paths) // PREVIEW)]]))
         samples, _ = merged(self.parts, found, looked)
         few = self.plain(samples, list(self.parts), {task: classes_of(several) for task, several in found.items()})
         return rows, few.in_memory()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
-from pipeline.tasks.task import Answers, Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 
 class Pooled(nn.Module):
@@ -42,6 +42,9 @@ class Classification(Task):
 
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
+
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(label.max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:
         return {"classes": [[c] for c in pred.argmax(1).tolist()]}

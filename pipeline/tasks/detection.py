@@ -1,7 +1,5 @@
 """Object detection by centre points: a heatmap a class, and the box at each centre (CenterNet, 1904.07850)."""
 
-import contextlib
-import io
 from typing import Any, final
 
 import numpy as np
@@ -10,7 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.tasks.task import Answers, Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
 SHOWN = 0.4  # score from which a box is drawn
@@ -90,6 +88,9 @@ class Detection(Task):
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
         return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
 
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(label[..., 0].max(), self.classes)
+
     def answers(self, pred: Tensor) -> Answers:
         """Boxes: (class, score, x0 y0 x1 y1), of a label without a score."""
         rows = zip(*(part.cpu().numpy() for part in self.decode(pred)), strict=True)
@@ -137,8 +138,7 @@ def coco_stats(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.n
     if not truth or not found:
         return np.zeros(12)
     names = {"images": [{"id": i} for i in range(len(label))], "categories": [{"id": c} for c in range(classes)]}
-    with contextlib.redirect_stdout(io.StringIO()):
-        gold = COCO({**names, "annotations": truth})
-        evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
-        evaluation.run()
+    gold = COCO({**names, "annotations": truth})
+    evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
+    evaluation.run()
     return np.asarray(evaluation.stats)

@@ -46,6 +46,9 @@ class MultiLabel(Task):
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_bce(student, teacher)
 
+    def misfit(self, label: Tensor) -> str | None:
+        return f"labels have {label.shape[1]} classes, the task {self.classes}" if label.shape[1] != self.classes else None
+
     def answers(self, pred: Tensor) -> Answers:
         return {"classes": [np.flatnonzero(row) for row in pred.cpu() > 0]}
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
-from pipeline.tasks.task import Answers, Grid, Task
+from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 IGNORED = 255  # in a label: counts neither in the loss nor in the metric
 
@@ -40,6 +40,9 @@ class Segmentation(Task):
 
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
+
+    def misfit(self, label: Tensor) -> str | None:
+        return too_many(torch.where(label == IGNORED, 0, label).max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:
         return {"map": list(pred.argmax(1).cpu().numpy())}

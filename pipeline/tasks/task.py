@@ -10,6 +10,11 @@ Grid = tuple[int, ...]
 Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws the kinds that it knows
 
 
+def too_many(highest: Tensor, classes: int) -> str | None:
+    """In words, if the highest class in labels is none of so many, which count from 0."""
+    return f"a label is of class {int(highest)}, the task has classes 0 to {classes - 1}" if highest >= classes else None
+
+
 class Task(ABC):
     """One kind of prediction. A final class gives its head, its losses and its metrics; constructor arguments are params.
 
@@ -39,7 +44,11 @@ class Task(ABC):
 
     @abstractmethod
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
-        """The metrics of a split, each in [0, 1]; `primary` is one of them."""
+        """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
+
+    def misfit(self, label: Tensor) -> str | None:
+        """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning."""
+        return None
 
     def answers(self, pred: Tensor) -> Answers:
         """Predictions as a person would read them; none: they are not drawn."""

@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.balances.gradients import MGDA, PCGrad, UPGrad
 from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.objective import Objective
+from pipeline.stack import threads_for
 from tests.test_learning import TASK, knowledge, labelled, network, sample, study
 
 pytest.importorskip("torchjd")
@@ -105,6 +106,12 @@ def test_a_student_learns(kind):
     curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))
     assert curve[-1]["val/corner/macro_AP"] > 0.9
     study(net, {"labels": 1.0}, updates=4, sources=(None, labelled()), heads_only=True, methods=(None, None, kind))
+
+
+def test_students_that_draw_random_numbers_train_one_after_another(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    made = lambda kind: Objective(network(), TASK, {"logits": 1}, sample(knowledge()), {}, balance=kind)  # noqa: E731
+    assert [threads_for([made(kind)]) for kind in (None, UPGrad, PCGrad)] == [4, 4, 1]
 
 
 def test_a_loss_that_is_not_a_number_is_left_to_the_loop():

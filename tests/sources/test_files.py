@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from pipeline.lineage import data_deps
+from pipeline.lineage import data_deps, digest_of_data
 from pipeline.sources.files import Files
 from pipeline.sources.labels import IGNORED
 from tests.samples import SHAPES, box_of, make_coco, make_csv, make_folder, make_voc, save, save_map, shapes, write_voc
@@ -227,8 +227,8 @@ def test_unlabelled_images_are_for_the_transfer_set(here):
     splits = files({"shape": {"folder": "in"}}, unlabelled=["more"]).splits()
     transfer = splits["transfer"]
     images = by_id(transfer)
-    assert len(images) + len(splits["val"].view) + len(splits["test/clean"].view) <= 40
-    assert sum(not transfer.labelled["shape"][row] for row in images.values()) >= 8
+    assert len(images) + len(splits["val"].view) + len(splits["test/clean"].view) == 40
+    assert sum(not transfer.labelled["shape"][row] for row in images.values()) == 20
     assert all(flags.all() for name in ("val", "test/clean") for flags in splits[name].labelled.values())
 
 
@@ -267,6 +267,17 @@ def test_single_images_are_read_as_the_transfer_set_has_them(here):
     ((name, inputs),) = source.read(str(path)).items()
     assert name == path.stem and inputs["image"].shape == (3, *SIZE)
     assert source.words(inputs, {"shape": {"classes": [1]}}) == "shape: ring"
+
+
+def test_data_that_changes_is_other_data(here):
+    make_folder(here / "in", 4)
+    before = digest_of_data(["in"])
+    path = sorted((here / "in").rglob("*.png"))[0]
+    assert digest_of_data(["in"]) == before
+    path.rename(path.with_name("renamed.png"))
+    renamed = digest_of_data(["in"])
+    path.with_name("renamed.png").write_bytes(b"other")
+    assert len({before, renamed, digest_of_data(["in"])}) == 3
 
 
 def test_what_the_source_reads_is_what_prepare_depends_on(here):

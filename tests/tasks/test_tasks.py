@@ -107,3 +107,23 @@ def test_classification_counts_what_is_right_and_no_row_without_a_class():
     assert loss[3] == 0 and loss[0] == pytest.approx(float(pred[0].logsumexp(0) - 3))
     assert classification.answers(pred)["classes"] == [[0], [1], [2], [1]]
     assert classification.truth(label.numpy())["classes"] == [[0], [0], [2], []]
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "message"),
+    [
+        (Classification(classes=2, temperature=1), CLASSES, "a label is of class 2, the task has classes 0 to 1"),
+        (Detection(classes=9, stride=4, box_weight=1), BOXES, "a label is of class 9, the task has classes 0 to 8"),
+        (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, "the task has classes 0 to 3"),
+        (MultiLabel(classes=4), PRESENT, "labels have 3 classes, the task 4"),
+    ],
+    ids=["classification", "detection", "segmentation", "multi_label"],
+)
+def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, message):
+    assert message in task.misfit(label)
+
+
+def test_labels_that_fit_are_not_complained_of():
+    ignored = torch.where(MAPS == 3, IGNORED, MAPS)
+    for task, label in ((classification, CLASSES), (detection, BOXES), (segmentation, ignored), (multi_label, PRESENT)):
+        assert task.misfit(label) is None

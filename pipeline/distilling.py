@@ -1,0 +1,78 @@
+"""Students that learn from one store together: every batch is read once for all of them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from pipeline.batches import batches, input_fields, labelled_batches
+from pipeline.checkpoints import build_network, input_shapes
+from pipeline.learning import Curve, Lesson, learn_together
+from pipeline.network import Network
+from pipeline.objective import wanted
+from pipeline.optimize import Recipe, pick_device
+from pipeline.params import PARTS, FilledStudent, Params
+from pipeline.seeds import derive_seed
+from pipeline.store import Store
+
+KNOWLEDGE = {"fused", "logits"}
+
+
+def stream(student: FilledStudent) -> tuple[Any, ...]:
+    """What students must agree in to learn from the same batches."""
+    kinds = bool(student.weights.keys() & KNOWLEDGE), "labels" in student.weights
+    return student.reads, *student.tasks, student.batch_size, student.labelled_share, student.head_updates, kinds
+
+
+def losses(student: FilledStudent) -> str:
+    """What students of a stream must agree in to have the same terms, on the same scales."""
+    parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
+    return json.dumps([parts, student.temperature, sorted(student.weights)], sort_keys=True)
+
+
+def shape(student: FilledStudent) -> str:
+    """What students of a stream must agree in to be stacked: all but rates, weights and temperatures."""
+    return json.dumps([student.encoder.as_dict(), losses(student.model_copy(update={"temperature": None}))], sort_keys=True)
+
+
+def distil(
+    params: Params,
+    students: list[tuple[FilledStudent, int]],
+    tasks: list[str],
+    store: Store,
+    val: Store,
+    advance: Callable[[int], None],
+    hurdles: Sequence[float] = (),
+) -> list[tuple[Network, Curve]]:
+    """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
+
+    students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
+    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is.
+    """
+    settings, first = params.distill, students[0][0]
+    seed, augment = derive_seed(params.seed, "batches"), params.source().augment
+    kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
+    fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
+    knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)
+    labelled = labelled_batches(store, tasks, first.batch_size, augment, seed=seed, share=first.labelled_share)
+    lessons = [lesson(params, *student, tasks, store) for student in students]
+    sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
+    study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
+    curves = study(lessons, *sources, hurdles=hurdles)
+    if first.head_updates:
+        recipes = [replace(x.recipe, updates=first.head_updates) for x in lessons]
+        heads = [replace(x, weights={"labels": 1.0}, recipe=recipe) for x, recipe in zip(lessons, recipes, strict=True)]
+        then = study(heads, None, labelled, heads_only=True)
+        curves = [before + after if before and after else [] for before, after in zip(curves, then, strict=True)]
+    return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
+
+
+def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store) -> Lesson:
+    torch.manual_seed(derive_seed(params.seed, "student", seed))
+    own = {task: student.build_task(params.tasks[task]) for task in tasks}
+    network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
+    recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay)
+    return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))

@@ -1,0 +1,100 @@
+"""Knowledge that somebody else wrote: the abstract dump, and how its rows are matched with ours."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.params import near
+from pipeline.shard import StoreError
+from pipeline.store import Store
+
+ID_HELP = "give the ids of data/knowledge/transfer.zarr: uint8 (N, 16), or as 32 hex digits each"
+
+
+class Dump(ABC):
+    """Arrays whose row i is of one sample. A final class reads one format: `files`, as params say."""
+
+    files: Path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Its arrays."""
+
+    @abstractmethod
+    def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Sample ids, uint8 (N, 16) or hex (N,), and views (N,); None: all are view 0."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Of one of its arrays: (N, ...), and its type."""
+
+    @abstractmethod
+    def read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Rows, ascending, of one of its arrays: (R, ...)."""
+
+
+def floats(dump: Dump, name: str, rows: np.ndarray) -> np.ndarray:
+    """Rows in any order, float32 or narrower."""
+    ascending, back = np.unique(rows, return_inverse=True)
+    x = dump.read(name, ascending)[back]
+    return x.astype(np.float32) if x.dtype.itemsize > 4 else x
+
+
+def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
+    """Refuse outputs that are no features or logits of the dump's rows. Raises StoreError that names the array."""
+    rows = len(dump.ids()[0])
+    for output, name in outputs.items():
+        if name not in dump.names():
+            known = ", ".join(dump.names())
+            raise StoreError(f"{dump.files}: no array {name!r} for {output}{near(name, dump.names())}; there are {known}")
+        shape, dtype = dump.shape(name)
+        if dtype.kind != "f" or len(shape) < 2:
+            raise StoreError(f"{dump.files}: array {name!r} is {dtype} of shape {shape}, expected floats (N, channels, *grid)")
+        if shape[0] != rows:
+            raise StoreError(f"{dump.files}: array {name!r} has {shape[0]} rows, and there are {rows} sample ids")
+
+
+def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
+    """{(sample id, view): row}. Raises StoreError for ids that are none, or that come twice."""
+    ids, view = dump.ids()
+    if ids.dtype.kind in "US":
+        try:
+            raw = [bytes.fromhex(text.decode() if isinstance(text, bytes) else text) for text in ids.tolist()]
+        except ValueError as error:
+            raise StoreError(f"{dump.files}: a sample id is no hex number ({error}); {ID_HELP}") from None
+    elif ids.dtype == np.uint8 and ids.ndim == 2:
+        raw = [row.tobytes() for row in ids]
+    else:
+        raise StoreError(f"{dump.files}: sample ids are {ids.dtype} of shape {ids.shape}; {ID_HELP}")
+    short = next((row for row, sample in enumerate(raw) if len(sample) != 16), None)
+    if short is not None:
+        raise StoreError(f"{dump.files}: the sample id of row {short} is of {len(raw[short])} bytes; {ID_HELP}")
+    if view is not None and (view.dtype.kind not in "iu" or view.shape != (len(raw),)):
+        raise StoreError(f"{dump.files}: views are {view.dtype} of shape {view.shape}, expected integers ({len(raw)},)")
+    keys: dict[tuple[bytes, int], int] = {}
+    for row, key in enumerate(zip(raw, [0] * len(raw) if view is None else view.tolist(), strict=True)):
+        if keys.setdefault(key, row) != row:
+            raise StoreError(f"{dump.files}: rows {keys[key]} and {row} are both of {named(key)}")
+    return keys
+
+
+def places(keys: dict[tuple[bytes, int], int], store: Store) -> np.ndarray:
+    """The row of the dump that is each row of a store, (N,); -1: it has none."""
+    ours = zip((row.tobytes() for row in store.sample_id), store.view.tolist(), strict=True)
+    return np.array([keys.get(key, -1) for key in ours])
+
+
+def check_complete(dump: Dump, found: np.ndarray, store: Store) -> None:
+    """Refuse a dump that lacks rows of a store. Raises StoreError that names the first."""
+    lacking = np.flatnonzero(found < 0)
+    if len(lacking):
+        key = store.sample_id[lacking[0]].tobytes(), int(store.view[lacking[0]])
+        raise StoreError(
+            f"{dump.files}: lacks {len(lacking)} of the {store.n_rows} rows of {store.path}, the first of them row "
+            f"{lacking[0]}, {named(key)}; dump those inputs too"
+        )
+
+
+def named(key: tuple[bytes, int]) -> str:
+    return f"sample {key[0].hex()}, view {key[1]}"

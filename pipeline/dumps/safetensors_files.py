@@ -1,0 +1,65 @@
+"""Safetensors files: one, or a folder of them, each with its rows."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from pipeline.dumps.dump import Dump
+from pipeline.shard import StoreError
+
+DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "U8": "u1", "I32": "i4", "I64": "i8"}
+
+
+@final
+class SafetensorsFiles(Dump):
+    """Every file holds the same arrays, of its own rows; "sample_id", and "view" if there are views."""
+
+    def __init__(self, *, files: Path):
+        self.files = files
+        paths = sorted(files.glob("*.safetensors")) if files.is_dir() else [files]
+        if not paths or not all(path.is_file() for path in paths):
+            raise StoreError(f"{files}: no safetensors file here")
+        self.parts = [opened(path) for path in paths]
+        for path, part in zip(paths, self.parts, strict=True):
+            if part.keys() != self.parts[0].keys() or "sample_id" not in part:
+                raise StoreError(f"{path}: holds {', '.join(part)}, expected sample_id, and the same in every file")
+        lengths = [part["sample_id"].get_shape()[0] for part in self.parts]
+        self.ends = np.cumsum([0, *lengths])
+
+    def names(self) -> list[str]:
+        return list(self.parts[0])
+
+    def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
+        ids, view = (self.whole(name) if name in self.parts[0] else None for name in ("sample_id", "view"))
+        assert ids is not None
+        return ids, view
+
+    def whole(self, name: str) -> np.ndarray:
+        return np.concatenate([part[name][:] for part in self.parts])
+
+    def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        kinds = {part[name].get_dtype() for part in self.parts}
+        shapes = {tuple(part[name].get_shape()[1:]) for part in self.parts}
+        if len(kinds | shapes) != 2 or not kinds <= DTYPES.keys():
+            raise StoreError(f"{self.files}: array {name!r} is {kinds} of rows {shapes}, expected one of {', '.join(DTYPES)}")
+        return (sum(part[name].get_shape()[0] for part in self.parts), *shapes.pop()), np.dtype(DTYPES[kinds.pop()])
+
+    def read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        found = []
+        for part, (first, end) in zip(self.parts, pairwise(self.ends.tolist()), strict=True):
+            mine = rows[(rows >= first) & (rows < end)] - first
+            for run in np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1) if len(mine) else []:
+                found.append(part[name][int(run[0]) : int(run[-1]) + 1])
+        return np.concatenate(found)
+
+
+def opened(path: Path) -> dict[str, Any]:
+    """{array: what reads slices of it}."""
+    try:
+        file = safe_open(path, framework="numpy")
+        return {name: file.get_slice(name) for name in sorted(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path}: not to be read as safetensors: {error}") from None

@@ -1,0 +1,72 @@
+"""WebDataset shards: plain tar files of one sample after another."""
+
+import io
+import tarfile
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from pipeline.dumps.dump import Dump
+from pipeline.shard import StoreError
+
+
+@final
+class WebDataset(Dump):
+    """A .tar file or a folder of them, with members "<sample id in hex>.<array>.npy", of view v "<id>-<v>.<array>.npy"."""
+
+    def __init__(self, *, files: Path):
+        self.files = files
+        paths = sorted(files.glob("*.tar")) if files.is_dir() else [files]
+        if not paths or not all(path.is_file() for path in paths):
+            raise StoreError(f"{files}: no .tar file here")
+        self.members: dict[str, dict[str, tuple[Path, int, int]]] = {}  # {key: {array: where}}
+        for path in paths:
+            try:
+                with tarfile.open(path, "r:") as tar:
+                    self.add(path, tar)
+            except (tarfile.TarError, OSError, EOFError) as error:
+                raise StoreError(f"{path}: not to be read as a tar file: {error}") from None
+        self.keys = list(self.members)
+        if not self.keys:
+            raise StoreError(f"{files}: no member called <sample id in hex>.<array>.npy")
+
+    def add(self, path: Path, tar: tarfile.TarFile) -> None:
+        for member in tar:
+            key, _, array = Path(member.name).name.partition(".")
+            if member.isreg() and array.endswith(".npy"):
+                self.members.setdefault(key, {})[array.removesuffix(".npy")] = path, member.offset_data, member.size
+
+    def names(self) -> list[str]:
+        return sorted(self.members[self.keys[0]])
+
+    def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
+        parts = [key.partition("-") for key in self.keys]
+        odd = next((view for _, _, view in parts if view and not view.isdigit()), None)
+        if odd is not None:
+            raise StoreError(f"{self.files}: view {odd!r} of a member is no number")
+        return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts], np.int32)
+
+    def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        lacking = next((key for key in self.keys if name not in self.members[key]), None)
+        if lacking is not None:
+            raise StoreError(f"{self.files}: sample {lacking} has no member {lacking}.{name}.npy")
+        first = self.one(name, self.keys[0])
+        return (len(self.keys), *first.shape), first.dtype
+
+    def read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        found = [self.one(name, self.keys[row]) for row in rows.tolist()]
+        odd = next((row for row, x in zip(rows.tolist(), found, strict=True) if x.shape != found[0].shape), None)
+        if odd is not None:
+            raise StoreError(f"{self.files}: array {name!r} of sample {self.keys[odd]} is not shaped as that of the others")
+        return np.stack(found)
+
+    def one(self, name: str, key: str) -> np.ndarray:
+        path, offset, size = self.members[key][name]
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = io.BytesIO(file.read(size))
+        try:
+            return np.load(content, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise StoreError(f"{path}: {key}.{name}.npy is not to be read as an array without pickle: {error}") from None

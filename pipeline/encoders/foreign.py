@@ -1,0 +1,46 @@
+"""A module of one's own that knows nothing of taps."""
+
+from collections.abc import Iterable
+from typing import Any, final
+
+from torch import Tensor
+
+from pipeline.encoders.preprocessing import Preprocessing
+from pipeline.encoders.tapped import Size, TappedEncoder
+from pipeline.params import ClassSpec
+from pipeline.tasks.task import Task
+
+
+@final
+class Foreign(TappedEncoder):
+    """inputs[input] -> {tap: (B, D, *grid)}, of any module that is called with one tensor.
+
+    module: its class and arguments; `pretrained` is its state_dict. mean, std, size: of images, see Preprocessing; with none
+    of them the module gets its input as it is stored. taps, grid, to_logits: see TappedEncoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        module: ClassSpec,
+        taps: Iterable[str] = (),
+        input: str = "image",
+        mean: Iterable[float] | None = None,
+        std: Iterable[float] | None = None,
+        size: Iterable[int] | None = None,
+        grid: Iterable[int] | None = None,
+        to_logits: dict[str, ClassSpec] | None = None,
+        tasks: dict[str, Task] | None = None,
+    ):
+        super().__init__(module.build(), taps, grid, to_logits or {}, tasks or {})
+        self.input = input
+        given = {"mean": mean, "std": std, "size": size}
+        self.preprocess = Preprocessing.of({}, **given) if any(given.values()) else None
+
+    def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
+        x = inputs[self.input]
+        x = self.preprocess(x) if self.preprocess else x
+        return self.module(x), tuple(x.shape[2:])
+
+    def view(self, inputs: dict[str, Tensor]) -> Size:
+        return tuple(inputs[self.input].shape[2:])

@@ -1,0 +1,30 @@
+"""Embeddings and an MLP beside a product: larger than two towers, and free to mix user and item."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.encoders.two_tower import Tower, existing_only
+
+
+@final
+class InteractionEncoder(nn.Module):
+    """`[u * v, MLP(u, v, u * v)]`, as NeuMF (1708.05031), for users and items of several columns.
+
+    Inputs, user, item: as of TwoTower. dims: of u and v. width: of the MLP. -> {"trunk": (B, dims + width, L)}.
+    """
+
+    def __init__(self, *, user: list[int], item: list[int], dims: int, width: int, dropout: float = 0.0):
+        super().__init__()
+        self.user, self.item = Tower(user, dims, dropout), Tower(item, dims, dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(3 * dims, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout)
+        )
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        v_BLD = self.item(inputs["item"])
+        u_BLD = self.user(inputs["user"])[:, None].expand_as(v_BLD)
+        product = u_BLD * v_BLD
+        mixed = self.mlp(torch.cat([u_BLD, v_BLD, product], 2))
+        return {"trunk": existing_only(torch.cat([product, mixed], 2), inputs)}

@@ -1,0 +1,24 @@
+"""What is popular: the baseline that knows nobody."""
+
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.encoders.two_tower import existing_only
+
+
+@final
+class Popularity(nn.Module):
+    """inputs["item"][:, column] (B, L), whole numbers below `buckets` -> {"trunk": (B, buckets, L)}, one-hot: nothing learns.
+
+    What is beyond the last bucket counts as there.
+    """
+
+    def __init__(self, *, buckets: int, column: int = 1):
+        super().__init__()
+        self.buckets, self.column = buckets, column
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        bucket = inputs["item"][:, self.column].long().clamp(max=self.buckets - 1)
+        return {"trunk": existing_only(F.one_hot(bucket, self.buckets).float(), inputs)}

@@ -1,0 +1,76 @@
+"""What a teacher does to a stored image before it looks at it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MODES = {2: "bilinear", 3: "bicubic"}  # by Pillow's numbers of filters
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize the whole image, never a crop of it, so that features of every teacher lie on the same picture; normalise.
+
+    size: (H, W), none: as stored. mean, std: of each channel, after `rescale`. mode: bilinear or bicubic, antialiased.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None = None
+    rescale: float = 1 / 255
+    mode: str = "bilinear"
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], **given: Any) -> Self:
+        """From a Hugging Face processor's settings; what is given goes before them. Raises ValueError if either lacks it."""
+        if settings.get("do_normalize", True) and "image_mean" in settings:
+            found = {"mean": settings["image_mean"], "std": settings["image_std"]}
+        else:
+            found = {"mean": [0.0], "std": [1.0]} if settings else {}
+        found["size"] = size_of(settings)
+        found["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
+        found["mode"] = MODES.get(settings.get("resample", 2), "bilinear")
+        found |= {key: value for key, value in given.items() if value is not None}
+        lacking = [key for key in ("mean", "std") if key not in found]
+        if lacking:
+            raise ValueError(f"{lacking[0]}: missing; no preprocessor_config.json beside the weights says it, so params must")
+        return cls.from_dict(found)
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Self:
+        if len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
+            raise ValueError(f"mean {found['mean']}, std {found['std']}: expected as many of each, and std above 0")
+        size = found.get("size")
+        if size and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"size {size}: expected [height, width]")
+        lists = {"mean": tuple(found["mean"]), "std": tuple(found["std"]), "size": tuple(size) if size else None}
+        return cls(**{**found, **lists})
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """uint8 -> float, (B, C, H, W) both; a channel is repeated where the module has three."""
+        if x_BCHW.dtype != torch.uint8 or x_BCHW.dim() != 4:
+            raise ValueError(f"images of {x_BCHW.dtype} and shape {tuple(x_BCHW.shape)}, expected uint8 (B, C, H, W)")
+        channels = len(self.mean)
+        if x_BCHW.shape[1] not in (1, channels) and channels != 1:
+            raise ValueError(f"images have {x_BCHW.shape[1]} channels, and mean and std are of {channels}")
+        x = x_BCHW.float()
+        if x.shape[1] < channels:
+            x = x.expand(-1, channels, -1, -1)
+        if self.size and tuple(x.shape[2:]) != self.size:
+            x = F.interpolate(x, self.size, mode=self.mode, antialias=True)
+        mean, std = (x.new_tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return (x * self.rescale - mean) / std
+
+
+def size_of(settings: dict[str, Any]) -> Iterable[int] | None:
+    """(H, W) that a processor's images come out at; where it keeps proportions, a square of its shorter side."""
+    crop = settings.get("crop_size") if settings.get("do_center_crop") else None
+    size = crop or (settings.get("size") if settings.get("do_resize", True) else None)
+    if isinstance(size, dict):
+        side = size.get("shortest_edge") or size.get("longest_edge")
+        return (size["height"], size["width"]) if "height" in size else (side, side) if side else None
+    return (size, size) if isinstance(size, int) else size

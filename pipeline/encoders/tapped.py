@@ -1,0 +1,127 @@
+"""Foreign modules as encoders: features are what their inner modules put out."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.network import Outputs
+from pipeline.params import ClassSpec, near
+from pipeline.tasks.task import Task
+
+PREFIXES = ("cls_token", "class_embedding", "distillation_token", "register_tokens")  # tokens before those of the grid
+Size = tuple[int, ...]  # of what a module is shown: (H, W) of an image, (L,) of a sequence
+
+
+class TappedEncoder(nn.Module, ABC):
+    """An encoder around a module that knows nothing of taps. A final class says what the module is called with.
+
+    taps: paths of inner modules; in the name of a tap a "-" stands for every ".". grid: what every feature is resampled to,
+    if it is of an image. to_logits: {task: class} of what reads the module's own outputs, one of pipeline/to_logits.
+    """
+
+    recorded: Mapping[str, Any] = {}  # arguments that rebuild it without the files that it came from
+
+    def __init__(
+        self,
+        module: nn.Module,
+        taps: Iterable[str],
+        grid: Iterable[int] | None,
+        to_logits: dict[str, ClassSpec],
+        tasks: dict[str, Task],
+    ):
+        super().__init__()
+        self.module, self.taps, self.grid = module, list(taps), tuple(grid or ())
+        inner = dict(module.named_modules())
+        for tap in self.taps:
+            if tap not in inner or not tap:
+                known = f"{', '.join([name for name in inner if name][:12])}, ..."
+                raise ValueError(f"taps: no module {tap!r}{near(tap, inner)}; `stillroom taps` lists them all: {known}")
+        for task in to_logits:
+            if task not in tasks:
+                raise ValueError(f"to_logits.{task}: not a task of this network, which has {', '.join(tasks) or 'none'}")
+        self.to_logits = {task: spec.build(task=tasks[task]) for task, spec in to_logits.items()}
+        self.prefix = sum(
+            parameter.shape[-2] if parameter.dim() > 1 else 1
+            for name, parameter in module.named_parameters()
+            if name.split(".")[-1] in PREFIXES
+        )
+
+    @abstractmethod
+    def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
+        """Show these inputs to the module: what it puts out, and the size of what it was shown."""
+
+    @abstractmethod
+    def view(self, inputs: dict[str, Tensor]) -> Size:
+        """The size of what is stored, which predictions are about."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> Outputs:
+        raw, found, size = self.run(inputs, self.taps)
+        features = {tap.replace(".", "-"): self.resampled(as_feature(tap, x, size, self.prefix)) for tap, x in found.items()}
+        return Outputs(features, {task: read(raw, self.view(inputs)) for task, read in self.to_logits.items()})
+
+    def run(self, inputs: dict[str, Tensor], taps: Iterable[str]) -> tuple[Any, dict[str, Any], Size]:
+        """What the module puts out, and what the taps did, in the order asked for; and the size of what it was shown."""
+        found: dict[str, Any] = dict.fromkeys(taps)
+        hooks = [self.module.get_submodule(tap).register_forward_hook(partial(keep, found, tap)) for tap in found]
+        try:
+            raw, size = self.call(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return raw, found, size
+
+    def resampled(self, x: Tensor) -> Tensor:
+        if not self.grid or tuple(x.shape[2:]) == self.grid:
+            return x
+        if x.dim() != 4 or len(self.grid) != 2:
+            raise ValueError(f"grid {self.grid}: for features (B, D, H, W), and this one is of shape {tuple(x.shape)}")
+        return F.interpolate(x, self.grid, mode="bilinear", antialias=True)
+
+
+def keep(found: dict[str, Any], tap: str, module: nn.Module, given: Any, output: Any) -> None:
+    found[tap] = output
+
+
+def as_feature(tap: str, output: Any, size: Size, prefix: int) -> Tensor:
+    """A module's output as (B, D, *grid). Tokens (B, L, D) lie on the grid of what was shown once those before it are gone.
+
+    size: of what was shown. prefix: tokens before the grid's. Raises ValueError.
+    """
+    if output is None:
+        raise ValueError(f"tap {tap!r} is never called as a module of its own")
+    x = first_tensor(output)
+    if x is None or not x.is_floating_point() or x.dim() not in (2, 3, 4):
+        what = type(output).__name__ if x is None else f"{x.dtype} of shape {tuple(x.shape)}"
+        raise ValueError(f"tap {tap!r} gives {what}, expected floats (B, D), (B, L, D) or (B, D, H, W)")
+    if x.dim() != 3:
+        return x
+    for before in (prefix, 0):  # there are none before they are put there
+        grid = grid_of(x.shape[1] - before, size)
+        if grid:
+            return x[:, before:].transpose(1, 2).reshape(len(x), x.shape[2], *grid)
+    besides = f", nor with {prefix} before them" if prefix else ""
+    raise ValueError(f"tap {tap!r} gives {x.shape[1]} tokens, which are no grid of {' x '.join(map(str, size))}{besides}")
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """What a module puts out is a tensor, or a tuple, list or dict of which the first counts."""
+    if isinstance(output, Mapping):
+        output = next(iter(output.values()), None)
+    elif isinstance(output, (tuple, list)):
+        output = output[0] if output else None
+    return output if isinstance(output, Tensor) else None
+
+
+def grid_of(tokens: int, size: Size) -> Size | None:
+    """The grid with so many cells and the proportions of `size`; None: there is none."""
+    if len(size) == 1:
+        return (tokens,) if tokens == size[0] else None
+    common = math.gcd(*size)
+    height, width = (side // common for side in size)
+    times = math.isqrt(max(0, tokens // (height * width)))
+    return (height * times, width * times) if times and height * width * times**2 == tokens else None

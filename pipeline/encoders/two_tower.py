@@ -1,0 +1,54 @@
+"""Two towers that meet only in a product: items' vectors can be computed once, and served from an index."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+class Tower(nn.Module):
+    """The sum of a row's columns, each an embedding: (B, columns, ...) whole numbers -> (B, ..., width), of variance 1.
+
+    sizes: how many values a column has, 0 for unknown among them; what is beyond counts as unknown. dropout: of a value's
+    embedding, number by number.
+    """
+
+    def __init__(self, sizes: list[int], width: int, dropout: float):
+        super().__init__()
+        tables = [nn.Embedding(size, width) for size in sizes]
+        for table in tables:
+            nn.init.normal_(table.weight, std=len(sizes) ** -0.5)
+        self.sizes, self.tables, self.dropout = sizes, nn.ModuleList(tables), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != len(self.sizes):
+            raise ValueError(f"rows of {x.shape[1]} columns, but the encoder's sizes are of {len(self.sizes)}")
+        columns = zip(self.sizes, self.tables, x.unbind(1), strict=True)
+        return torch.stack([self.dropout(table(v.where(v < size, 0))) for size, table, v in columns]).sum(0)
+
+
+@final
+class TwoTower(nn.Module):
+    """`u * v` of a user's and an item's vector, and a quarter as many numbers of each alone: a linear head makes of it a
+    factorisation machine (Rendle, ICDM 2010) without the products within either side.
+
+    inputs["user"] (B, columns), ["item"] (B, columns, L) and, where lists are of different lengths, ["mask"] (B, L) ->
+    {"trunk": (B, 3/2 width, L)}. user, item: sizes of their columns. width: of a vector.
+    """
+
+    def __init__(self, *, user: list[int], item: list[int], width: int, dropout: float = 0.0):
+        super().__init__()
+        self.width, self.own = width, width // 4
+        self.user, self.item = (Tower(sizes, width + self.own, dropout) for sizes in (user, item))
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        v_BLD = self.item(inputs["item"])
+        u_BLD = self.user(inputs["user"])[:, None].expand_as(v_BLD)
+        (u, own_u), (v, own_v) = (x.split([self.width, self.own], 2) for x in (u_BLD, v_BLD))
+        return {"trunk": existing_only(torch.cat([u * v, own_u, own_v], 2), inputs)}
+
+
+def existing_only(feature_BLD: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """(B, L, D) -> (B, D, L), zero where there is no candidate, which is how heads know."""
+    feature_BDL = feature_BLD.transpose(1, 2)
+    return feature_BDL * inputs["mask"][:, None] if "mask" in inputs else feature_BDL

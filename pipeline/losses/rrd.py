@@ -1,0 +1,30 @@
+"""The order of the best, as a teacher has it: for logits that compare candidates."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from pipeline.losses.loss import ABSENT, Loss, per_row
+
+
+@final
+class RRD(Loss):
+    """Relaxed ranking distillation (2012.04357): `-1/K sum_k [s_k - log(sum_{j >= k} e^{s_j} + sum_rest e^{s_j})]`.
+
+    k runs over the teacher's `best` K candidates, best first: their order counts, and that they come before the rest, whose
+    order does not. The teacher's top is taken as it is, not sampled, as the authors came to advise. Candidates that do not
+    exist, at ABSENT, count nowhere. Unlike other losses it has no minimum: where all is in order, further apart is better.
+    """
+
+    def __init__(self, *, best: int = 10):
+        self.best = best
+
+    def __call__(self, student: Tensor, target: Tensor) -> Tensor:
+        order = target.argsort(dim=1, descending=True, stable=True)
+        exists = (target > ABSENT + 1).gather(1, order)
+        ranked = student.gather(1, order).masked_fill(~exists, torch.finfo(student.dtype).min / 2)
+        remaining = ranked.flip(1).logcumsumexp(1).flip(1)
+        best = exists[:, : self.best]
+        terms = (remaining - ranked)[:, : self.best].masked_fill(~best, 0)
+        return per_row(terms.sum(1) / best.sum(1).clamp(min=1))

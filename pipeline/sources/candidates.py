@@ -1,0 +1,126 @@
+"""Lists of candidates: a row is one user at one time, with the items that were shown or could have been."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
+
+COLOURS = matplotlib.color_sequences["tab20"]
+RESPONSES = ("click", "conversion")
+TASKS = (*RESPONSES, "rating")
+ID, POPULARITY, CATEGORY = 0, 1, 2  # the first columns of an item; a user's first is the id as well
+UNKNOWN = 0  # in any column: a new id, a value that is not given
+DROPPED = 0.1  # of values, hidden from networks as they learn
+SHOWN = 10  # candidates drawn
+
+
+@dataclass(frozen=True)
+class Lists:
+    """N lists of L candidates.
+
+    user: (N, columns) int32. item: (N, columns, L) int32. number: (N, L), which item it is, whether or not networks are
+    told. click, conversion: (N, L), 1, 0, or -1 where there is no such candidate. rating: (N, L), 0 where there is none.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    number: np.ndarray
+    click: np.ndarray
+    conversion: np.ndarray
+    rating: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: np.ndarray) -> Self:
+        return replace(self, **{name: x[rows] for name, x in vars(self).items()})
+
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+    def inputs(self) -> Arrays:
+        exists = self.click >= 0
+        return {"user": self.user, "item": self.item} | ({} if exists.all() else {"mask": exists})
+
+    def label(self, task: str) -> np.ndarray:
+        """Of a response (N, L, 3): it, the item's number and its category, which metrics of lists count."""
+        if task == "rating":
+            return self.rating.astype(np.float32)
+        return np.stack([getattr(self, task), self.number, self.item[:, CATEGORY]], 2).astype(np.int32)
+
+
+class Candidates(Source):
+    """What all sources of interactions share: how lists become rows, are augmented and drawn."""
+
+    cell = (2.2, 2.2)
+
+    def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+        """Some values unknown, so that networks can do without (DropoutNet): of a new user, a new item."""
+        return inputs | hide(rng, inputs), labels
+
+    def words(self, inputs: Arrays, answer: Answer) -> str:
+        """Each task's best candidates, by item."""
+        ids = inputs["item"][ID]
+        said = {task: [f"{ids[place]} ({score:.2f})" for place, score in said["list"]] for task, said in answer.items()}
+        return "; ".join(f"{task}: {', '.join(items) or 'none'}" for task, items in said.items())
+
+    def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+        """A column a task: its best candidates downwards, by item id, in the colour of their category."""
+        ids, categories = inputs["item"][ID], inputs["item"][CATEGORY]
+        axis.set(xlim=(0, len(TASKS)), ylim=(SHOWN + 1, 0))
+        if not answer:
+            axis.text(0.1, 0.5, "user " + " ".join(map(str, inputs["user"])), fontsize=7, va="center")
+            answer = {"candidates": {"list": [(place, None) for place in range(min(SHOWN, len(ids)))]}}
+        for column, (task, said) in enumerate(answer.items()):
+            if task in TASKS:
+                axis.text(column + 0.5, 0.5, task, fontsize=6, ha="center", va="center")
+            for line, (place, score) in enumerate(said["list"][:SHOWN]):
+                colour = COLOURS[categories[place] % len(COLOURS)]
+                text = f"{ids[place]}" if score is None else f"{ids[place]}  {score:.2f}"
+                box = {"facecolor": colour, "alpha": 0.5, "pad": 0.8, "lw": 0}
+                axis.text(column + 0.5, line + 1.5, text, fontsize=5.5, ha="center", va="center", bbox=box)
+
+
+def hide(rng: np.random.Generator, inputs: Arrays) -> Arrays:
+    values = {name: inputs[name] for name in ("user", "item")}
+    return {name: np.where(rng.random(x.shape) < DROPPED, UNKNOWN, x).astype(np.int32) for name, x in values.items()}
+
+
+def as_split(lists: Lists, flags: Arrays, view: np.ndarray | None = None, sample_id: np.ndarray | None = None) -> Split:
+    """Rows with these labels, where they are flagged. Without view and ids, lists as they are, identified by content."""
+    labels: dict[str, np.ndarray | list[np.ndarray]] = {}
+    for task, flag in flags.items():
+        label = lists.label(task)
+        labels[task] = np.where(flag.reshape(-1, *(1 for _ in label.shape[1:])), label, np.zeros_like(label))
+    view = np.zeros(len(lists), np.int32) if view is None else view
+    return Split(lists.inputs(), labels, flags, view, ids_of(lists) if sample_id is None else sample_id)
+
+
+def whole(lists: Lists, tasks: tuple[str, ...] = TASKS) -> Split:
+    """A split that carries these labels on every row."""
+    return as_split(lists, {task: np.ones(len(lists), bool) for task in tasks})
+
+
+def ids_of(lists: Lists) -> np.ndarray:
+    """By user, candidates and what is known of them."""
+    return content_ids(np.concatenate([lists.user, lists.number, lists.item.reshape(len(lists), -1)], 1))
+
+
+def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, tasks: tuple[str, ...]) -> Split:
+    """Lists in random order, each in so many views; view 0 is the list as it is, and alone carries labels.
+
+    parts: {the one task that they are labelled for, or "all", or "none": lists}.
+    """
+    lists = Lists.join(list(parts.values()))
+    owner = np.repeat(list(parts), [len(part) for part in parts.values()])
+    order = rng.permutation(len(owner) * views)
+    row, view = order % len(owner), order // len(owner)
+    hidden = [hide(rng, {"user": lists.user, "item": lists.item}) for _ in range(1, views)]
+    looks = {name: np.concatenate([getattr(lists, name), *(x[name] for x in hidden)])[order] for name in ("user", "item")}
+    flags = {task: np.isin(owner[row], [task, "all"]) & (view == 0) for task in tasks}
+    return as_split(replace(lists.take(row), **looks), flags, view.astype(np.int32), ids_of(lists)[row])

@@ -1,0 +1,161 @@
+"""Lists of candidates from a log: divided by time, popularity from the past alone, negatives sampled where asked for."""
+
+import sys
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.sources.candidates import TASKS, UNKNOWN, Candidates, Lists, transfer, whole
+from pipeline.sources.source import Split
+
+BUCKETS = 24  # of popularity, two an octave
+PREVIEW = 16  # lists
+
+
+@dataclass(frozen=True)
+class Log:
+    """N interactions of U users with I items, in any order.
+
+    user, item: (N,), numbers from 0. time: (N,). outcomes: {task: (N,)}: responses 1 or 0, ratings 0 where there is none.
+    users: (U, columns) and items: (I, columns), side features as numbers from 1, 0 unknown; an item's first is its category.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    outcomes: dict[str, np.ndarray]
+    users: np.ndarray
+    items: np.ndarray
+
+
+class LoggedCandidates(Candidates):
+    """length: candidates a list, of which `negatives` are drawn from what the user never meets; short lists are masked.
+
+    Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
+    rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold: share of the users kept
+    from all learning.
+    """
+
+    def __init__(
+        self, *, length: int, negatives: int, unlabelled: int, views: int, val: float, test: float, cold: float, seed: int
+    ):
+        if not 0 <= negatives < length:
+            raise ValueError(f"negatives: {negatives}, expected from 0 to below the length of {length}")
+        for name, share in {"val": val, "test": test, "val + test": val + test, "cold": cold}.items():
+            if not 0 < share < 1:
+                raise ValueError(f"{name}: {share}, expected a share between 0 and 1")
+        self.length, self.negatives, self.unlabelled, self.views = length, negatives, unlabelled, views
+        self.val, self.test, self.cold, self.seed = val, test, cold, seed
+
+    @abstractmethod
+    def read_log(self) -> Log:
+        """The log, whole. Raises ValueError with file and line."""
+
+    def splits(self) -> dict[str, Split]:
+        log, rng = self.read_log(), np.random.default_rng(self.seed)
+        begin_val, begin_test = np.quantile(log.time, [1 - self.val - self.test, 1 - self.test])
+        hidden = rng.random(len(log.users)) < self.cold
+        early, late = log.time < begin_val, log.time >= begin_test
+        rows = {
+            "transfer": early & ~hidden[log.user],
+            "val": ~early & ~late & ~hidden[log.user],
+            "test/clean": late & ~hidden[log.user],
+            "test/cold_users": late & hidden[log.user],
+        }
+        for name, flag in rows.items():
+            if not flag.any():
+                raise ValueError(f"{name}: no interaction of {len(log.user)} falls into it; change val, test or cold")
+        makers = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
+        made = {name: makers.lists(np.flatnonzero(flag)) for name, flag in rows.items()}
+        parts = {"all": made["transfer"]} | ({"none": makers.random(self.unlabelled)} if self.unlabelled else {})
+        tasks = tuple(task for task in TASKS if task in log.outcomes)
+        user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
+        sizes = f"user: [{', '.join(map(str, [len(log.users) + 1, *user]))}]"
+        sizes += f", item: [{', '.join(map(str, [len(log.items) + 1, BUCKETS, *item]))}]"
+        print(f"sizes of columns, for encoders: {sizes}", file=sys.stderr)
+        return {"transfer": transfer(parts, self.views, rng, tasks)} | {
+            name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
+        }
+
+    def preview(self) -> tuple[int, Split]:
+        transfer = self.splits()["transfer"]
+        inputs, labelled = ({name: x[:PREVIEW] for name, x in part.items()} for part in (transfer.inputs, transfer.labelled))
+        labels = {name: x[:PREVIEW] for name, x in transfer.labels.items()}
+        return len(transfer.view), Split(inputs, labels, labelled, transfer.view[:PREVIEW], transfer.sample_id[:PREVIEW])
+
+
+class ListMaker:
+    """Lists as networks may know them: ids of what is in the log's `learned` rows, popularity before the list's time."""
+
+    def __init__(self, log: Log, learned: np.ndarray, length: int, negatives: int, rng: np.random.Generator):
+        self.log, self.length, self.negatives, self.rng = log, length, negatives, rng
+        self.rows = np.flatnonzero(learned)
+        self.told = [
+            np.isin(np.arange(len(table)), ids[learned]) for table, ids in ((log.users, log.user), (log.items, log.item))
+        ]
+        clicked = log.outcomes.get("click", np.ones(len(log.user))) > 0
+        self.moments = np.unique(log.time)
+        self.clicks = np.sort(log.item[clicked] * (len(self.moments) + 1) + self.moment(log.time[clicked]))
+        self.met = np.unique(log.user * len(log.items) + log.item)
+
+    def moment(self, time: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.moments, time)
+
+    def seen(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Clicks on items (N, L) before a time (N,)."""
+        first = item * (len(self.moments) + 1)
+        return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
+
+    def lists(self, rows: np.ndarray) -> Lists:
+        """Each user's interactions in order of time, so many a list; with negatives, all in random order."""
+        order = rows[np.lexsort((self.log.time[rows], self.log.user[rows]))]
+        user, most = self.log.user[order], self.length - self.negatives
+        begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+        nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
+        first = np.flatnonzero(nth % most == 0)
+        row, place = np.cumsum(nth % most == 0) - 1, nth % most
+        logged = np.full((len(first), self.length), -1)
+        logged[row, place] = order
+        item, exists = np.where(logged >= 0, self.log.item[logged], -1), logged >= 0
+        for at in range(most, self.length):
+            item[:, at] = self.unmet(user[first])
+            exists[:, at] = item[:, at] >= 0
+        outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in self.log.outcomes.items()}
+        return self.told_as(user[first], self.log.time[order][first], item, exists, outcomes)
+
+    def unmet(self, user: np.ndarray) -> np.ndarray:
+        """An item that each user never met; -1 where eight draws find none."""
+        found = np.full(len(user), -1)
+        for _ in range(8):
+            drawn = self.rng.integers(0, len(self.log.items), len(user))
+            fresh = ~np.isin(user * len(self.log.items) + drawn, self.met)
+            found = np.where((found < 0) & fresh, drawn, found)
+        return found
+
+    def random(self, count: int) -> Lists:
+        """Learned users at times of theirs, with candidates drawn from all that was learned; no outcome is known."""
+        row = self.rng.choice(self.rows, count)
+        item = self.rng.choice(np.unique(self.log.item[self.rows]), (count, self.length))
+        return self.told_as(self.log.user[row], self.log.time[row], item, np.ones(item.shape, bool), {})
+
+    def told_as(
+        self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
+    ) -> Lists:
+        order = self.rng.permuted(np.tile(np.arange(self.length), (len(user), 1)), axis=1) if self.negatives else None
+        if order is not None:
+            item, exists, *found = (np.take_along_axis(x, order, 1) for x in (item, exists, *outcomes.values()))
+            outcomes = dict(zip(outcomes, found, strict=True))
+        popularity = 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + self.seen(item, time)))
+        user_id, item_id = (np.where(told[x], x + 1, UNKNOWN) for told, x in zip(self.told, (user, item), strict=True))
+        columns = np.concatenate([item_id[:, None], popularity[:, None], self.log.items[item].transpose(0, 2, 1)], 1)
+        blank = np.zeros(item.shape)
+        click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
+        return Lists(
+            user=np.column_stack([user_id, self.log.users[user]]).astype(np.int32),
+            item=np.where(exists[:, None], columns, UNKNOWN).astype(np.int32),
+            number=np.where(exists, item, 0).astype(np.int32),
+            click=click,
+            conversion=bought,
+            rating=np.where(exists, outcomes.get("rating", blank), 0).astype(np.float32),
+        )

@@ -1,0 +1,98 @@
+"""MovieLens as it is distributed: ratings.csv and movies.csv, or u.data, u.item and u.user of the oldest set."""
+
+import re
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from pipeline.sources.logged import Log, LoggedCandidates
+from pipeline.sources.tables import Table, codes, read_lines, read_table
+
+YEAR = re.compile(r"\((\d{4})\)\s*$")
+GENRES = 19
+NONE = ("(no genres listed)", "")
+
+
+@final
+class MovieLens(LoggedCandidates):
+    """path: the folder. Tasks: rating in stars; click: rated at all, against sampled negatives; conversion: rated >= `liked`.
+
+    A movie's columns are its first genre and its decade; a user's age in tens, gender and occupation where there is u.user,
+    else none. Others: LoggedCandidates.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        liked: float,
+        length: int,
+        negatives: int,
+        unlabelled: int,
+        views: int,
+        val: float,
+        test: float,
+        cold: float,
+        seed: int,
+    ):
+        super().__init__(
+            length=length, negatives=negatives, unlabelled=unlabelled, views=views, val=val, test=test, cold=cold, seed=seed
+        )
+        self.path, self.liked = Path(path), liked
+
+    def read_log(self) -> Log:
+        old = (self.path / "u.data").exists()
+        ratings, movies = oldest(self.path) if old else newer(self.path)
+        stars, (user, users) = ratings.numbers("rating", 0.5, 5), codes(ratings.texts("user"))
+        place = {name: row for row, name in enumerate(movies.texts("item"))}
+        for line, name in zip(ratings.lines, ratings.texts("item"), strict=True):
+            if name not in place:
+                raise ratings.problem(line, f"movie {name!r} is not in {movies.path}")
+        item = np.array([place[name] for name in ratings.columns["item"]])
+        items = np.stack([codes(movies.columns[name])[0] for name in ("genre", "decade")], 1)
+        outcomes = {"click": np.ones(len(stars)), "conversion": (stars >= self.liked) * 1.0, "rating": stars}
+        side = people(self.path, ratings) if old else np.zeros((users - 1, 0), np.int64)
+        return Log(user - 1, item, ratings.times("time"), outcomes, side, items)
+
+
+def newer(path: Path) -> tuple[Table, Table]:
+    ratings = read_table(path / "ratings.csv", ["userId", "movieId", "rating", "timestamp"])
+    movies = read_table(path / "movies.csv", ["movieId", "title", "genres"])
+    genre = ["" if g in NONE else g.split("|")[0] for g in movies.columns["genres"]]
+    about = {"item": movies.columns["movieId"], "genre": genre, "decade": decades(movies.columns["title"])}
+    return renamed(ratings), Table(movies.path, about, movies.lines)
+
+
+def oldest(path: Path) -> tuple[Table, Table]:
+    ratings = read_lines(path / "u.data", "\t", ["userId", "movieId", "rating", "timestamp"], header=False)
+    names = ["item", "title", "released", "video", "url", *(f"genre {n}" for n in range(GENRES))]
+    movies = read_lines(path / "u.item", "|", names, header=False, encoding="latin-1")
+    flags = np.stack([movies.numbers(f"genre {n}", 0, 1) for n in range(GENRES)], 1)
+    flags[:, 0] = 0  # the first genre is "unknown"
+    genre = [str(row.argmax()) if row.any() else "" for row in flags]
+    about = {"item": movies.columns["item"], "genre": genre, "decade": decades(movies.columns["title"])}
+    return renamed(ratings), Table(movies.path, about, movies.lines)
+
+
+def renamed(ratings: Table) -> Table:
+    names = dict(zip(("userId", "movieId", "rating", "timestamp"), ("user", "item", "rating", "time"), strict=True))
+    return Table(ratings.path, {names[name]: x for name, x in ratings.columns.items()}, ratings.lines)
+
+
+def decades(titles: list[str]) -> list[str]:
+    return [found[1][:3] if (found := YEAR.search(title)) else "" for title in titles]
+
+
+def people(path: Path, ratings: Table) -> np.ndarray:
+    """Side features of the users of u.data, in the order of their numbers."""
+    table = read_lines(path / "u.user", "|", ["id", "age", "gender", "occupation"], header=False)
+    ages = [str(int(age) // 10) for age in table.numbers("age", 0, 150)]
+    side = np.stack([codes(values)[0] for values in (ages, table.columns["gender"], table.columns["occupation"])], 1)
+    place = {name: row for row, name in enumerate(table.texts("id"))}
+    for line, name in zip(ratings.lines, ratings.columns["user"], strict=True):
+        if name not in place:
+            raise ratings.problem(line, f"user {name!r} is not in {table.path}")
+    number = codes(ratings.columns["user"])[0]
+    order = {int(n): place[name] for n, name in zip(number, ratings.columns["user"], strict=True)}
+    return side[[order[n] for n in sorted(order)]]

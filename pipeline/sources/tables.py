@@ -1,0 +1,131 @@
+"""Tables of a person's own, read whole or not at all: CSV and its kin, Parquet."""
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns as text, with the line (of Parquet: the row) that each row is from. Raises ValueError, with file and line."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: list[int]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def texts(self, name: str) -> list[str]:
+        """A column without gaps."""
+        for line, text in zip(self.lines, self.columns[name], strict=True):
+            if not text:
+                raise self.problem(line, f"{name} is empty, expected a value")
+        return self.columns[name]
+
+    def numbers(self, name: str, low: float = -math.inf, high: float = math.inf, gap: float | None = None) -> np.ndarray:
+        """Finite numbers from low to high: (N,). gap: what stands for an empty value; by default there must be none."""
+        return self.parsed(name, float, f"a number from {low:g} to {high:g}", low, high, gap)
+
+    def times(self, name: str) -> np.ndarray:
+        """Seconds, from numbers or from dates as ISO 8601 has them, UTC if they do not say: (N,)."""
+        return self.parsed(name, seconds, "seconds, or a date such as 2024-05-31T12:00", -math.inf, math.inf, None)
+
+    def parsed(
+        self, name: str, parse: Callable[[str], float], expected: str, low: float, high: float, gap: float | None
+    ) -> np.ndarray:
+        found = np.empty(len(self))
+        for row, (line, text) in enumerate(zip(self.lines, self.columns[name], strict=True)):
+            try:
+                found[row] = gap if gap is not None and not text else parse(text)
+            except ValueError:
+                found[row] = math.nan
+            if not (found[row] == gap or (math.isfinite(found[row]) and low <= found[row] <= high)):
+                raise self.problem(line, f"{name} is {text!r}, expected {expected}")
+        return found
+
+    def problem(self, line: int, what: str) -> ValueError:
+        return ValueError(f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {line}: {what}")
+
+
+def seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        date = datetime.fromisoformat(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def codes(values: list[str]) -> tuple[np.ndarray, int]:
+    """Numbers of values, from 1 on in their order, 0 for an empty one: (N,) int64; and how many numbers there are."""
+    number = {"": 0} | {value: n for n, value in enumerate(sorted(set(values) - {""}, key=natural), 1)}
+    return np.array([number[value] for value in values], np.int64), len(number)
+
+
+def natural(text: str) -> tuple[float, str]:
+    return (float(text), text) if text.isdecimal() else (math.inf, text)
+
+
+def read_table(path: Path, columns: list[str]) -> Table:
+    """These columns of a CSV file with a header, or of a Parquet file."""
+    if path.suffix == ".parquet":
+        return read_parquet(path, columns)
+    return read_lines(path, ",", columns, header=True)
+
+
+def read_parquet(path: Path, columns: list[str]) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        known = pq.read_schema(path).names
+        check_columns(path, columns, known)
+        found = pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
+    texts = {name: ["" if x is None else as_text(x) for x in found[name].to_pylist()] for name in columns}
+    return filled(Table(path, texts, list(range(1, found.num_rows + 1))))
+
+
+def as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else f"{value:g}" if isinstance(value, bool) else str(value)
+
+
+def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, encoding: str = "utf-8-sig") -> Table:
+    """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow."""
+    rows, lines = [], []
+    try:
+        with path.open(newline="", encoding=encoding) as file:
+            reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
+            names = next(reader, []) if header else columns
+            check_columns(path, columns, names)
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) < len(names) or (header and len(row) > len(names)):
+                    raise ValueError(f"{path}, line {reader.line_num}: {len(row)} columns, expected {len(names)}")
+                rows.append(row)
+                lines.append(reader.line_num)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as text: {error}") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    place = {name: names.index(name) for name in columns}
+    return filled(Table(path, {name: [row[at].strip() for row in rows] for name, at in place.items()}, lines))
+
+
+def check_columns(path: Path, wanted: list[str], known: list[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"{path}: no column {name!r}; there are {', '.join(known) or 'none'}")
+
+
+def filled(table: Table) -> Table:
+    if not len(table):
+        raise ValueError(f"{table.path}: no rows")
+    return table

@@ -1,0 +1,68 @@
+"""How many stars a user gives a candidate."""
+
+from itertools import combinations
+from typing import final
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from pipeline.tasks.candidates import Score, mean_over
+from pipeline.tasks.task import Answers, Grid, Task
+
+SHOWN = 10
+
+
+@final
+class Rating(Task):
+    """Labels: stars (B, L), 0 where there is no rating. Predictions: stars (B, L).
+
+    Metrics: concordance, the share of pairs with different stars, of all users, that are predicted in their order (Harrell's
+    C; of two levels the AUC), and RMSE. start: the first prediction, where there is a candidate or not.
+    """
+
+    primary = "concordance"
+
+    def __init__(self, *, start: float = 3.0):
+        self.start = start
+
+    def head(self, width: int, grid: Grid) -> nn.Module:
+        return Score(width, self.start, self.start)
+
+    def loss(self, pred: Tensor, label: Tensor) -> Tensor:
+        return mean_over((pred - label).square(), label > 0)
+
+    def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return (student - teacher).square().mean(1)
+
+    def answers(self, pred: Tensor) -> Answers:
+        """The best candidates: (place, stars), best first."""
+        best = pred.argsort(dim=1, descending=True, stable=True)[:, :SHOWN].cpu()
+        return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(best, pred.cpu(), strict=True)]}
+
+    def truth(self, label: np.ndarray) -> Answers:
+        ranked = [np.argsort(-row, kind="stable")[: (row > 0).sum()] for row in label]
+        return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(ranked, label, strict=True)]}
+
+    def tally(self, pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        rated = label > 0
+        return pred[rated].cpu(), label[rated].cpu()
+
+    def summarize(self, tallies: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        pred, label = (torch.cat(part).double().numpy() for part in zip(*tallies, strict=True))
+        if not len(label):
+            return {"concordance": 0.5, "RMSE": 0.0}
+        return {"concordance": concordance(pred, label), "RMSE": float(np.sqrt(np.mean((pred - label) ** 2)))}
+
+
+def concordance(pred: np.ndarray, label: np.ndarray) -> float:
+    """Exact, by Mann-Whitney's U of every two levels; predictions that tie count one half."""
+    of_level = {level: pred[label == level] for level in np.unique(label)}
+    right = pairs = 0.0
+    for low, high in combinations(of_level, 2):
+        below, above = of_level[low], of_level[high]
+        ranks = rankdata(np.concatenate([above, below]))[: len(above)]
+        right += ranks.sum() - len(above) * (len(above) + 1) / 2
+        pairs += len(above) * len(below)
+    return right / pairs if pairs else 0.5

@@ -1,0 +1,37 @@
+"""Segmenters that put out a map of classes (SegFormer, 2105.15203, and others), read on the grid of ours."""
+
+from typing import Any, final
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.task import Task
+from pipeline.to_logits.to_logits import Labels, ToLogits, check_known, merged, sources
+
+
+@final
+class ClassMap(ToLogits):
+    """raw.logits (B, K, h', w') -> (B, C, H / stride, W / stride), at every stride-th pixel, as labels are.
+
+    labels: {class of theirs: class of ours}; what is not named is background, our class 0. stride: pixels of an image to one
+    of the student's predictions.
+    """
+
+    def __init__(self, *, task: Task, labels: Labels, stride: int):
+        if not isinstance(task, Segmentation):
+            raise ValueError(f"a map of classes is an answer to Segmentation, not to {type(task).__name__}")
+        self.task: Segmentation = task
+        self.stride = stride
+        self.sources = sources(labels, task.classes, filled=(0,))
+
+    def __call__(self, raw: Any, size: tuple[int, ...]) -> Tensor:
+        theirs = raw.logits.shape[1]
+        check_known(self.sources, theirs)
+        named = {number for group in self.sources for number in group}
+        rest = [number for number in range(theirs) if number not in named]
+        background, *others = self.sources
+        if not background + rest:
+            raise ValueError("labels: leaves no class of theirs for background, our class 0")
+        joined = merged(raw.logits, [background + rest, *others])
+        return F.interpolate(joined, size, mode="bilinear")[:, :, :: self.stride, :: self.stride]

@@ -1,0 +1,44 @@
+"""Detectors that put out a set of boxes (DETR, 2005.12872, and those after it), read as centre points."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from pipeline.tasks.detection import SPREAD, Detection
+from pipeline.tasks.task import Task
+from pipeline.to_logits.to_logits import Labels, ToLogits, check_known, merged, sources
+
+LEAST = 1e-4  # probability of a centre where there is none
+
+
+@final
+class SetOfBoxes(ToLogits):
+    """raw.logits (B, Q, K + 1), the last class no object, and raw.pred_boxes (B, Q, 4), centre and size as shares of the image
+    -> (B, C + 4, h, w): around each centre a peak as high as its probability, and in every cell the box that peaks there.
+
+    labels: {class of theirs: class of ours}; what is not named is no object.
+    """
+
+    def __init__(self, *, task: Task, labels: Labels):
+        if not isinstance(task, Detection):
+            raise ValueError(f"a set of boxes is an answer to Detection, not to {type(task).__name__}")
+        self.task: Detection = task
+        self.sources = sources(labels, task.classes)
+
+    def __call__(self, raw: Any, size: tuple[int, ...]) -> Tensor:
+        check_known(self.sources, raw.logits.shape[-1] - 1)
+        prob_BQC = merged(raw.logits.log_softmax(-1), self.sources, -1).exp()
+        stride = self.task.stride
+        height, width = (-(-side // stride) for side in size)
+        scale = raw.pred_boxes.new_tensor([size[1], size[0], size[1], size[0]]) / stride
+        x, y, w, h = (raw.pred_boxes * scale)[..., None, None].unbind(2)  # (B, Q, 1, 1) each, in cells
+        columns = torch.arange(width, device=x.device).view(1, 1, 1, -1)
+        lines = torch.arange(height, device=x.device).view(1, 1, -1, 1)
+        off = (x.floor() - columns) ** 2 + (y.floor() - lines) ** 2
+        near_BQhw = torch.exp(-off / (2 * SPREAD**2))
+        heat = torch.stack([(near_BQhw * prob_BQC[:, :, c, None, None]).amax(1) for c in range(self.task.classes)], 1)
+        best = (near_BQhw * prob_BQC.amax(2)[..., None, None]).argmax(1, keepdim=True)
+        sizes = (side.clamp(min=0.1).log() + 0 * near_BQhw for side in (w, h))
+        box = [part.gather(1, best) for part in (x - columns + 0 * near_BQhw, y - lines + 0 * near_BQhw, *sizes)]
+        return torch.cat([heat.clamp(LEAST, 1 - LEAST).logit(), *box], 1)

@@ -1,0 +1,49 @@
+"""What a foreign model puts out, read as the logits of a task of ours: the abstract reading, and maps between classes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.tasks.task import Task
+
+Labels = Mapping[int | str, int]  # {class of theirs: class of ours}
+
+
+class ToLogits(ABC):
+    """A final class takes the task, a map of labels, and whatever it needs; all but the task are params."""
+
+    task: Task
+
+    @abstractmethod
+    def __call__(self, raw: Any, size: tuple[int, ...]) -> Tensor:
+        """A model's outputs on B inputs of this size -> logits of the task (B, C, *grid)."""
+
+
+def sources(labels: Labels, classes: int, filled: tuple[int, ...] = ()) -> list[list[int]]:
+    """For each class of ours, those of theirs that mean it. filled: classes of ours that need none. Raises ValueError."""
+    for theirs, ours in labels.items():
+        if not isinstance(ours, int) or not 0 <= ours < classes:
+            raise ValueError(f"labels: {theirs} -> {ours}, expected a class of ours from 0 to {classes - 1}")
+        if not str(theirs).isdigit():
+            raise ValueError(f"labels: {theirs!r}, expected the number of a class of theirs")
+    found = [[int(theirs) for theirs, ours in labels.items() if ours == number] for number in range(classes)]
+    left = [str(number) for number, theirs in enumerate(found) if not theirs and number not in filled]
+    if left:
+        raise ValueError(f"labels: leaves out classes {', '.join(left)} of ours, which it would then teach to be nowhere")
+    return found
+
+
+def check_known(found: list[list[int]], theirs: int) -> None:
+    """Raises ValueError for a class that the model does not have."""
+    unknown = [number for group in found for number in group if number >= theirs]
+    if unknown:
+        raise ValueError(f"labels: class {unknown[0]} of theirs, and the model has {theirs}, from 0")
+
+
+def merged(x_BK: Tensor, found: list[list[int]], dim: int = 1) -> Tensor:
+    """Log-probabilities or logits of classes that are merged: log-sum-exp over those of theirs, along `dim`; none: -inf."""
+    parts = [x_BK.index_select(dim, torch.tensor(group, device=x_BK.device)).logsumexp(dim) for group in found]
+    return torch.stack(parts, dim)

@@ -1,0 +1,61 @@
+"""sweep: train many students, each batch read once for all of them, and rank them on one leaderboard."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+from pipeline.cost import measured, write_json
+from pipeline.leaderboard import best, lines, show, write_csv
+from pipeline.lineage import code_deps, open_project
+from pipeline.manners import one_line_errors, progress
+from pipeline.params import ParamsError
+from pipeline.store import open_store
+from pipeline.summary import CLEAN, mean_primaries
+from pipeline.sweeping import Trials, run, total_updates
+from pipeline.trust import ensure_verified
+
+
+@click.command()
+@click.option("--knowledge", type=Path, required=True)
+@click.option("--val", type=Path, required=True)
+@click.option("--test", type=Path, required=True)
+@click.option("--scores", type=Path, required=True)
+@click.option("--out", type=Path, required=True)
+@click.option("--cost", type=Path, required=True)
+@one_line_errors
+def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: Path) -> None:
+    params = open_project()
+    if not params.sweep:
+        raise ParamsError("params.yaml: sweep: empty; say which student to start from and what varies, or drop the stage")
+    stores = {name: open_store(knowledge / f"{name}.zarr") for name in sorted(params.swept_reads())}
+    for store in stores.values():
+        ensure_verified(store)
+    splits = open_store(val), open_store(test / f"{CLEAN}.zarr")
+    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    start = params.student(params.sweep.start)
+    seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())
+    scratch = out / ".scratch" / digest_of(code_deps("sweep", params))
+    with measured(cost) as ledger, progress("sweep", total=total_updates(params.sweep, start), unit="updates") as advance:
+        records = run(Trials(params, stores, *splits, scratch, advance))
+        ledger |= {"students": len(records), "updates": sum(record["updates"] for record in records)}
+    found = lines(records, tasks, mean_primaries(tasks, seeds))
+    for one in found:
+        (out / "students").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(scratch / one["name"] / "student.safetensors", out / "students" / f"{one['name']}.safetensors")
+    write_csv(out / "leaderboard.csv", found)
+    write_json(out / "best.json", best(found))
+    write_json(out / "leaderboard.json", found)
+    show(found, list(params.sweep.vary))
+    for stale in set(scratch.parent.iterdir()) - {scratch}:
+        shutil.rmtree(stale)
+
+
+def digest_of(files: list[str]) -> str:
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

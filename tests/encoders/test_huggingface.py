@@ -1,0 +1,142 @@
+"""Models of transformers, made from configs, saved to folders and taken as teachers."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from pipeline.checkpoints import build_network, load_network, save_network
+from pipeline.encoders.huggingface import HuggingFace
+from pipeline.encoders.huggingface_text import HuggingFaceText
+from pipeline.params import ClassSpec
+
+CPU = torch.device("cpu")
+SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+VIT = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8)
+RESNET = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+SWIN = transformers.SwinConfig(image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
+DINO = transformers.Dinov2WithRegistersConfig(
+    hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
+)
+BERT = transformers.BertConfig(**SMALL, vocab_size=50, max_position_embeddings=16)
+SHAPES = {"image": [[1, 24, 24], "uint8"]}
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+SETTINGS = {"do_resize": True, "size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD}
+
+
+@pytest.fixture
+def images():
+    return {"image": torch.randint(0, 256, (2, 1, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))}
+
+
+def saved(folder, model, settings=SETTINGS):
+    model.save_pretrained(folder)
+    if settings:
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return str(folder)
+
+
+@pytest.fixture
+def vit(tmp_path):
+    torch.manual_seed(0)
+    return saved(tmp_path / "vit", transformers.ViTForImageClassification(VIT))
+
+
+def test_features_are_those_of_the_model_without_its_class_token(vit, images):
+    features, logits = HuggingFace(pretrained=vit, taps=["vit.layers.1", "vit.layers.0"]).eval()(images)
+    assert list(features) == ["vit-layers-1", "vit-layers-0"] and not logits
+    model = transformers.ViTForImageClassification.from_pretrained(vit).eval()
+    shown = F.interpolate(images["image"].float().expand(-1, 3, -1, -1), (32, 32), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
+    hidden = model.vit(pixel_values=(shown / 255 - mean) / std, output_hidden_states=True).hidden_states
+    for tap, states in zip(features, (hidden[2], hidden[1]), strict=True):
+        assert torch.allclose(features[tap], states[:, 1:].transpose(1, 2).reshape(2, 8, 4, 4), atol=1e-5)
+
+
+def test_preprocessing_is_that_of_the_models_own_processor(vit, images):
+    encoder = HuggingFace(pretrained=vit)
+    processor = transformers.ViTImageProcessorPil(**{**SETTINGS, "resample": 2})
+    rgb = [image.expand(3, -1, -1).permute(1, 2, 0).numpy() for image in images["image"]]
+    theirs = processor(rgb, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(encoder.preprocess(images["image"]), theirs, atol=1.5 / 255 / 0.2)  # which rounds to bytes between
+
+
+@pytest.mark.parametrize(
+    ("model", "tap", "shape"),
+    [
+        (lambda: transformers.ResNetModel(RESNET), "encoder.stages.1", (2, 12, 4, 4)),
+        (lambda: transformers.SwinModel(SWIN), "encoder.layers.1", (2, 16, 8, 8)),
+        (lambda: transformers.Dinov2WithRegistersModel(DINO), "encoder.layer.0", (2, 8, 4, 4)),
+        (lambda: transformers.Dinov2WithRegistersModel(DINO), "embeddings.patch_embeddings", (2, 8, 4, 4)),
+        (lambda: transformers.ViTModel(VIT), "layernorm", (2, 8, 4, 4)),
+    ],
+)
+def test_a_network_of_it_is_rebuilt_without_its_folder(tmp_path, images, model, tap, shape):
+    folder = saved(tmp_path / "model", model())
+    spec = ClassSpec.model_validate({"code": "pipeline/encoders/huggingface.py", "class": "HuggingFace", "taps": [tap]})
+    network = build_network(spec, {}, SHAPES, CPU, folder).eval()
+    save_network(tmp_path / "teacher.safetensors", network, spec, {}, SHAPES)
+    (tmp_path / "model").rename(tmp_path / "gone")
+    back, _, header = load_network(tmp_path / "teacher.safetensors", CPU)
+    assert header["encoder"]["preprocessing"]["mean"] == MEAN and str(tmp_path) not in json.dumps(header)
+    (feature,), (again,) = network(images).features.values(), back(images).features.values()
+    assert feature.shape == shape and torch.equal(feature, again)
+
+
+def test_features_are_resampled_to_a_grid_that_is_asked_for(vit, images):
+    features, _ = HuggingFace(pretrained=vit, taps=["vit.layers.1"], grid=[6, 6])(images)
+    assert features["vit-layers-1"].shape == (2, 8, 6, 6)
+
+
+def test_a_text_model_keeps_its_tokens_and_hears_of_the_mask(tmp_path):
+    folder = saved(tmp_path / "bert", transformers.BertModel(BERT), None)
+    encoder = HuggingFaceText(pretrained=folder, taps=["encoder.layer.1"]).eval()
+    tokens, mask = torch.randint(0, 50, (2, 7)), torch.ones(2, 7, dtype=torch.bool)
+    mask[:, 5:] = False
+    (feature,) = encoder({"tokens": tokens, "mask": mask}).features.values()
+    assert feature.shape == (2, 8, 7)
+    other = tokens.clone()
+    other[:, 5:] = 3
+    (again,) = encoder({"tokens": other, "mask": mask}).features.values()
+    assert torch.allclose(feature[..., :5], again[..., :5], atol=1e-6)
+    with pytest.raises(ValueError, match="token 50, and the model knows 50"):
+        encoder({"tokens": torch.full((1, 7), 50), "mask": mask[:1]})
+
+
+def only_bin(folder):
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "pytorch_model.bin")
+
+
+def lacking(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (None, {"pretrained": "nowhere"}, "no folder nowhere; for a model on a hub give its commit too"),
+        (None, {"pretrained": None}, "pretrained: missing"),
+        (only_bin, {}, "only pytorch_model.bin, which can run code and is never opened; write it as safetensors"),
+        (lambda folder: (folder / "config.json").unlink(), {}, "no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), {}, "vit: no weights; write it as safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"junk"), {}, "vit: not to be loaded as a model"),
+        (lambda folder: (folder / "config.json").write_text("{}"), {}, "vit: not to be loaded as a model of Hugging Face"),
+        (lacking, {}, r"its weights lack vit.layers.2.*\(and \d+ more\) of ViTForImageClassification"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), {}, "mean: missing; no preprocessor_config.json"),
+        (None, {"architecture": "ViTModl"}, "no architecture 'ViTModl'; did you mean 'ViTModel'"),
+        (None, {"architecture": "pipeline"}, "transformers has no architecture 'pipeline'"),
+        (None, {"taps": ["vit.layer.1"]}, "taps: no module 'vit.layer.1'; did you mean 'vit.layers.1'"),
+        (None, {"mean": [0.5]}, r"mean \[0.5\], std .*: expected as many of each"),
+        (None, {"size": [32]}, r"size \[32\]: expected \[height, width\]"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(tmp_path, vit, monkeypatch, spoil, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if spoil:
+        spoil(tmp_path / "vit")
+    with pytest.raises(ValueError, match=message):
+        HuggingFace(**{"pretrained": vit, "taps": ["vit.layers.1"], **arguments})

@@ -1,0 +1,230 @@
+"""Logs of one's own: exact values, and malformed ones refused by file and line with nothing half-loaded."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.sources.candidates import ID, POPULARITY
+from pipeline.sources.interaction_files import InteractionFiles
+from pipeline.sources.logged import ListMaker
+from pipeline.sources.movielens import MovieLens
+
+COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}
+SIZES = {"length": 4, "negatives": 0, "unlabelled": 0, "views": 1, "val": 0.2, "test": 0.2, "cold": 0.3, "seed": 0}
+LOG = """who,what,at,clicked,stars
+ann,tea,2024-01-01T00:00,1,4.5
+bob,"cake, plain",1704067260,0,
+ann,"cake, plain",2024-01-01T00:02:00+00:00,1,
+"""
+ITEMS = """what,kind,price
+tea,drink,2
+"cake, plain",food,
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return tmp_path
+
+
+def source(log="log.csv", **changes):
+    items = {"path": "items.csv", "id": "what", "columns": ["kind", "price"]}
+    return InteractionFiles(**{"log": log, "columns": COLUMNS, "items": items, **SIZES, **changes})
+
+
+def check_values(log):
+    assert log.user.tolist() == [0, 1, 0]
+    assert log.item.tolist() == [0, 1, 1]
+    assert (log.time - log.time[0]).tolist() == [0, 60, 120]
+    assert {task: x.tolist() for task, x in log.outcomes.items()} == {"click": [1, 0, 1], "rating": [4.5, 0, 0]}
+    assert log.items.tolist() == [[1, 1], [2, 0]]  # drink and food; what is empty is unknown
+    assert log.users.shape == (2, 0)
+
+
+def test_csv_loads_with_exact_values(folder):
+    check_values(source().read_log())
+
+
+def test_parquet_holds_the_same(folder):
+    rows = {
+        "who": ["ann", "bob", "ann"],
+        "what": ["tea", "cake, plain", "cake, plain"],
+        "at": [1704067200, 1704067260, 1704067320],
+        "clicked": [True, False, True],
+        "stars": [4.5, None, None],
+    }
+    pq.write_table(pa.table(rows), folder / "log.parquet")
+    check_values(source("log.parquet").read_log())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("bob,", ",", "log.csv, line 3: who is empty"),
+        ("1704067260,0", "noon,0", "log.csv, line 3: at is 'noon', expected seconds, or a date"),
+        ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected a number from 0 to 1"),
+        ("4.5", "nan", "log.csv, line 2: stars is 'nan'"),
+        ("4.5", "0", "log.csv, line 2: stars is '0', expected a number from 0.01"),
+        (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
+        ('"cake, plain",1704067260', "cake, plain,1704067260", "log.csv, line 3: 6 columns, expected 5"),
+        ("tea", "milk", "log.csv, line 2: item 'milk' is not in items.csv"),
+        ("clicked", "hit", "log.csv: no column 'clicked'; there are who, what, at, hit, stars"),
+        (LOG.partition("\n")[2], "", "log.csv: no rows"),
+    ],
+)
+def test_a_malformed_log_is_refused_by_file_and_line(folder, old, new, message):
+    (folder / "log.csv").write_text(LOG.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        source().read_log()
+
+
+def test_other_files_are_refused_in_a_line(folder):
+    (folder / "log.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"log\.csv: cannot be read as text"):
+        source().read_log()
+    (folder / "log.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"log\.parquet: cannot be read as Parquet"):
+        source("log.parquet").read_log()
+    (folder / "items.csv").write_text(ITEMS + "tea,drink,3\n")
+    (folder / "log.csv").write_text(LOG)
+    with pytest.raises(ValueError, match=r"items\.csv: 3 rows of 2 different what"):
+        source().read_log()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": {"user": "who", "item": "what"}}, "columns.time: missing"),
+        ({"columns": COLUMNS | {"buy": "x"}}, "columns.buy: unknown; expected user"),
+        ({"negatives": 4}, "negatives: 4, expected from 0 to below the length of 4"),
+        ({"val": 0.5, "test": 0.5}, "val [+] test: 1.0, expected a share"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        source(**change)
+
+
+@pytest.fixture
+def many(folder):
+    """Forty users who click on items of thirty, one a minute."""
+    rng = np.random.default_rng(0)
+    lines = [f"u{rng.integers(40)},i{rng.integers(30)},{60 * n},{rng.integers(2)},{rng.integers(1, 6)}" for n in range(1500)]
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "\n".join(lines) + "\n")
+    return source(items=None, length=6, negatives=2, unlabelled=20, views=2)
+
+
+def test_lists_are_divided_by_time_and_cold_users_kept_from_learning(many):
+    log, splits = many.read_log(), many.splits()
+    assert set(splits) == {"transfer", "val", "test/clean", "test/cold_users"}
+    assert not splits["test/cold_users"].inputs["user"].any()
+    assert splits["test/clean"].inputs["user"].all()
+    clicks = {name: splits[name].labels["click"][..., 0] for name in ("val", "test/clean", "test/cold_users")}
+    logged = sum((x >= 0).sum() - 2 * len(x) for x in clicks.values())  # two of a list were sampled
+    assert logged < len(log.user) * 0.4 and abs(len(splits["transfer"].view) - 2 * 20 - 0.6 * 0.7 * 1500 / 2) < 300
+    assert (clicks["test/clean"] == 1).sum() > 0
+    mask = splits["test/clean"].inputs["mask"]
+    np.testing.assert_array_equal(mask, clicks["test/clean"] >= 0)
+    assert not splits["test/clean"].inputs["item"].transpose(0, 2, 1)[~mask].any()
+
+
+def test_popularity_is_the_clicks_before_a_list_begins(many):
+    log = many.read_log()
+    maker = ListMaker(log, np.ones(len(log.user), bool), 6, 0, np.random.default_rng(0))
+    item, time = np.array([[3, 7], [3, 9]]), np.array([log.time[700], log.time[0]])
+    clicked = log.outcomes["click"] > 0
+    wanted = [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(item, time, strict=True)]
+    assert maker.seen(item, time).tolist() == wanted
+    lists = maker.lists(np.flatnonzero(log.user == 4))
+    begin = np.sort(log.time[log.user == 4])[::6]
+    seen = np.array(
+        [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(lists.number, begin, strict=True)]
+    )
+    exists = lists.click >= 0
+    np.testing.assert_array_equal(
+        lists.item[:, POPULARITY][exists], (1 + np.minimum(22, 2 * np.log2(1 + seen)))[exists].astype(int)
+    )
+
+
+def test_negatives_are_items_that_the_user_never_met(folder):
+    (folder / "log.csv").write_text(
+        "who,what,at,clicked,stars\n" + "".join(f"ann,i{n},{n},1,3\n" for n in range(8)) + "bob,i9,9,1,3\n"
+    )
+    log = source(items=None).read_log()
+    maker = ListMaker(log, np.ones(9, bool), 6, 3, np.random.default_rng(0))
+    lists = maker.lists(np.flatnonzero(log.user == 0))
+    assert lists.number[lists.click == 0].tolist() == [8] * (lists.click == 0).sum()  # the one that ann never met
+    assert (lists.click == 1).sum() == 8 and not lists.rating[lists.click == 0].any()
+
+
+MOVIES = """movieId,title,genres
+10,"American President, The (1995)",Comedy|Drama
+2,Nowhere,(no genres listed)
+"""
+RATINGS = """userId,movieId,rating,timestamp
+1,2,4.0,964982703
+3,10,0.5,964981247
+"""
+
+
+def movielens(path="."):
+    return MovieLens(path=path, liked=4, **SIZES)
+
+
+def test_movielens_as_it_is_distributed(folder):
+    (folder / "movies.csv").write_text(MOVIES)
+    (folder / "ratings.csv").write_text(RATINGS)
+    log = movielens().read_log()
+    assert (log.user.tolist(), log.item.tolist()) == ([0, 1], [1, 0])
+    assert log.time.tolist() == [964982703, 964981247]
+    assert {task: x.tolist() for task, x in log.outcomes.items()} == {"click": [1, 1], "conversion": [1, 0], "rating": [4, 0.5]}
+    assert log.items.tolist() == [[1, 1], [0, 0]]  # Comedy of the 1990s; nothing known
+
+
+def test_the_oldest_movielens_knows_its_users(folder):
+    genres = ["0"] * 19
+    comedy, unknown = genres.copy(), genres.copy()
+    comedy[5], unknown[0] = "1", "1"
+    rows = [f"1|Toy Story (1995)|01-Jan-1995||http://x|{'|'.join(comedy)}", f"2|Caf\xe9|||y|{'|'.join(unknown)}"]
+    (folder / "u.item").write_text("\n".join(rows), encoding="latin-1")
+    (folder / "u.user").write_text("7|24|M|technician|85711\n5|53|F|other|94043\n")
+    (folder / "u.data").write_text("7\t1\t3\t881250949\n5\t2\t5\t881250950\n")
+    log = movielens().read_log()
+    assert (log.user.tolist(), log.item.tolist()) == ([1, 0], [0, 1])
+    assert log.users.tolist() == [[2, 1, 1], [1, 2, 2]]  # user 5, in his fifties, comes first
+    assert log.items.tolist() == [[1, 1], [0, 0]]
+    (folder / "u.data").write_text("7\t1\t3\t881250949\n5\t2\t9\t881250950\n")
+    with pytest.raises(ValueError, match=r"u\.data, line 2: rating is '9', expected a number from 0.5 to 5"):
+        movielens().read_log()
+    (folder / "u.data").write_text("7\t1\t3\t881250949\n8\t2\t4\t881250950\n")
+    with pytest.raises(ValueError, match=r"u\.data, line 2: user '8' is not in u\.user"):
+        movielens().read_log()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("ratings.csv", RATINGS + "3,10,five,1\n", r"ratings\.csv, line 4: rating is 'five'"),
+        ("ratings.csv", RATINGS + "3,11,5,1\n", r"ratings\.csv, line 4: movie '11' is not in movies\.csv"),
+        ("movies.csv", MOVIES + '7,"No end\n', r"movies\.csv, line 4"),
+    ],
+)
+def test_malformed_movielens_is_refused_by_file_and_line(folder, file, text, message):
+    (folder / "movies.csv").write_text(MOVIES)
+    (folder / "ratings.csv").write_text(RATINGS)
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        movielens().read_log()
+
+
+def test_ids_of_what_was_never_learned_are_unknown(many):
+    log = many.read_log()
+    learned = (log.item != 5) & (log.user != 2)
+    lists = ListMaker(log, learned, 6, 0, np.random.default_rng(0)).lists(np.arange(len(log.user)))
+    exists = lists.click >= 0
+    np.testing.assert_array_equal(lists.item[:, ID][exists] == 0, (lists.number == 5)[exists])
+    assert (lists.user[:, 0] == 0).any() and set(lists.user[:, 0]) == {0, *range(1, 41)} - {3}

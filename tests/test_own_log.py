@@ -1,0 +1,89 @@
+"""A log in MovieLens' layout, with short lists and sampled negatives, through every stage by `dvc repro`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.params import CLONE
+from pipeline.store import open_store
+
+pytestmark = pytest.mark.slow
+
+USERS, MOVIES = 60, 50
+TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower", "user": [USERS + 1], "item": [MOVIES + 1, 24, 4, 2]}
+SIZES = {"length": 8, "negatives": 3, "unlabelled": 100, "views": 2, "val": 0.15, "test": 0.2, "cold": 0.2}
+RRD = {"code": "pipeline/losses/rrd.py", "class": "RRD"}
+STUDENTS = {
+    "fused": {"reads": "pca", "updates": 20, "weights": {"fused": 1, "logits": 1, "labels": 1}, "logit_loss": RRD},
+    "labels": {"reads": "transfer", "updates": 20, "weights": {"labels": 1}},
+}
+
+
+def write_log(folder: Path) -> None:
+    """Users rate what they like: a movie's genre is its number by three."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    genres = ["Comedy", "Drama", "War"]
+    movies = "".join(f"{m},Movie {m} (1999),{genres[m % 3]}\n" for m in range(MOVIES))
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + movies)
+    ratings = []
+    for n in range(2500):
+        user, movie = rng.integers(USERS), rng.integers(MOVIES)
+        if rng.random() < (0.8 if movie % 3 == user % 3 else 0.2):
+            ratings.append(f"{user},{movie},{rng.integers(1, 6) if movie % 3 != user % 3 else 5},{1000 + n}\n")
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(ratings))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own") / "project"
+    shutil.copytree(CLONE / "examples" / "recsys", folder, ignore=shutil.ignore_patterns("data", "dvc.lock"))
+    shutil.copytree(CLONE / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    write_log(folder / "ml")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["prepare"] = {
+        "source": {"code": "pipeline/sources/movielens.py", "class": "MovieLens", "path": "ml", "liked": 4, **SIZES},
+        "shard_rows": 64,
+    }
+    params["tasks"]["click"]["rate"] = 0.1
+    for teacher in params["teachers"].values():
+        teacher |= {"encoder": {**TOWERS, "width": 16}, "updates": 150}
+    params["train_teacher"]["batch_size"] = 32
+    params["fusions"] = {"pca": {**params["fusions"]["pca"], "dims": 8}}
+    params["distill"] |= {"encoder": {**TOWERS, "width": 8}, "seeds": 1, "batch_size": 32}
+    params["students"] = STUDENTS
+    params["report"] = {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CLONE), "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "pipeline.cli", "sync"], ["dvc", "repro"]):
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_teacher_learns_whose_movies_are_whose_from_short_lists(finished):
+    scores = json.loads((finished / "data/scores/teachers/funnel/scores.json").read_text())
+    assert scores["clean"]["click"]["AUC"] > 0.6
+    assert set(scores) == {"clean", "cold_users"}
+
+
+def test_what_does_not_exist_is_stored_as_absent(finished):
+    store = open_store(finished / "data/knowledge/pca.zarr")
+    mask = store.read("inputs/mask", None)
+    assert 0 < mask.mean() < 1
+    assert (store.read("logits/funnel/click", None)[~mask] == -30).all()
+    assert (store.read("logits/funnel/click", None)[mask] > -29).all()
+
+
+def test_the_report_has_every_metric(finished):
+    metrics = json.loads((finished / "data/report/metrics.json").read_text())
+    assert {"click", "conversion", "rating", "cold_users", "clean: click coverage@10"} <= metrics["students"]["fused"].keys()
+    assert "Other metrics on test/cold_users" in (finished / "data/report/index.html").read_text()

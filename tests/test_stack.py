@@ -1,0 +1,184 @@
+"""Students that train together: on the same batches, to the same weights as each alone."""
+
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.encoders.image import ImageEncoder
+from pipeline.learning import Lesson, learn, learn_together
+from pipeline.losses.cosine import CosineSmoothL1
+from pipeline.network import Network
+from pipeline.optimize import Diverged, Recipe
+from pipeline.stack import shared, side_by_side
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.segmentation import Segmentation
+
+CPU = torch.device("cpu")
+TASKS = {"parts": Segmentation(classes=3, upscale=1, background_weight=0.5, temperature=2), "whole": MultiLabel(classes=2)}
+METHODS = (CosineSmoothL1(), None, None)
+
+
+class Flat(nn.Module):
+    """Layers that stack on a CPU: linear, normalised over the batch, attention."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.rise, self.norm, self.mix = nn.Linear(16, width), nn.BatchNorm1d(width), nn.Linear(width, 3 * width)
+
+    def forward(self, inputs):
+        patches = inputs["image"].float().div(64).sub(2).unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).flatten(1, 3)  # (B, 16, 16)
+        x = torch.relu(self.norm(self.rise(patches).transpose(1, 2)).transpose(1, 2))
+        x = x + nn.functional.scaled_dot_product_attention(*self.mix(x).chunk(3, -1))
+        return {"trunk": x.transpose(1, 2).unflatten(2, (4, 4))}
+
+
+def network(seed, encoder=Flat, tasks=TASKS):
+    torch.manual_seed(seed)
+    return Network(encoder(), tasks, {"image": torch.zeros(2, 1, 16, 16, dtype=torch.uint8)})
+
+
+def rows(seed, kind):
+    rng = np.random.default_rng(seed)
+    while True:
+        image = rng.integers(0, 255, (16, 1, 16, 16)).astype(np.uint8)
+        grid = image[:, 0, ::4, ::4].astype(np.float32) / 128 - 1
+        if kind == "knowledge":
+            known = {"logits/t/parts": np.stack([grid, -grid, 0 * grid], 1).astype(np.float16), "fused/x": grid[:, None]}
+            yield {"inputs/image": image, **known, "logits/t/whole": grid[:, :2, 0]}
+        else:
+            labels = {
+                "labels/parts": (image[:, 0] > 128).astype(np.uint8),
+                "labels/whole": (grid[:, :2, 0] > 0).astype(np.uint8),
+            }
+            yield {"inputs/image": image, **labels, **{f"labelled/{task}": rng.random(16) > 0.3 for task in TASKS}}
+
+
+class Split:
+    """As much of a store as scoring needs."""
+
+    n_rows, shard_rows = 32, 32
+    arrays = {name: x.repeat(2, 0) for name, x in next(rows(5, "labels")).items()}
+    fields = {name: type("F", (), {"max_items": 0}) for name in arrays}
+
+    def read(self, name, rows):
+        return self.arrays[name][rows]
+
+
+MORE = {"val": Split(), "evaluations": 2, "advance": lambda updates: None}
+WEIGHTS = [{"labels": 1.0, "logits": 1.0, "fused": 1.0}, {"labels": 3.0, "logits": 0.5, "fused": 1.0}]
+TASKS_COLDER = TASKS | {"parts": Segmentation(classes=3, upscale=1, background_weight=0.5, temperature=1)}
+
+
+def lessons(encoder=Flat, shape="flat", updates=12):
+    """Three students that differ in seed, rate, decay, weights and temperature."""
+    recipes = [Recipe(updates, 0.01, 0.1), Recipe(updates, 0.03, 0.0), Recipe(updates, 0.01, 0.1)]
+    weights = [*WEIGHTS, WEIGHTS[0]]
+    tasks = [TASKS, TASKS, TASKS_COLDER]
+    return [Lesson(network(k, encoder), tasks[k], weights[k], recipes[k], METHODS, "", shape) for k in range(3)]
+
+
+def alone(lesson, **more):
+    """The same lesson, with all batches to itself."""
+    torch.set_rng_state(lesson.random)
+    sources = rows(1, "knowledge"), rows(2, "labels")
+    return learn(lesson.network, lesson.tasks, lesson.weights, lesson.recipe, *sources, methods=METHODS, **MORE | more)
+
+
+def together(students, **more):
+    return learn_together(students, rows(1, "knowledge"), rows(2, "labels"), **MORE | more)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
+def test_side_by_side_is_alone_bit_for_bit(threads):
+    encoder = partial(ImageEncoder, width=8, blocks=1)
+    students = lessons(encoder, "conv")
+    curves = together(students)
+    torch.set_num_threads(1)
+    for student, lesson, curve in zip(students, lessons(encoder, "conv"), curves, strict=True):
+        assert alone(lesson) == curve
+        states = zip(student.network.state_dict().values(), lesson.network.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in states)
+    torch.set_num_threads(threads)
+
+
+def test_stacked_is_alone_up_to_rounding():
+    students = lessons()
+    curves = together(students)
+    for student, lesson, curve in zip(students, lessons(), curves, strict=True):
+        expected = alone(lesson)
+        for found, point in zip(curve, expected, strict=True):
+            assert found == pytest.approx(point, rel=1e-3)
+        for name, x in lesson.network.state_dict().items():
+            torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_stacked_heads_leave_their_encoders_alone():
+    students = lessons()
+    before = [{name: x.clone() for name, x in s.network.encoder.state_dict().items()} for s in students]
+    heads = [Lesson(s.network, s.tasks, {"labels": 1.0}, s.recipe, METHODS, "", "heads") for s in students]
+    curves = learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
+    for student, encoder, curve in zip(students, before, curves, strict=True):
+        assert all(torch.equal(x, encoder[name]) for name, x in student.network.encoder.state_dict().items())
+        assert curve[-1]["labels/whole"] < curve[0]["labels/whole"]
+
+
+@pytest.mark.parametrize("encoder", [Flat, partial(ImageEncoder, width=8, blocks=1)])
+def test_one_that_diverges_stops_no_other(encoder):
+    students = lessons(encoder)
+    with torch.no_grad():
+        students[1].network.heads["whole"].score.weight.fill_(torch.nan)
+    curves = together(students)
+    assert [len(curve) for curve in curves] == [2, 0, 2]
+    expected = lessons(encoder)[2]
+    alone(expected)
+    for name, x in students[2].network.state_dict().items():
+        torch.testing.assert_close(x, expected.network.state_dict()[name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(Diverged, match="not finite"):
+        alone(students[1])
+
+
+def test_a_batch_is_drawn_once_for_all(threads):
+    drawn = []
+
+    def source():
+        for number in range(100):
+            drawn.append(number)
+            yield {"x": np.full(3, number, np.float16)}
+
+    readers = shared(source(), 3, CPU)
+
+    def training(reader, updates):
+        for update in range(updates):
+            batch = next(reader)
+            assert batch["x"].dtype == torch.float32 and batch["x"][0] == update
+            yield 1
+
+    counts = []
+    side_by_side([training(reader, n) for reader, n in zip(readers, (5, 9, 7), strict=True)], threads, counts.append)
+    assert sum(counts) == 21 and drawn == list(range(9))
+
+
+def test_an_error_in_one_thread_ends_all():
+    def endless():
+        while True:
+            yield 1
+
+    def broken():
+        yield 1
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        side_by_side([endless(), broken(), endless()], 2, lambda n: None)
+    assert threading.active_count() == 1
