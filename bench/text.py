@@ -29,33 +29,33 @@ PRIMARY = {"topic": "accuracy", "sentiment": "accuracy", "entities": "span_F1"}
 SECOND = {"encoder": GIVEN["students"]["second_zero"]["encoder"]}
 FEW = {**SECOND, "labelled_share": 0.1}
 ARMS = {
-    "labels_200": arm("transfer", 200, "labels"),
-    "kd_200": arm("pca", 200, "logits"),
-    "logits_200": arm("pca", 200, "logits labels"),
-    "fused_200": arm("pca", 200, "fused logits labels"),
-    "second_zero_200": arm("pca", 200, "fused logits", **SECOND),
-    "second_labels_200": arm("transfer", 200, "labels", **SECOND),
-    "second_few_200": arm("pca", 200, "fused logits labels", **FEW),
-    "second_few_labels_200": arm("transfer", 200, "labels", **FEW),
-    "single_200": arm("transfer", 200, "labels", separate=True),
+    "labels_400": arm("transfer", 400, "labels"),
+    "kd_400": arm("pca", 400, "logits"),
+    "fused_400": arm("pca", 400, "fused logits labels"),
+    "second_zero_400": arm("pca", 400, "fused logits", **SECOND),
+    "second_few_400": arm("pca", 400, "fused logits labels", **FEW),
+    "second_few_labels_400": arm("transfer", 400, "labels", **FEW),
+    "logits_400": arm("pca", 400, "logits labels"),
+    "single_400": arm("transfer", 400, "labels", separate=True),
     "bag_of_words": {**GIVEN["students"]["bag_of_words"]},
-    "labels_800": arm("transfer", 800, "labels"),
-    "fused_800": arm("pca", 800, "fused logits labels"),
-    "second_few_labels_800": arm("transfer", 800, "labels", **FEW),
+    "second_labels_400": arm("transfer", 400, "labels", **SECOND),
+    "labels_1600": arm("transfer", 1600, "labels"),
+    "fused_1600": arm("pca", 1600, "fused logits labels"),
+    "second_few_labels_1600": arm("transfer", 1600, "labels", **FEW),
 }
 PROBES = [f"{label}@{shots}" for label in ("intent", "stars") for shots in GIVEN["evaluate"]["shots"]]
 SHORT = ["average", *PRIMARY]
 CONTRASTS = [
-    ("fused_200", "labels_200", [*SHORT, "novel", *PROBES]),
-    ("kd_200", "labels_200", SHORT),
-    ("logits_200", "labels_200", ["average"]),
-    ("fused_200", "logits_200", ["average"]),
-    ("fused_200", "labels_800", SHORT),
-    ("fused_800", "labels_800", SHORT),
-    ("labels_800", "labels_200", ["average"]),
-    ("second_few_200", "second_few_labels_200", [*SHORT, *PROBES]),
-    ("second_few_200", "second_few_labels_800", SHORT),
-    ("second_zero_200", "second_labels_200", SHORT),
+    ("fused_400", "labels_400", [*SHORT, "novel", *PROBES]),
+    ("kd_400", "labels_400", SHORT),
+    ("logits_400", "labels_400", ["average"]),
+    ("fused_400", "logits_400", ["average"]),
+    ("fused_400", "labels_1600", SHORT),
+    ("fused_1600", "labels_1600", SHORT),
+    ("labels_1600", "labels_400", ["average"]),
+    ("second_few_400", "second_few_labels_400", [*SHORT, *PROBES]),
+    ("second_few_400", "second_few_labels_1600", SHORT),
+    ("second_zero_400", "second_labels_400", SHORT),
 ]
 
 
@@ -65,7 +65,7 @@ def enter_project(seed: int) -> None:
     chdir(folder)
     params = {**GIVEN, "seed": seed, "students": ARMS}
     params["distill"]["seeds"] = 1  # what counts is data seeds
-    params["report"] |= {"baseline": "single_200", "strip": ["labels_200"]}
+    params["report"] |= {"baseline": "single_400", "strip": ["labels_400"]}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     Path("dvc.yaml").write_bytes((EXAMPLE / "dvc.yaml").read_bytes())
     sync()
@@ -134,7 +134,7 @@ def table() -> None:
         "",
         "Points on the clean test split (names that nothing was trained on), mean +- sd over data seeds. Delta_MTL: in",
     ]
-    lines += ["percent, against single_200. second: reads the second language, teachers the first.", ""]
+    lines += ["percent, against single_400. second: reads the second language, teachers the first.", ""]
     columns = [*SHORT, "novel"]
     lines += [f"| arm | {' | '.join(columns)} | Delta_MTL | {' | '.join(PROBES)} | CPU s |", "|---" * (8 + len(PROBES)) + "|"]
     of_teachers = [spread(teacher_points(teachers[s], task) for s in seeds) for task in PRIMARY]
@@ -142,7 +142,7 @@ def table() -> None:
     lines.append(f"| teachers | {' | '.join([average, *of_teachers])} |" + " |" * (3 + len(PROBES)))
     for name, results in found.items():
         cells = [spread(points(results[s], column) for s in seeds) for column in columns]
-        cells.append(spread(delta_mtl(results[s], found["single_200"][s]) for s in seeds))
+        cells.append(spread(delta_mtl(results[s], found["single_400"][s]) for s in seeds))
         cells += [spread(points(results[s], column) for s in seeds) for column in PROBES]
         lines.append(f"| {name} | {' | '.join(cells)} | {spread(results[s]['cost']['cpu_seconds'] for s in seeds)} |")
     lines += ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]

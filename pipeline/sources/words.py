@@ -131,8 +131,8 @@ class WordSource(Source):
             colour = COLOURS.get(tag[2:]) if read else None
             box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
             shade = "white" if colour else "black" if read else "grey"
-            x, y = 0.02 + 0.96 * column / LINE, 0.95 - 0.14 * line
-            axis.text(x, y, word, fontsize=5, family="monospace", va="top", color=shade, bbox=box)
+            x, y = 0.02 + 0.96 * column / LINE, 0.89 - 0.14 * line
+            axis.text(x, y, word, fontsize=5, family="monospace", va="baseline", color=shade, bbox=box)
             column += len(word) + 1
         axis.set_xlabel(", ".join(self.classes(answer)), fontsize=7, labelpad=2)
 
