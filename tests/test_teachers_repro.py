@@ -203,7 +203,7 @@ def test_a_teacher_that_is_wrong_is_one_line(project):
     (project / "models/vit").mkdir()
     (project / "models/vit/config.json").write_text("{}")
     output = run(project, "dvc", "repro", "train_teacher@vit", fails=True)
-    assert "error: teachers.vit: models/vit: no weights; write it as safetensors" in output
+    assert "teachers.vit.encoder: models/vit: no weights; write it as safetensors" in output
     np.save(project / "dumps/trunk.npy", np.full_like(np.load(project / "dumps/trunk.npy"), np.nan))
     output = run(project, "dvc", "repro", "extract@outside", fails=True)
     assert "error: data/features/outside.zarr: field 'features/outside/trunk', row 0: nan is not finite" in output
