@@ -8,11 +8,11 @@ import torch
 
 from pipeline.batches import cut, load
 from pipeline.checkpoints import build_network, load_network
+from pipeline.class_spec import ClassSpec
 from pipeline.learning import learn
 from pipeline.lineage import open_project
 from pipeline.network import Network
 from pipeline.optimize import Recipe
-from pipeline.params import ClassSpec
 from pipeline.scoring import score
 from pipeline.store import Store, open_store
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench.demo import arm, difference, read, run_stage, spread  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
-from pipeline.params import load_params  # noqa: E402
 from pipeline.summary import Tested, delta_mtl, primaries  # noqa: E402
+from pipeline.validation import load_params  # noqa: E402
 
 PROJECT, RESULTS = ROOT / "examples" / "recsys", ROOT / "bench" / "recsys"
 RRD = {"code": "pipeline/losses/rrd.py", "class": "RRD"}

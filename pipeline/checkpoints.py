@@ -12,9 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.class_spec import ClassSpec
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
-from pipeline.params import ClassSpec, Params
+from pipeline.params import Params
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
-from pipeline.params import lead
 from pipeline.promotion import promote
 from pipeline.store import open_store
+from pipeline.validation import lead
 
 
 @click.group()

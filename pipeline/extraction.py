@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import Batch, Rows, in_order, input_fields, narrowed, part, tensors
+from pipeline.class_spec import ParamsError
 from pipeline.layout import Field
 from pipeline.network import Network, Outputs
-from pipeline.params import Params, ParamsError, Recipe
+from pipeline.params import Params, Recipe
 from pipeline.recipes import principal_basis
 from pipeline.sparse import sample, top_k
 from pipeline.store import Store

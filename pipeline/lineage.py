@@ -9,12 +9,15 @@ import ast
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.params import CLONE, ClassSpec, Params, ParamsError, class_specs, load_params, on_a_hub
+from pipeline.class_spec import CLONE, ClassSpec, ParamsError
+from pipeline.params import Params, class_specs, on_a_hub
+from pipeline.validation import load_params
 
 # Whose classes a stage needs: prefixes of dotted keys in params.
 USES = {
@@ -41,6 +44,7 @@ LISTS = {
 OF_A_TEACHER = ("train_teacher", "extract")
 
 
+@cache
 def imports(file: Path) -> set[Path]:
     """Files of this clone's packages that a file imports, itself."""
     names: set[str] = set()

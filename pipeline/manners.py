@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipeline.params import ParamsError
+from pipeline.class_spec import ParamsError
 from pipeline.shard import StoreError
 
 LOG_EVERY = 10.0  # seconds, where there is no terminal

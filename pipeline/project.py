@@ -15,13 +15,14 @@ from PIL import Image
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from pipeline.class_spec import CLONE
 from pipeline.lineage import sync
-from pipeline.params import CLONE, load_params
 from pipeline.planning import Plan, make_plan
 from pipeline.sources.files import Files
 from pipeline.sources.gathering import read_labels
 from pipeline.sources.images import ENDINGS
 from pipeline.sources.proposal import Proposal, propose
+from pipeline.validation import load_params
 
 FRAMES = (32, 48, 64, 96)  # pixels a side: more is seen in more, and more is computed
 PASSES = 30  # of a teacher over its labelled rows, but so many updates at least and at most:

@@ -8,7 +8,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.params import ParamsError, load_params, near
+from pipeline.class_spec import ParamsError, near
+from pipeline.validation import load_params
 
 
 def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:

@@ -14,16 +14,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from pipeline.checkpoints import input_shapes, save_network
+from pipeline.class_spec import ParamsError
 from pipeline.cost import write_json
 from pipeline.distilling import distil, stream
 from pipeline.layout import digest
 from pipeline.leaderboard import Record, size_of
 from pipeline.learning import Curve, quality
-from pipeline.params import FilledStudent, Params, ParamsError, Range, Student, Sweep, student_problems
+from pipeline.params import FilledStudent, Params, Range, Student, Sweep
 from pipeline.scoring import score
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task
+from pipeline.validation import student_problems
 
 Choice = dict[str, Any]  # {dotted key of a student, or seed: value}
 

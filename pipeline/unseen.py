@@ -63,6 +63,12 @@ def few_shot(model: Callable[[], Any], train: Examples, test: Examples, shots: i
         raise ValueError(f"evaluate.shots: {shots} shots asked of {len(x)} unseen examples; prepare more, or ask for fewer")
     rng = np.random.default_rng(seed)
     picks = [rng.permutation(len(x))[:shots] for _ in range(draws)]
+    seen = [len(np.unique(y[pick])) for pick in picks]
+    if model is classifier and not all(1 < classes < shots for classes in seen):
+        raise ValueError(
+            f"evaluate.shots: {shots} examples drawn at random are of {min(seen)} to {max(seen)} classes; a probe needs two of "
+            f"them and more examples than classes: ask for more shots"
+        )
     return [max(-1.0, float(model().fit(x[pick], y[pick]).score(*test))) for pick in picks]
 
 

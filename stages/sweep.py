@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from pipeline.class_spec import ParamsError
 from pipeline.cost import measured, write_json
 from pipeline.leaderboard import best, lines, show, write_csv
 from pipeline.lineage import code_deps, open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.params import ParamsError
 from pipeline.store import open_store
 from pipeline.summary import CLEAN, mean_primaries
 from pipeline.sweeping import Trials, run, total_updates

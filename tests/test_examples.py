@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline.params import CLONE
+from pipeline.class_spec import CLONE
 from pipeline.store import open_store
 from tests.test_repro import edit, repro, run
 

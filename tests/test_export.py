@@ -12,9 +12,10 @@ from PIL import Image
 
 from pipeline import export
 from pipeline.checkpoints import build_network, load_network, save_network
+from pipeline.class_spec import CLONE
 from pipeline.cli import main
 from pipeline.layout import Field
-from pipeline.params import CLONE, load_params
+from pipeline.validation import load_params
 from pipeline.writer import create_store
 
 NAME = "classification+detection+segmentation"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.class_spec import CLONE
 from pipeline.lineage import closure, code_deps, imports, open_project
-from pipeline.params import CLONE
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "params", "lineage", "promotion", "manners", "sources/*", "dumps/*"},
+    | {"seeds", "cost", "class_spec", "params", "validation", "lineage", "promotion", "manners", "sources/*", "dumps/*"},
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}

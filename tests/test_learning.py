@@ -10,6 +10,7 @@ from pipeline.balances.dwa import DWA
 from pipeline.balances.famo import FAMO
 from pipeline.balances.uncertainty import Uncertainty
 from pipeline.checkpoints import load_network, save_network
+from pipeline.class_spec import ClassSpec
 from pipeline.encoders.image import ImageEncoder
 from pipeline.learning import learn
 from pipeline.losses.cosine import CosineSmoothL1
@@ -18,7 +19,6 @@ from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective, wanted
 from pipeline.optimize import Recipe, optimize
-from pipeline.params import ClassSpec
 from pipeline.scoring import pooled
 from pipeline.sparse import top_k
 from pipeline.tasks.multi_label import MultiLabel

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipeline.class_spec import CLONE, ParamsError
 from pipeline.cli import main
 from pipeline.lineage import open_project
-from pipeline.params import CLONE, ParamsError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pipeline.class_spec import ParamsError
 from pipeline.layout import Field
 from pipeline.manners import one_line_errors, progress
-from pipeline.params import ParamsError
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.writer import create_store

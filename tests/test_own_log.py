@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.params import CLONE
+from pipeline.class_spec import CLONE
 from pipeline.store import open_store
 
 pytestmark = pytest.mark.slow

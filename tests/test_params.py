@@ -5,7 +5,8 @@ import copy
 import pytest
 import yaml
 
-from pipeline.params import CLONE, ParamsError, load_params
+from pipeline.class_spec import CLONE, ParamsError
+from pipeline.validation import load_params
 
 RAW = {"dtype": "float16", "codec": "raw"}
 GOOD = yaml.safe_load((CLONE / "params.yaml").read_text())

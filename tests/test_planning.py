@@ -5,9 +5,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipeline.class_spec import CLONE
 from pipeline.cli import main
-from pipeline.params import CLONE, load_params
 from pipeline.planning import make_plan
+from pipeline.validation import load_params
 
 
 @pytest.fixture

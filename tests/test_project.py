@@ -11,12 +11,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipeline.class_spec import CLONE
 from pipeline.cli import main
 from pipeline.lineage import open_project
-from pipeline.params import CLONE, load_params
 from pipeline.project import first_params
 from pipeline.sources.files import Files
 from pipeline.sources.proposal import propose
+from pipeline.validation import load_params
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
 
 CLASSES = sorted(SHAPES)

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.params import CLONE, load_params
+from pipeline.class_spec import CLONE
 from pipeline.planning import make_plan
 from pipeline.store import open_store
+from pipeline.validation import load_params
 
 pytestmark = pytest.mark.slow
 

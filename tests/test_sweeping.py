@@ -11,13 +11,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from pipeline import sweeping
+from pipeline.class_spec import CLONE, ParamsError
 from pipeline.cli import main
 from pipeline.distilling import distil
 from pipeline.layout import Field
 from pipeline.leaderboard import best, lines, show, write_csv
-from pipeline.params import CLONE, ParamsError, load_params
 from pipeline.store import open_store
 from pipeline.sweeping import Trials, hurdles_after, run
+from pipeline.validation import load_params
 from pipeline.writer import create_store
 
 TASK = "classification"

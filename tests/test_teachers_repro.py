@@ -12,7 +12,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipeline.params import CLONE, import_file
+from pipeline.class_spec import CLONE, import_file
 from pipeline.store import open_store
 
 pytestmark = pytest.mark.slow

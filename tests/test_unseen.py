@@ -42,6 +42,14 @@ def test_counting_boxes_takes_the_threshold_that_is_right_most_often():
     assert probe.score(columns, y) == 0.75
 
 
+def test_a_draw_that_no_classifier_can_learn_from_is_an_error_that_names_the_key():
+    x, y = examples(30, 0)
+    with pytest.raises(ValueError, match=r"evaluate.shots: 5 examples drawn at random are of 1 to 1 classes"):
+        few_shot(classifier, (x, y * 0), (x, y), 5, 2, seed=0)
+    with pytest.raises(ValueError, match=r"evaluate.shots: 3 examples drawn at random are of 3 to 3 classes"):
+        few_shot(classifier, (x[:3], np.arange(3)), (x, y), 3, 1, seed=0)
+
+
 def test_too_few_examples_is_an_error_that_names_the_key():
     train, test = examples(30, 0), examples(30, 1)
     with pytest.raises(ValueError, match=r"evaluate.shots: 50 shots asked of 30 unseen examples"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.params import near
+from pipeline.class_spec import near
 from pipeline.shard import StoreError
 from pipeline.store import Store
 

@@ -5,10 +5,10 @@ from typing import Any, final
 
 from torch import Tensor
 
+from pipeline.class_spec import ClassSpec
 from pipeline.encoders.pretrained import from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
 from pipeline.encoders.text import on_words, tokens_of
-from pipeline.params import ClassSpec
 from pipeline.tasks.task import Task
 
 

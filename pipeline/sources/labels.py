@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from pipeline.params import Section, near
+from pipeline.class_spec import near
+from pipeline.params import Section
 from pipeline.sources.images import ENDINGS
 
 Gives = Literal["class", "classes", "boxes", "masks", "number"]

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 
-FOUND = 12  # boxes decoded per input: well above what one holds, so that recall is not cut
 SHOWN = 0.4  # score from which a box is drawn
 THRESHOLDS = np.linspace(0.05, 0.95, 19).tolist()  # of a box's score, when boxes are counted
 SPREAD = 0.7  # of a centre's peak on the heatmap, in cells
@@ -22,12 +21,14 @@ class Detection(Task):
 
     Predictions: (B, C + 4, h, w): heatmap logits, then the box of a centre in that cell: the centre's offset in the cell
     and log width and height, in cells of `stride` pixels. Metrics: mAP at IoU 0.5, and COCO mAP (0.50:0.95).
+
+    found: boxes decoded per input at the most; fewer than one may hold cut recall. COCO's own limit unless given.
     """
 
     primary = "mAP50"
 
-    def __init__(self, *, classes: int, stride: int, box_weight: float):
-        self.classes, self.stride, self.box_weight = classes, stride, box_weight
+    def __init__(self, *, classes: int, stride: int, box_weight: float, found: int = 100):
+        self.classes, self.stride, self.box_weight, self.found = classes, stride, box_weight, found
 
     def head(self, width: int, grid: Grid) -> nn.Module:
         head = nn.Conv2d(width, self.classes + 4, 1)
@@ -77,10 +78,10 @@ class Detection(Task):
         return heat, box[:, :4], box[:, 4:]
 
     def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best FOUND peaks of a prediction: scores (B, FOUND), classes (B, FOUND), boxes x0, y0, x1, y1 in pixels."""
+        """The best peaks of a prediction, M of them: scores (B, M), classes (B, M), boxes x0, y0, x1, y1 in pixels (B, M, 4)."""
         heat, box = pred[:, : self.classes].sigmoid(), pred[:, self.classes :]
         peaks = heat * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))
-        score, where = peaks.flatten(1).topk(FOUND)
+        score, where = peaks.flatten(1).topk(min(self.found, peaks[0].numel()))
         cells, width = pred.shape[2] * pred.shape[3], pred.shape[3]
         kind, cell = where // cells, where % cells
         x, y, w, h = box.flatten(2).gather(2, cell[:, None].expand(-1, 4, -1)).unbind(1)

@@ -8,9 +8,9 @@ import transformers
 from torch.nn import functional as F
 
 from pipeline.checkpoints import build_network, load_network, save_network
+from pipeline.class_spec import ClassSpec
 from pipeline.encoders.huggingface import HuggingFace
 from pipeline.encoders.huggingface_text import HuggingFaceText
-from pipeline.params import ClassSpec
 
 CPU = torch.device("cpu")
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

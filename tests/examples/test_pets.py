@@ -14,8 +14,9 @@ import transformers
 import yaml
 from PIL import Image
 
+from pipeline.class_spec import CLONE
 from pipeline.lineage import open_project
-from pipeline.params import CLONE, load_params
+from pipeline.validation import load_params
 from tests.samples import box_of, save, shapes, write_voc
 
 FOLDER = CLONE / "examples/pets"

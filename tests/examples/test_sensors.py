@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
+from pipeline.class_spec import CLONE, import_file
 from pipeline.lineage import open_project
 from pipeline.network import Network
-from pipeline.params import CLONE, import_file
 from pipeline.store import open_store
 from tests.laws import check_fusion, check_task
 
