@@ -78,7 +78,7 @@ class Detection(Task):
         return heat, box[:, :4], box[:, 4:]
 
     def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best peaks of a prediction, M of them: scores (B, M), classes (B, M), boxes x0, y0, x1, y1 in pixels (B, M, 4)."""
+        """The best peaks of a prediction, M of them: scores (B, M), classes (B, M), boxes x0 y0 x1 y1 in pixels."""
         heat, box = pred[:, : self.classes].sigmoid(), pred[:, self.classes :]
         peaks = heat * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))
         score, where = peaks.flatten(1).topk(min(self.found, peaks[0].numel()))
