@@ -2,7 +2,7 @@
 
 Time runs in periods: what is popular is shown more, what is shown is clicked, what is clicked becomes popular. Networks
 learn from early periods and are tested on late ones; an item's popularity counts clicks of periods before the row's alone.
-Frozen before any student was compared: every figure of the example is of this world.
+Frozen before any distilled student was run: every figure of the example is of this world.
 """
 
 from dataclasses import dataclass
