@@ -155,9 +155,10 @@ def test_a_folder_of_ones_own_becomes_a_distilled_student(here):
     for group in ("teachers", "students"):
         for one in params[group].values():
             one["updates"] = 4
+    params["sweep"]["vary"]["updates"] = [4]
     (here / "project/params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     said = run("dvc", "repro")
-    assert len(re.findall(r"Running stage '(.+)'", said)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
+    assert len(re.findall(r"Running stage '(.+)'", said)) == 1 + 2 + 2 + 2 + 4 + 4 + 1 + 1
     assert "empty" not in said and "Unseen tasks" not in said
     assert "detection: " in run(*stillroom, "predict", "fused", "../own/images/0003.png")
     assert (here / "project/predictions/0003.png").stat().st_size > 5_000
