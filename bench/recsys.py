@@ -112,7 +112,7 @@ def table() -> None:
         return [points(arms[name][seed], what, single.get(seed, {})) for seed in seeds]
 
     lines = ["# Recommendation over data seeds", ""]
-    machine = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, one thread, beside up to ten others"
+    machine = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread, beside up to ten others"
     lines += [f"Data seeds {', '.join(map(str, sorted(teachers)))}, one student seed each; {machine}.", ""]
     lines += [f"Delta_MTL is against {BASELINE}. NDCG, diversity and coverage: of clicks, on the whole catalogue.", ""]
     columns = [*SHORT, *SPLITS, *LISTS, *UNSEEN]
