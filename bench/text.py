@@ -28,6 +28,8 @@ TEACHERS = list(GIVEN["teachers"])
 PRIMARY = {"topic": "accuracy", "sentiment": "accuracy", "entities": "span_F1"}
 SECOND = {"encoder": GIVEN["students"]["second_zero"]["encoder"]}
 FEW = {**SECOND, "labelled_share": 0.1}
+RANDOM = {"code": "pipeline/fusions/random.py", "class": "Random", "dims": GIVEN["fusions"]["pca"]["dims"]}
+FUSIONS = {**GIVEN["fusions"], "random": RANDOM}
 ARMS = {
     "labels_400": arm("transfer", 400, "labels"),
     "kd_400": arm("pca", 400, "logits"),
@@ -36,6 +38,7 @@ ARMS = {
     "second_few_400": arm("pca", 400, "fused logits labels", **FEW),
     "second_few_labels_400": arm("transfer", 400, "labels", **FEW),
     "logits_400": arm("pca", 400, "logits labels"),
+    "random_400": arm("random", 400, "fused logits labels"),
     "single_400": arm("transfer", 400, "labels", separate=True),
     "bag_of_words": {**GIVEN["students"]["bag_of_words"]},
     "second_labels_400": arm("transfer", 400, "labels", **SECOND),
@@ -50,6 +53,8 @@ CONTRASTS = [
     ("kd_400", "labels_400", SHORT),
     ("logits_400", "labels_400", ["average"]),
     ("fused_400", "logits_400", ["average", *PROBES]),
+    ("fused_400", "random_400", ["average", *PROBES]),
+    ("random_400", "logits_400", ["average", *PROBES]),
     ("fused_400", "labels_1600", SHORT),
     ("fused_1600", "labels_1600", SHORT),
     ("labels_1600", "labels_400", ["average"]),
@@ -57,14 +62,18 @@ CONTRASTS = [
     ("second_few_400", "second_few_labels_1600", SHORT),
     ("second_zero_400", "second_labels_400", SHORT),
 ]
-AGAIN = [("fused_400", "logits_400", [*SHORT, *PROBES]), ("fused_400", "labels_400", [*SHORT, *PROBES])]
+AGAIN = [
+    ("fused_400", "logits_400", [*SHORT, *PROBES]),
+    ("fused_400", "random_400", [*SHORT, *PROBES]),
+    ("fused_400", "labels_400", [*SHORT, *PROBES]),
+]
 
 
 def enter_project(seed: int) -> None:
     folder = ROOT / "bench" / ".work" / f"text-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     chdir(folder)
-    params = {**GIVEN, "seed": seed, "students": ARMS}
+    params = {**GIVEN, "seed": seed, "fusions": FUSIONS, "students": ARMS}
     params["distill"]["seeds"] = 1  # what counts is data seeds
     params["report"] |= {"baseline": "single_400", "strip": ["labels_400"]}
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -88,7 +97,8 @@ def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
         for stage in ("train_teacher", "extract"):
             for teacher in TEACHERS:
                 run_stage(stage, teacher)
-        run_stage("fuse", "pca")
+        for fusion in FUSIONS:
+            run_stage("fuse", fusion)
         record(f"teachers-{seed}", {t: read(f"data/scores/teachers/{t}/scores.json") for t in TEACHERS})
         for name in arms or ARMS:
             if not (RESULTS / f"{name}-{seed}.json").exists():

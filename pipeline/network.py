@@ -1,5 +1,6 @@
 """A network: an encoder and one head a task. Teachers and students are both of this kind."""
 
+from math import prod
 from typing import NamedTuple, final
 
 import torch
@@ -30,6 +31,7 @@ class Network(nn.Module):
         check_features(features, len(next(iter(sample.values()))))
         *_, self.tap = features
         _, self.width, *grid = features[self.tap].shape
+        self.positions = prod(grid)
         heads = {name: nn.Identity() if name in own else task.head(self.width, tuple(grid)) for name, task in tasks.items()}
         self.heads = nn.ModuleDict(heads)
 
