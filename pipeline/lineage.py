@@ -16,6 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.class_spec import CLONE, ClassSpec, ParamsError
+from pipeline.commented import round_trip
 from pipeline.params import Params, class_specs, on_a_hub
 from pipeline.validation import load_params
 
@@ -201,9 +202,7 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
 
 
 def read_stages(path: Path) -> tuple[YAML, Any]:
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml = round_trip()
     try:
         content = yaml.load(path.read_text())
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from pipeline.class_spec import CLONE
+from pipeline.commented import round_trip
 from pipeline.lineage import sync
 from pipeline.planning import Plan, make_plan
 from pipeline.sources.files import Files
@@ -90,7 +91,7 @@ def check_places(seen: Proposal) -> None:
 
 def first_params(seen: Proposal) -> tuple[Any, list[str]]:
     """The clone's own params, of everything that is the same for all images; and labels that are bad."""
-    _, params = read_yaml(CLONE / "params.yaml")
+    params = round_trip().load((CLONE / "params.yaml").read_text())
     source = source_of(seen)
     built = Files(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0)
     found, bad = read_labels(built.parts | built.unseen)
@@ -202,17 +203,9 @@ def commented(source: dict[str, Any]) -> CommentedMap:
     return made
 
 
-def read_yaml(path: Path) -> tuple[YAML, Any]:
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml, yaml.load(path.read_text())
-
-
 def write(params: Any) -> None:
-    yaml, _ = read_yaml(CLONE / "params.yaml")
     text = StringIO()
-    yaml.dump(params, text)
+    round_trip().dump(params, text)
     apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", text.getvalue(), flags=re.MULTILINE)  # ruamel drops blank lines
     Path("params.yaml").write_text(apart)
 

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from pipeline.class_spec import ParamsError, near
+from pipeline.commented import round_trip
 from pipeline.validation import load_params
 
 
@@ -22,15 +22,17 @@ def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
         raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}")
     if new_name in load_params(path).students:
         raise ParamsError(f"{path}: students.{new_name}: there is one already; choose another name: --as NAME")
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml = round_trip()
     content = yaml.load(path.read_text())
     content["students"].insert(0, new_name, in_flow(found[name]["student"]))
     draft = path.with_suffix(".tmp")
     with draft.open("w") as file:
         yaml.dump(content, file)
-    load_params(draft)
+    try:
+        load_params(draft)
+    except ParamsError:
+        draft.unlink()
+        raise
     os.replace(draft, path)
 
 

@@ -98,7 +98,7 @@ def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
     [
         ("none.png", "none.png: cannot be read as an image"),
         ("empty", "empty: no image in this folder"),
-        ("broken.png", "broken.png: cannot be read"),
+        ("broken.png", "broken.png: is no image of a known format, or a damaged one"),
     ],
 )
 def test_what_is_no_image_is_one_line(project, given, message):

@@ -14,7 +14,19 @@ from pipeline.lineage import closure, code_deps, imports, open_project
 
 FLOORS = [
     {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
-    | {"seeds", "cost", "class_spec", "params", "validation", "lineage", "promotion", "manners", "sources/*", "dumps/*"},
+    | {
+        "seeds",
+        "cost",
+        "class_spec",
+        "commented",
+        "params",
+        "validation",
+        "lineage",
+        "promotion",
+        "manners",
+        "sources/*",
+        "dumps/*",
+    },
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
     | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 
-from pipeline.sources.drawing import draw_image, image_files, image_in_words, read_image
+from pipeline.sources.drawing import draw_image, image_files, image_in_words
+from pipeline.sources.images import framed, open_upright
 from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
 
 SIZE = 24  # pixels a side: three digits have room, and a student trains in seconds
@@ -119,7 +120,9 @@ class DigitScenes(Source):
 
     def read(self, given: str) -> dict[str, Arrays]:
         """Image files in grey, resized to a scene."""
-        return {path.stem: {"image": read_image(path, "L", (SIZE, SIZE))} for path in image_files(Path(given))}
+        return {
+            path.stem: {"image": framed(open_upright(path, "L"), (SIZE, SIZE), "stretch")} for path in image_files(Path(given))
+        }
 
 
 BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}

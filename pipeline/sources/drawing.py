@@ -1,4 +1,4 @@
-"""Images, read from files, with what is said of them, drawn or in words."""
+"""Images with what is said of them, drawn or in words."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from PIL import Image, ImageOps
 
+from pipeline.sources.images import ENDINGS
 from pipeline.sources.source import Answer
 
 Names = dict[str, list[str]]  # {task: names of its classes}; of a map, from 1 on: 0 is background
@@ -60,18 +60,7 @@ def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
 
 def image_files(given: Path) -> list[Path]:
     """A file, or the files of a folder that are images by their name."""
-    known = Image.registered_extensions()
-    found = sorted(path for path in given.iterdir() if path.suffix.lower() in known) if given.is_dir() else [given]
+    found = sorted(path for path in given.iterdir() if path.suffix.lower() in ENDINGS) if given.is_dir() else [given]
     if not found:
         raise ValueError(f"{given}: no image in this folder; expected files such as .png or .jpg")
     return found
-
-
-def read_image(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
-    """(C, height, width) uint8, upright, resized. mode: Pillow's: "L", one channel, or "RGB", three."""
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode).resize(size[::-1], Image.Resampling.BILINEAR)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from None
-    return np.array(upright).reshape(*size, -1).transpose(2, 0, 1)
