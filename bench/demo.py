@@ -3,32 +3,32 @@
     python bench/demo.py run SEED...    # resumes: an arm whose JSON lies in bench/demo/ is not run again
     python bench/demo.py table          # bench/demo.md, from the JSONs
 
-A data seed is a project in bench/.work: the root's params with another seed, and every arm a student of it. Its stages are
-run by the commands of dvc.yaml, in this one process, without DVC: thirty students would spend minutes in start-up. Nothing
-is selected: weights are those of the last update, and every number in params was fixed on other data seeds (LOG.md).
+Nothing is selected: weights are those of the last update, and every number in params was fixed on other data seeds (LOG.md).
 """
 
-import json
-import shlex
 import sys
 from collections.abc import Callable
-from importlib import import_module
-from math import isnan
-from os import chdir, environ
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import click
-import torch
-import yaml
-from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-environ["STILLROOM_DEBUG"] = "1"
 
+from bench.arms import (  # noqa: E402
+    arm,
+    by_seed,
+    contrasts,
+    difference,
+    enter,
+    run_arms,
+    run_stage,
+    run_teachers,
+    spread,
+    student_result,
+)
 from bench.finetune import finetune_scores  # noqa: E402
-from pipeline.lineage import sync  # noqa: E402
 
 RESULTS = ROOT / "bench" / "demo"
 SHOTS = [20, 50, 100, 200]
@@ -41,10 +41,6 @@ FUSIONS = {
     "pca_cls_det": {**PCA, "teachers": TWO},  # no segmentation knowledge
     "pca_det": {**PCA, "teachers": ["detection"]},  # a single teacher's
 }
-
-
-def arm(reads: str, updates: int, weights: str, **more) -> dict:
-    return {"reads": reads, "updates": updates, "weights": dict.fromkeys(weights.split(), 1), **more}
 
 
 FEW = {"labelled_share": 0.1667}
@@ -75,52 +71,26 @@ ARMS = {
 }
 
 
-def enter_project(seed: int) -> None:
-    folder = ROOT / "bench" / ".work" / f"seed-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    chdir(folder)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"seed": seed, "fusions": FUSIONS, "students": ARMS, "sweep": {}}
-    params["distill"]["seeds"] = 1  # what counts is data seeds
+def change(params: dict) -> None:
+    params |= {"fusions": FUSIONS, "students": ARMS}
     for teacher in params["teachers"].values():
         teacher["updates"] = TEACHER_UPDATES
     params["evaluate"]["shots"] = SHOTS
     params["report"] |= {"baseline": "single_2400", "strip": ["labels_600"]}
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    sync()
 
 
-def enter_beside(seed: int, name: str, change: Callable[[dict], None]) -> None:
+def enter_beside(seed: int, name: str, change_own: Callable[[dict], None]) -> None:
     """A project that shares data and teachers with the demo's of the same data seed; its params are the root's, changed."""
-    enter_project(seed)
+    base = enter("seed", ROOT, seed, change)
     run_stage("prepare")
     for teacher in PRIMARY:
         run_stage("train_teacher", teacher)
-    base = Path.cwd()
     folder = base.with_name(f"{name}-{seed}")
     for shared in ("knowledge/transfer.zarr", "splits", "teachers"):
         (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "data" / shared).exists():
             (folder / "data" / shared).symlink_to(base / "data" / shared)
-    chdir(folder)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"seed": seed, "sweep": {}}
-    change(params)
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    sync()
-
-
-def run_stage(name: str, key: str = "") -> None:
-    """A stage's command from dvc.yaml, unless its outputs are there."""
-    stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-    stage = stage.get("do", stage)
-    reads = yaml.safe_load(Path("params.yaml").read_text())["students"].get(key, {}).get("reads", "")
-    filled = {what: what.replace("${key}", key).replace("${item.reads}", reads) for what in [stage["cmd"], *stage["outs"]]}
-    if not all(Path(filled[out]).exists() for out in stage["outs"]):
-        print(f"{name} {key}", flush=True)
-        import_module(f"stages.{name}").main(shlex.split(filled[stage["cmd"]])[3:], standalone_mode=False)
+    enter(name, ROOT, seed, change_own)
 
 
 @click.group()
@@ -130,31 +100,14 @@ def main() -> None: ...
 @main.command()
 @click.argument("seeds", type=int, nargs=-1, required=True)
 def run(seeds: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)  # one process a core is faster than one process on two
-    RESULTS.mkdir(exist_ok=True)
     for seed in seeds:
-        missing = [name for name in ARMS if not (RESULTS / f"{name}-{seed}.json").exists()]
-        enter_project(seed)
-        run_stage("prepare")
-        for name in sorted(missing, key=lambda name: ARMS[name]["reads"] != "transfer"):
-            if ARMS[name]["reads"] != "transfer":
-                run_teachers(seed)
-            run_stage("distill", name)
-            run_stage("evaluate", name)
-            record(f"{name}-{seed}", arm_result(name))
-
-
-def run_teachers(seed: int) -> None:
-    teachers = list(yaml.safe_load(Path("params.yaml").read_text())["teachers"])
-    for stage, keys in {"train_teacher": teachers, "extract": teachers, "fuse": FUSIONS}.items():
-        for key in keys:
-            run_stage(stage, key)
-    record(f"teachers-{seed}", {t: read(f"data/scores/teachers/{t}/scores.json") for t in teachers})
+        enter("seed", ROOT, seed, change)
+        run_teachers(RESULTS, seed)
+        run_arms(RESULTS, seed, ARMS, arm_result)
 
 
 def arm_result(name: str) -> dict:
-    (scores,) = read(f"data/scores/students/{name}/scores.json")
-    result = {**scores, "cost": read(f"data/costs/distill/{name}.json")}
+    result = student_result(name)
     if name.endswith("_cls_det"):
         result["finetuned"] = finetune_scores(Path("data/students") / name / "seed-0", Path("data/splits/unseen"), SHOTS[:2])
     return result
@@ -163,7 +116,7 @@ def arm_result(name: str) -> dict:
 @main.command()
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/demo.md."""
-    arms = {name: by_seed(name) for name in ["teachers", *ARMS]}
+    arms = {name: by_seed(RESULTS, name) for name in ["teachers", *ARMS]}
     seeds = sorted(set.intersection(*(set(results) for results in arms.values())))
     arms = {name: {seed: results[seed] for seed in seeds} for name, results in arms.items()}
     lines = [
@@ -182,11 +135,7 @@ def table() -> None:
         cells = [[points(r, c) for r in arms[name].values()] for c in [*PRIMARY, "average"]]
         lines.append(f"| {name} | " + " | ".join(spread(x) for x in cells) + f" | {seconds} |")
     lines += ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]
-    lines += ["| claim | of | mean | interval | seeds |", "|---|---|---|---|---|"]
-    for one, other, columns in CONTRASTS:
-        for column in columns:
-            found = [points(arms[one][s], column) - points(arms[other][s], column) for s in seeds]
-            lines.append(f"| {one} - {other} | {column} | {difference(found)} |")
+    lines += contrasts(arms, CONTRASTS, points)
     for task in PRIMARY:
         for rival in ("single_2400", "labels_4800"):
             column = [
@@ -224,10 +173,6 @@ CONTRASTS = [
 ]
 
 
-def by_seed(name: str) -> dict[int, dict]:
-    return {int(file.stem.rpartition("-")[2]): json.loads(file.read_text()) for file in RESULTS.glob(f"{name}-*.json")}
-
-
 def points(result: dict, column: str) -> float:
     """A column of an arm's JSON: a task, a split's average, an unseen task or fine-tuned segmentation at k shots."""
     tested = result["test"]
@@ -244,26 +189,6 @@ def points(result: dict, column: str) -> float:
 
 def teacher_points(result: dict, task: str) -> float:
     return 100 * result[task]["clean"][task][PRIMARY[task]]
-
-
-def spread(values) -> str:
-    values = list(values)
-    if any(isnan(value) for value in values):
-        return "-"
-    return f"{mean(values):.1f} +- {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
-
-
-def difference(values: list[float]) -> str:
-    half = student_t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{mean(values):+.1f} | +-{half:.1f} | {', '.join(f'{v:+.1f}' for v in values)}"
-
-
-def read(path: str):
-    return json.loads(Path(path).read_text())
-
-
-def record(name: str, result: dict) -> None:
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

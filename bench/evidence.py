@@ -7,18 +7,17 @@ Teachers are those of bench/demo.py. Every arm learns from labels and cached log
 student seed an arm. Screening on a seed or two says what is worth confirming, and nothing else.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import click
 import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import PCA, PRIMARY, arm, difference, enter_beside, points, read, run_stage  # noqa: E402
+from bench.arms import arm, by_seed, contrasts, read, run_arms, run_stage, student_result  # noqa: E402
+from bench.demo import PCA, PRIMARY, SHORT, enter_beside, points  # noqa: E402
 from bench.recipes import MACHINE, TEACHERS  # noqa: E402
 from bench.shuffle import reordered  # noqa: E402
 from pipeline.store import open_store  # noqa: E402
@@ -85,7 +84,6 @@ CONTROLS = [("logits_dist", "logits_x3")]  # of what is confirmed
 
 def change(params: dict) -> None:
     params |= {"fusions": FUSIONS, "students": ARMS}
-    params["distill"]["seeds"] = 1
     params["report"] |= {"baseline": "logits", "strip": ["logits"]}
 
 
@@ -97,25 +95,17 @@ def main() -> None: ...
 @click.argument("seeds", type=int, nargs=-1, required=True)
 @click.option("--arm", "arms", type=click.Choice(ARMS), multiple=True, help="Only these.")
 def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
-    torch.set_num_threads(1)  # one process a core is faster than one process on two
-    RESULTS.mkdir(exist_ok=True)
     for seed in seeds:
         enter_beside(seed, "evidence", change)
         for teacher in TEACHERS:
             run_stage("extract", teacher)
-        for name in arms or ARMS:
-            file = RESULTS / f"{name}-{seed}.json"
-            if not file.exists():
-                file.write_text(json.dumps(result_of(name), indent=1, sort_keys=True) + "\n")
+        run_arms(RESULTS, seed, arms or ARMS, result_of)
 
 
 def result_of(name: str) -> dict:
     reads = ARMS[name]["reads"]
     fuse(reads)
-    for stage in ("distill", "evaluate"):
-        run_stage(stage, name)
-    (scores,) = read(f"data/scores/students/{name}/scores.json")
-    result = {**scores, "cost": read(f"data/costs/distill/{name}.json")}
+    result = student_result(name)
     if reads not in ("transfer", "shuffled"):
         result["quality"] = read(f"data/costs/fuse/{reads}.json")["quality"]
     return result
@@ -133,8 +123,7 @@ def fuse(reads: str) -> None:
 
 @main.command()
 def table() -> None:
-    found = {name: {int(f.stem.rpartition("-")[2]): read(f) for f in RESULTS.glob(f"{name}-*.json")} for name in ARMS}
-    results = {name: seeds for name, seeds in found.items() if seeds}
+    results = {name: found for name in ARMS if (found := by_seed(RESULTS, name))}
     seeds = sorted(set.intersection(*(set(found) for found in results.values())))
     lines = ["# Methods, screened", "", f"{UPDATES} updates, data seeds {', '.join(map(str, seeds))}; {MACHINE}."]
     lines += ["Points on the clean test split, a column a seed; the last columns: minus the arm named.", ""]
@@ -152,13 +141,10 @@ def table() -> None:
         kept = " | ".join(f"{found['r2'][tap]:.3f}" for tap in taps)
         lines.append(f"| {name} | {kept} | {found['effective_rank']:.1f} |")
     lines += ["", "## Confirmed", "", "On data seeds that no screening saw: paired mean, 95 % t interval, every seed.", ""]
-    lines += ["| arm | minus | of | mean | interval | seeds |", "|---" * 6 + "|"]
-    for name, rival in [*((name, AGAINST.get(name, "logits")) for name in results), *CONTROLS]:
-        found = results[name]
-        fresh = sorted(found.keys() & results[rival].keys() - set(seeds)) if name != rival else []
-        for column in ("average", *PRIMARY) if len(fresh) > 1 else ():
-            gaps = [points(found[s], column) - points(results[rival][s], column) for s in fresh]
-            lines.append(f"| {name} | {rival} | {column} | {difference(gaps)} |")
+    fresh = {name: {s: r for s, r in found.items() if s not in seeds} for name, found in results.items()}
+    pairs = [*((name, AGAINST.get(name, "logits")) for name in results if name != "logits"), *CONTROLS]
+    confirmed = [(*pair, SHORT) for pair in pairs if len(fresh[pair[0]].keys() & fresh[pair[1]].keys()) > 1]
+    lines += contrasts(fresh, confirmed, points)
     (ROOT / "bench" / "evidence.md").write_text("\n".join(lines) + "\n")
 
 

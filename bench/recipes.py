@@ -24,7 +24,8 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import PCA, PRIMARY, enter_beside, read, run_stage  # noqa: E402
+from bench.arms import read, run_stage  # noqa: E402
+from bench.demo import PCA, PRIMARY, enter_beside  # noqa: E402
 from pipeline.layout import arrays_of  # noqa: E402
 from pipeline.shard import encode_shard  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
@@ -45,6 +46,7 @@ def enter(seed: int, name: str) -> None:
     def change(params: dict) -> None:
         recipe = {"dtype": RECIPES[name]["dtype"], "codec": "raw"}
         params |= {"fusions": {"pca": PCA}, "students": {"fused": params["students"]["fused"]}}
+        params["distill"]["seeds"] = 3
         params["extract"] |= {"features": {**recipe, **RECIPES[name]}, "logits": recipe}
         params["fuse"]["fused"] = recipe
         params["report"] |= {"baseline": "fused", "strip": ["fused"]}
@@ -107,7 +109,6 @@ def main() -> None: ...
 @main.command()
 @click.argument("seeds", type=int, nargs=-1, required=True)
 def run(seeds: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)  # one process a core is faster than one process on two
     RESULTS.mkdir(exist_ok=True)
     for seed, name in product(seeds, RECIPES):
         file = RESULTS / f"{name}-{seed}.json"

@@ -16,14 +16,14 @@ from statistics import mean, stdev
 
 import click
 import numpy as np
-import torch
 import yaml
 from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.demo import PRIMARY, read, run_stage  # noqa: E402
+from bench.arms import read, run_stage  # noqa: E402
+from bench.demo import PRIMARY  # noqa: E402
 from bench.recipes import MACHINE, RESULTS, enter  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
@@ -63,7 +63,6 @@ def main() -> None: ...
 @main.command()
 @click.argument("seeds", type=int, nargs=-1, required=True)
 def run(seeds: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
     for seed, rows in product(seeds, ORDERS):
         if (OUT / f"{rows}-{seed}.json").exists():
