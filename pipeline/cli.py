@@ -165,7 +165,7 @@ def diff(a: Path, b: Path) -> None:
 @click.option("--students", type=Path, default=Path("data/students"), help="Where students lie.")
 @one_line_errors
 def predict_command(student: str, given: str, out: Path, seed: int, students: Path) -> None:
-    """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text."""
+    """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text, a user."""
     from pipeline.prediction import predict
 
     params = open_project()

@@ -20,7 +20,7 @@ def predict(source: Source, student: Path, given: str, out: Path) -> Iterator[st
     if not loaded:
         raise ValueError(f"{student}: no student there; train it with `dvc repro distill@{student.parent.name}`")
     for name, inputs in source.read(given).items():
-        batch = tensors({key: x[None] for key, x in inputs.items()}, cpu)
+        batch = tensors({key: x[None] for key, x in inputs.items() if x.dtype.kind != "U"}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
         answer = of_row(said, 0)
         drawn = f"{out / name}.png: " if name else ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from pipeline.store import open_store
 pytestmark = pytest.mark.slow
 
 USERS, MOVIES = 60, 50
+STILLROOM = [sys.executable, "-m", "pipeline.cli"]
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower", "user": [USERS + 1], "item": [MOVIES + 1, 24, 4, 2]}
-SIZES = {"length": 8, "negatives": 3, "unlabelled": 100, "views": 2, "val": 0.15, "test": 0.2, "cold": 0.2}
+SIZES = {"length": 8, "negatives": 3, "unlabelled": 100, "views": 2, "val": 0.15, "test": 0.2, "cold": 0.2, "new": 0.2}
 RRD = {"code": "pipeline/losses/rrd.py", "class": "RRD"}
 STUDENTS = {
     "fused": {"reads": "pca", "updates": 20, "weights": {"fused": 1, "logits": 1, "labels": 1}, "logit_loss": RRD},
@@ -61,18 +63,23 @@ def finished(tmp_path_factory):
     params["students"] = STUDENTS
     params["report"] = {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for command in (["git", "init", "-q"], [*STILLROOM, "sync"], ["dvc", "repro"]):
+        run(folder, *command)
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CLONE), "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "pipeline.cli", "sync"], ["dvc", "repro"]):
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_a_teacher_learns_whose_movies_are_whose_from_short_lists(finished):
     scores = json.loads((finished / "data/scores/teachers/funnel/scores.json").read_text())
     assert scores["clean"]["click"]["AUC"] > 0.6
-    assert set(scores) == {"clean", "cold_users"}
+    assert set(scores) == {"clean", "cold_users", "new_items"}
 
 
 def test_what_does_not_exist_is_stored_as_absent(finished):
@@ -87,3 +94,13 @@ def test_the_report_has_every_metric(finished):
     metrics = json.loads((finished / "data/report/metrics.json").read_text())
     assert {"click", "conversion", "rating", "cold_users", "clean: click coverage@10"} <= metrics["students"]["fused"].keys()
     assert "Other metrics on test/cold_users" in (finished / "data/report/index.html").read_text()
+
+
+def test_a_user_is_answered_with_titles(finished):
+    (line,) = run(finished, *STILLROOM, "predict", "fused", "7").splitlines()
+    said = dict(part.split(": ", 1) for part in line.split("; "))
+    assert said.keys() == {"click", "conversion", "rating"}
+    best = re.findall(r"Movie (\d+) \(1999\) \(\d", said["click"])
+    assert len(best) == 10
+    rated = {row.split(",")[1] for row in (finished / "ml/ratings.csv").read_text().splitlines() if row.startswith("7,")}
+    assert not rated & set(best)

@@ -64,8 +64,8 @@ class Candidates(Source):
         return inputs | hide(rng, inputs), labels
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        """Each task's best candidates, by item."""
-        ids = inputs["item"][ID]
+        """Each task's best candidates, by name where they have one, else by id."""
+        ids = inputs.get("name", inputs["item"][ID])
         said = {task: [f"{ids[place]} ({score:.2f})" for place, score in said["list"]] for task, said in answer.items()}
         return "; ".join(f"{task}: {', '.join(items) or 'none'}" for task, items in said.items())
 

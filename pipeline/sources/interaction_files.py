@@ -36,11 +36,11 @@ class InteractionFiles(LoggedCandidates):
         val: float,
         test: float,
         cold: float,
+        new: float,
         seed: int,
     ):
-        super().__init__(
-            length=length, negatives=negatives, unlabelled=unlabelled, views=views, val=val, test=test, cold=cold, seed=seed
-        )
+        sizes = {"length": length, "negatives": negatives, "unlabelled": unlabelled, "views": views}
+        super().__init__(**sizes, val=val, test=test, cold=cold, new=new, seed=seed)
         for name in REQUIRED:
             if name not in columns:
                 raise ValueError(f"columns.{name}: missing; name the column of {log} that holds it")
@@ -51,27 +51,26 @@ class InteractionFiles(LoggedCandidates):
 
     def read_log(self) -> Log:
         table = read_table(self.log, list(self.columns.values()))
-        numbers, side = {}, {}
-        for what, spec in self.side.items():
-            numbers[what], side[what] = self.known(table, what, spec)
+        (user, users, user_names), (item, items, item_names) = (self.known(table, *side) for side in self.side.items())
         outcomes = {task: table.numbers(self.columns[task], 0, 1).round() for task in RESPONSES if task in self.columns}
         outcomes.setdefault("click", np.ones(len(table)))
         if "rating" in self.columns:
             outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)
-        return Log(numbers["user"], numbers["item"], table.times(self.columns["time"]), outcomes, side["user"], side["item"])
+        return Log(user, item, table.times(self.columns["time"]), outcomes, users, items, user_names, item_names)
 
-    def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers from 0 of the log's users or items, and their side features; an item without any has category 0."""
+    def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Numbers from 0 of the log's users or items, side features and names of all; an item without any has category 0."""
         logged = table.texts(self.columns[what])
         if not spec:
-            numbers, count = codes(logged)
-            return numbers - 1, np.zeros((count - 1, 1 if what == "item" else 0), np.int64)
+            numbers, (_, *names) = codes(logged)
+            return numbers - 1, np.zeros((len(names), 1 if what == "item" else 0), np.int64), names
         about = read_table(Path(spec["path"]), [spec["id"], *spec["columns"]])
-        place = {name: row for row, name in enumerate(about.texts(spec["id"]))}
+        names = about.texts(spec["id"])
+        place = {name: row for row, name in enumerate(names)}
         if len(place) < len(about):
             raise ValueError(f"{about.path}: {len(about)} rows of {len(place)} different {spec['id']}; expected each once")
         for line, name in zip(table.lines, logged, strict=True):
             if name not in place:
                 raise table.problem(line, f"{what} {name!r} is not in {about.path}; add it, or drop the row")
         side = [codes(about.columns[name])[0] for name in spec["columns"]]
-        return np.array([place[name] for name in logged]), np.stack(side, 1)
+        return np.array([place[name] for name in logged]), np.stack(side, 1), names

@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from pipeline.sources.candidates import TASKS, UNKNOWN, Candidates, Lists, transfer, whole
-from pipeline.sources.source import Split
+from pipeline.sources.source import Arrays, Split
 
 USERS, COLD = 400, 200  # known ones, and ones that appear when all learning is done
 ITEMS = (200, 200, 100)  # of two domains, and of a third that opens when all learning is done
@@ -198,6 +198,15 @@ class Interactions(Candidates):
             "unseen/train": single(few),
             "unseen/test": single(far),
         }
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """A user by number, those after the known ones by side features alone; every item of the taught domains."""
+        if not given.isdecimal() or not 1 <= int(given) <= USERS + COLD:
+            raise ValueError(f"{given!r}: no such user; expected a number from 1 to {USERS + COLD}, above {USERS} a new one's")
+        world, item = make_world(self.stream("world")), np.arange(sum(ITEMS[:NEW]))[None]
+        _, _, seen = play(world, self.stream("log"), self.length)
+        lists = world.lists(self.stream("read"), np.array([int(given) - 1]), item, np.array([TEST[1]]), seen)
+        return {"": {name: x[0] for name, x in lists.inputs().items()}}
 
     def preview(self) -> tuple[int, Split]:
         few = Interactions(

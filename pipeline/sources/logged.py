@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.sources.candidates import TASKS, UNKNOWN, Candidates, Lists, transfer, whole
-from pipeline.sources.source import Split
+from pipeline.sources.source import Arrays, Split
 
 BUCKETS = 24  # of popularity, two an octave
 PREVIEW = 16  # lists
@@ -19,6 +19,7 @@ class Log:
 
     user, item: (N,), numbers from 0. time: (N,). outcomes: {task: (N,)}: responses 1 or 0, ratings 0 where there is none.
     users: (U, columns) and items: (I, columns), side features as numbers from 1, 0 unknown; an item's first is its category.
+    user_names, item_names: what people call them.
     """
 
     user: np.ndarray
@@ -27,26 +28,38 @@ class Log:
     outcomes: dict[str, np.ndarray]
     users: np.ndarray
     items: np.ndarray
+    user_names: list[str]
+    item_names: list[str]
 
 
 class LoggedCandidates(Candidates):
     """length: candidates a list, of which `negatives` are drawn from what the user never meets; short lists are masked.
 
     Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
-    rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold: share of the users kept
-    from all learning.
+    rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold, new: shares of the users
+    and of the items kept from all learning.
     """
 
     def __init__(
-        self, *, length: int, negatives: int, unlabelled: int, views: int, val: float, test: float, cold: float, seed: int
+        self,
+        *,
+        length: int,
+        negatives: int,
+        unlabelled: int,
+        views: int,
+        val: float,
+        test: float,
+        cold: float,
+        new: float,
+        seed: int,
     ):
         if not 0 <= negatives < length:
             raise ValueError(f"negatives: {negatives}, expected from 0 to below the length of {length}")
-        for name, share in {"val": val, "test": test, "val + test": val + test, "cold": cold}.items():
+        for name, share in {"val": val, "test": test, "val + test": val + test, "cold": cold, "new": new}.items():
             if not 0 < share < 1:
                 raise ValueError(f"{name}: {share}, expected a share between 0 and 1")
         self.length, self.negatives, self.unlabelled, self.views = length, negatives, unlabelled, views
-        self.val, self.test, self.cold, self.seed = val, test, cold, seed
+        self.val, self.test, self.cold, self.new, self.seed = val, test, cold, new, seed
 
     @abstractmethod
     def read_log(self) -> Log:
@@ -54,21 +67,13 @@ class LoggedCandidates(Candidates):
 
     def splits(self) -> dict[str, Split]:
         log, rng = self.read_log(), np.random.default_rng(self.seed)
-        begin_val, begin_test = np.quantile(log.time, [1 - self.val - self.test, 1 - self.test])
-        hidden = rng.random(len(log.users)) < self.cold
-        early, late = log.time < begin_val, log.time >= begin_test
-        rows = {
-            "transfer": early & ~hidden[log.user],
-            "val": ~early & ~late & ~hidden[log.user],
-            "test/clean": late & ~hidden[log.user],
-            "test/cold_users": late & hidden[log.user],
+        rows = self.divided(log, rng)
+        maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
+        made = {
+            name: maker.lists(flag, rows["test/new_items" if name == "test/new_items" else "transfer"])
+            for name, flag in rows.items()
         }
-        for name, flag in rows.items():
-            if not flag.any():
-                raise ValueError(f"{name}: no interaction of {len(log.user)} falls into it; change val, test or cold")
-        makers = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
-        made = {name: makers.lists(np.flatnonzero(flag)) for name, flag in rows.items()}
-        parts = {"all": made["transfer"]} | ({"none": makers.random(self.unlabelled)} if self.unlabelled else {})
+        parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
         sizes = f"user: [{', '.join(map(str, [len(log.users) + 1, *user]))}]"
@@ -77,6 +82,36 @@ class LoggedCandidates(Candidates):
         return {"transfer": transfer(parts, self.views, rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }
+
+    def divided(self, log: Log, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """{split: (N,) bool}: by time; what cold users do, or is done with new items, is tested alone."""
+        begin_val, begin_test = np.quantile(log.time, [1 - self.val - self.test, 1 - self.test])
+        cold, new = (rng.random(len(x)) < share for x, share in ((log.users, self.cold), (log.items, self.new)))
+        early, late, cold, new = log.time < begin_val, log.time >= begin_test, cold[log.user], new[log.item]
+        rows = {
+            "transfer": early & ~cold & ~new,
+            "val": ~early & ~late & ~cold & ~new,
+            "test/clean": late & ~cold & ~new,
+            "test/cold_users": late & cold & ~new,
+            "test/new_items": late & ~cold & new,
+        }
+        for name, flag in rows.items():
+            if not flag.any():
+                raise ValueError(f"{name}: no interaction of {len(flag)} falls into it; change val, test, cold or new")
+        return rows
+
+    def read(self, given: str) -> dict[str, Arrays]:
+        """A user of the log, by name, with all items that they never met, as they are known when it ends."""
+        log, rng = self.read_log(), np.random.default_rng(self.seed)
+        if given not in log.user_names:
+            raise ValueError(f"{given!r}: no such user; expected one as in the log, such as {log.user_names[0]!r}")
+        user = log.user_names.index(given)
+        item = np.setdiff1d(np.arange(len(log.items)), log.item[log.user == user])[None]
+        if not item.size:
+            raise ValueError(f"{given!r}: has met every item; expected a user for whom some are left")
+        maker = ListMaker(log, self.divided(log, rng)["transfer"], self.length, self.negatives, rng)
+        lists = maker.told_as(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
+        return {"": {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]}}
 
     def preview(self) -> tuple[int, Split]:
         transfer = self.splits()["transfer"]
@@ -107,9 +142,13 @@ class ListMaker:
         first = item * (len(self.moments) + 1)
         return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
 
-    def lists(self, rows: np.ndarray) -> Lists:
-        """Each user's interactions in order of time, so many a list; with negatives, all in random order."""
-        order = rows[np.lexsort((self.log.time[rows], self.log.user[rows]))]
+    def lists(self, of: np.ndarray, like: np.ndarray) -> Lists:
+        """Each user's interactions in order of time, so many a list; with negatives, all in random order.
+
+        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from.
+        """
+        order, pool = np.flatnonzero(of), np.unique(self.log.item[like])
+        order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
         user, most = self.log.user[order], self.length - self.negatives
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
@@ -117,18 +156,20 @@ class ListMaker:
         row, place = np.cumsum(nth % most == 0) - 1, nth % most
         logged = np.full((len(first), self.length), -1)
         logged[row, place] = order
-        item, exists = np.where(logged >= 0, self.log.item[logged], -1), logged >= 0
+        item = np.where(logged >= 0, self.log.item[logged], -1)
         for at in range(most, self.length):
-            item[:, at] = self.unmet(user[first])
-            exists[:, at] = item[:, at] >= 0
+            item[:, at] = self.unmet(user[first], pool)
+        if self.negatives:
+            mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
+            item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
         outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in self.log.outcomes.items()}
-        return self.told_as(user[first], self.log.time[order][first], item, exists, outcomes)
+        return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
-    def unmet(self, user: np.ndarray) -> np.ndarray:
-        """An item that each user never met; -1 where eight draws find none."""
+    def unmet(self, user: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        """An item of the pool that each user never met; -1 where eight draws find none."""
         found = np.full(len(user), -1)
         for _ in range(8):
-            drawn = self.rng.integers(0, len(self.log.items), len(user))
+            drawn = self.rng.choice(pool, len(user))
             fresh = ~np.isin(user * len(self.log.items) + drawn, self.met)
             found = np.where((found < 0) & fresh, drawn, found)
         return found
@@ -142,10 +183,6 @@ class ListMaker:
     def told_as(
         self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
     ) -> Lists:
-        order = self.rng.permuted(np.tile(np.arange(self.length), (len(user), 1)), axis=1) if self.negatives else None
-        if order is not None:
-            item, exists, *found = (np.take_along_axis(x, order, 1) for x in (item, exists, *outcomes.values()))
-            outcomes = dict(zip(outcomes, found, strict=True))
         popularity = 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + self.seen(item, time)))
         user_id, item_id = (np.where(told[x], x + 1, UNKNOWN) for told, x in zip(self.told, (user, item), strict=True))
         columns = np.concatenate([item_id[:, None], popularity[:, None], self.log.items[item].transpose(0, 2, 1)], 1)

@@ -34,17 +34,17 @@ class MovieLens(LoggedCandidates):
         val: float,
         test: float,
         cold: float,
+        new: float,
         seed: int,
     ):
-        super().__init__(
-            length=length, negatives=negatives, unlabelled=unlabelled, views=views, val=val, test=test, cold=cold, seed=seed
-        )
+        sizes = {"length": length, "negatives": negatives, "unlabelled": unlabelled, "views": views}
+        super().__init__(**sizes, val=val, test=test, cold=cold, new=new, seed=seed)
         self.path, self.liked = Path(path), liked
 
     def read_log(self) -> Log:
         old = (self.path / "u.data").exists()
         ratings, movies = oldest(self.path) if old else newer(self.path)
-        stars, (user, users) = ratings.numbers("rating", 0.5, 5), codes(ratings.texts("user"))
+        stars, (user, (_, *names)) = ratings.numbers("rating", 0.5, 5), codes(ratings.texts("user"))
         place = {name: row for row, name in enumerate(movies.texts("item"))}
         for line, name in zip(ratings.lines, ratings.texts("item"), strict=True):
             if name not in place:
@@ -52,15 +52,15 @@ class MovieLens(LoggedCandidates):
         item = np.array([place[name] for name in ratings.columns["item"]])
         items = np.stack([codes(movies.columns[name])[0] for name in ("genre", "decade")], 1)
         outcomes = {"click": np.ones(len(stars)), "conversion": (stars >= self.liked) * 1.0, "rating": stars}
-        side = people(self.path, ratings) if old else np.zeros((users - 1, 0), np.int64)
-        return Log(user - 1, item, ratings.times("time"), outcomes, side, items)
+        side = people(self.path, ratings) if old else np.zeros((len(names), 0), np.int64)
+        return Log(user - 1, item, ratings.times("time"), outcomes, side, items, names, movies.columns["title"])
 
 
 def newer(path: Path) -> tuple[Table, Table]:
     ratings = read_table(path / "ratings.csv", ["userId", "movieId", "rating", "timestamp"])
     movies = read_table(path / "movies.csv", ["movieId", "title", "genres"])
     genre = ["" if g in NONE else g.split("|")[0] for g in movies.columns["genres"]]
-    about = {"item": movies.columns["movieId"], "genre": genre, "decade": decades(movies.columns["title"])}
+    about = {"item": movies.columns["movieId"], "genre": genre, **titled(movies)}
     return renamed(ratings), Table(movies.path, about, movies.lines)
 
 
@@ -71,7 +71,7 @@ def oldest(path: Path) -> tuple[Table, Table]:
     flags = np.stack([movies.numbers(f"genre {n}", 0, 1) for n in range(GENRES)], 1)
     flags[:, 0] = 0  # the first genre is "unknown"
     genre = [str(row.argmax()) if row.any() else "" for row in flags]
-    about = {"item": movies.columns["item"], "genre": genre, "decade": decades(movies.columns["title"])}
+    about = {"item": movies.columns["item"], "genre": genre, **titled(movies)}
     return renamed(ratings), Table(movies.path, about, movies.lines)
 
 
@@ -80,8 +80,9 @@ def renamed(ratings: Table) -> Table:
     return Table(ratings.path, {names[name]: x for name, x in ratings.columns.items()}, ratings.lines)
 
 
-def decades(titles: list[str]) -> list[str]:
-    return [found[1][:3] if (found := YEAR.search(title)) else "" for title in titles]
+def titled(movies: Table) -> dict[str, list[str]]:
+    titles = movies.columns["title"]
+    return {"title": titles, "decade": [found[1][:3] if (found := YEAR.search(title)) else "" for title in titles]}
 
 
 def people(path: Path, ratings: Table) -> np.ndarray:

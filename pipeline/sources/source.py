@@ -86,7 +86,10 @@ class Source(ABC):
         axis.text(0, 1, self.words(inputs, answer), fontsize=6, va="top", wrap=True)
 
     def read(self, given: str) -> dict[str, Arrays]:
-        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn."""
+        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn.
+
+        Arrays of text among the inputs are for `words`; networks do not see them.
+        """
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
 

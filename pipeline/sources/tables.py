@@ -61,10 +61,11 @@ def seconds(text: str) -> float:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
-def codes(values: list[str]) -> tuple[np.ndarray, int]:
-    """Numbers of values, from 1 on in their order, 0 for an empty one: (N,) int64; and how many numbers there are."""
-    number = {"": 0} | {value: n for n, value in enumerate(sorted(set(values) - {""}, key=natural), 1)}
-    return np.array([number[value] for value in values], np.int64), len(number)
+def codes(values: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Numbers of values, from 1 on in their order, 0 for an empty one: (N,) int64; and what each number stands for."""
+    names = ["", *sorted(set(values) - {""}, key=natural)]
+    number = {value: n for n, value in enumerate(names)}
+    return np.array([number[value] for value in values], np.int64), names
 
 
 def natural(text: str) -> tuple[float, str]:

@@ -11,7 +11,7 @@ from pipeline.sources.logged import ListMaker
 from pipeline.sources.movielens import MovieLens
 
 COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}
-SIZES = {"length": 4, "negatives": 0, "unlabelled": 0, "views": 1, "val": 0.2, "test": 0.2, "cold": 0.3, "seed": 0}
+SIZES = {"length": 4, "negatives": 0, "unlabelled": 0, "views": 1, "val": 0.2, "test": 0.2, "cold": 0.3, "new": 0.2, "seed": 0}
 LOG = """who,what,at,clicked,stars
 ann,tea,2024-01-01T00:00,1,4.5
 bob,"cake, plain",1704067260,0,
@@ -43,6 +43,7 @@ def check_values(log):
     assert {task: x.tolist() for task, x in log.outcomes.items()} == {"click": [1, 0, 1], "rating": [4.5, 0, 0]}
     assert log.items.tolist() == [[1, 1], [2, 0]]  # drink and food; what is empty is unknown
     assert log.users.shape == (2, 0)
+    assert (log.user_names, log.item_names) == (["ann", "bob"], ["tea", "cake, plain"])
 
 
 def test_csv_loads_with_exact_values(folder):
@@ -118,18 +119,37 @@ def many(folder):
     return source(items=None, length=6, negatives=2, unlabelled=20, views=2)
 
 
-def test_lists_are_divided_by_time_and_cold_users_kept_from_learning(many):
+def test_lists_are_divided_by_time_and_what_is_cold_or_new_kept_from_learning(many):
     log, splits = many.read_log(), many.splits()
-    assert set(splits) == {"transfer", "val", "test/clean", "test/cold_users"}
+    assert set(splits) == {"transfer", "val", "test/clean", "test/cold_users", "test/new_items"}
     assert not splits["test/cold_users"].inputs["user"].any()
-    assert splits["test/clean"].inputs["user"].all()
-    clicks = {name: splits[name].labels["click"][..., 0] for name in ("val", "test/clean", "test/cold_users")}
+    assert splits["test/clean"].inputs["user"].all() and splits["test/new_items"].inputs["user"].all()
+    ids = {name: split.inputs["item"][:, ID][split.inputs["mask"]] for name, split in splits.items()}
+    assert not ids["test/new_items"].any()  # neither what was shown, nor what was sampled, so that no id gives it away
+    assert ids["test/clean"].all() and ids["test/cold_users"].all() and (ids["transfer"] == 0).mean() < 0.1  # hidden values
+    clicks = {name: splits[name].labels["click"][..., 0] for name in splits if name != "transfer"}
     logged = sum((x >= 0).sum() - 2 * len(x) for x in clicks.values())  # two of a list were sampled
-    assert logged < len(log.user) * 0.4 and abs(len(splits["transfer"].view) - 2 * 20 - 0.6 * 0.7 * 1500 / 2) < 300
+    assert logged < len(log.user) * 0.4
     assert (clicks["test/clean"] == 1).sum() > 0
     mask = splits["test/clean"].inputs["mask"]
     np.testing.assert_array_equal(mask, clicks["test/clean"] >= 0)
     assert not splits["test/clean"].inputs["item"].transpose(0, 2, 1)[~mask].any()
+
+
+def test_a_user_is_read_with_what_they_never_met(many):
+    log = many.read_log()
+    (row,) = many.read("u7").values()
+    met = {log.item_names[i] for i in log.item[log.user == log.user_names.index("u7")]}
+    assert set(row["name"]) == set(log.item_names) - met and len(row["name"]) == row["item"].shape[1]
+    told = {name: number for name, number in zip(row["name"], row["item"][ID], strict=True) if number}
+    assert told and all(log.item_names[number - 1] == name for name, number in told.items())
+    clicks = np.bincount(log.item[log.outcomes["click"] > 0], minlength=len(log.items))
+    wanted = 1 + np.minimum(22, 2 * np.log2(1 + clicks[[log.item_names.index(name) for name in row["name"]]]))
+    np.testing.assert_array_equal(row["item"][POPULARITY], wanted.astype(int))
+    best = {"click": {"list": [(2, 0.5), (0, 0.25)]}}
+    assert many.words(row, best) == f"click: {row['name'][2]} (0.50), {row['name'][0]} (0.25)"
+    with pytest.raises(ValueError, match="'nobody': no such user; expected one as in the log, such as 'u0'"):
+        many.read("nobody")
 
 
 def test_popularity_is_the_clicks_before_a_list_begins(many):
@@ -139,7 +159,7 @@ def test_popularity_is_the_clicks_before_a_list_begins(many):
     clicked = log.outcomes["click"] > 0
     wanted = [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(item, time, strict=True)]
     assert maker.seen(item, time).tolist() == wanted
-    lists = maker.lists(np.flatnonzero(log.user == 4))
+    lists = maker.lists(log.user == 4, log.user >= 0)
     begin = np.sort(log.time[log.user == 4])[::6]
     seen = np.array(
         [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(lists.number, begin, strict=True)]
@@ -156,7 +176,7 @@ def test_negatives_are_items_that_the_user_never_met(folder):
     )
     log = source(items=None).read_log()
     maker = ListMaker(log, np.ones(9, bool), 6, 3, np.random.default_rng(0))
-    lists = maker.lists(np.flatnonzero(log.user == 0))
+    lists = maker.lists(log.user == 0, log.user >= 0)
     assert lists.number[lists.click == 0].tolist() == [8] * (lists.click == 0).sum()  # the one that ann never met
     assert (lists.click == 1).sum() == 8 and not lists.rating[lists.click == 0].any()
 
@@ -224,7 +244,7 @@ def test_malformed_movielens_is_refused_by_file_and_line(folder, file, text, mes
 def test_ids_of_what_was_never_learned_are_unknown(many):
     log = many.read_log()
     learned = (log.item != 5) & (log.user != 2)
-    lists = ListMaker(log, learned, 6, 0, np.random.default_rng(0)).lists(np.arange(len(log.user)))
+    lists = ListMaker(log, learned, 6, 0, np.random.default_rng(0)).lists(log.user >= 0, learned)
     exists = lists.click >= 0
     np.testing.assert_array_equal(lists.item[:, ID][exists] == 0, (lists.number == 5)[exists])
     assert (lists.user[:, 0] == 0).any() and set(lists.user[:, 0]) == {0, *range(1, 41)} - {3}
