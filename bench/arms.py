@@ -126,8 +126,10 @@ def contrasts(
 
 def curves(path: Path, panels: dict[str, dict[str, dict[int, list[float]]]], teachers: dict[str, float]) -> None:
     """{panel: {line: {updates: a value a seed}}}, mean and sd against updates; dashed: the teachers of a panel."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3), layout="constrained")
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+    columns = 3 if len(panels) > 4 else len(panels)
+    figure, axes = plt.subplots(-(-len(panels) // columns), columns, squeeze=False, layout="constrained")
+    figure.set_size_inches(3.1 * columns, 2.8 * len(axes))
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         for name, values in lines.items():
             y = [mean(seeds) for seeds in values.values()]
             error = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values.values()]
@@ -139,7 +141,7 @@ def curves(path: Path, panels: dict[str, dict[str, dict[int, list[float]]]], tea
         axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=6, rotation=30)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("points")
-    axes[0].legend(fontsize=7)
+    axes[0, 0].set_ylabel("points")
+    axes[0, 0].legend(fontsize=7)
     figure.savefig(path, dpi=130)
     plt.close(figure)

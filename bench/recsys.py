@@ -30,12 +30,15 @@ from pipeline.validation import load_params  # noqa: E402
 
 PROJECT, RESULTS = ROOT / "examples" / "recsys", ROOT / "bench" / "recsys"
 RRD = {"code": "pipeline/losses/rrd.py", "class": "RRD"}
+FEW = {"labelled_share": 0.1667}
 BUDGETS = [100, 400, 1600, 6400]
 BASELINE = "single_1600"
 ARMS = {
     **{f"labels_{n}": arm("transfer", n, "labels") for n in BUDGETS},
     **{f"logits_{n}": arm("none", n, "logits labels") for n in BUDGETS},
     **{f"fused_{n}": arm("pca", n, "fused logits labels") for n in BUDGETS},
+    **{f"labels_few_{n}": arm("transfer", n, "labels", **FEW) for n in (400, 1600)},
+    **{f"logits_few_{n}": arm("none", n, "logits labels", **FEW) for n in (400, 1600)},
     "ranking_400": arm("none", 400, "logits labels", logit_loss=RRD),
     "single_400": arm("transfer", 400, "labels", separate=True),
     "single_1600": arm("transfer", 1600, "labels", separate=True),
@@ -56,6 +59,8 @@ CONTRASTS = [
     ("fused_400", "scratch", [*SPLITS, *UNSEEN]),
     ("ranking_400", "scratch", UNSEEN),
     *((f"{name}_{n}", f"labels_{n}", [*SHORT, *SPLITS]) for n in (1600, 6400) for name in ("fused", "logits")),
+    *((f"logits_few_{n}", f"labels_few_{n}", [*SHORT, *SPLITS]) for n in (400, 1600)),
+    ("logits_few_1600", "labels_1600", SHORT),
     ("labels_1600", "labels_400", ["average"]),
     ("labels_6400", "labels_1600", ["average"]),
     ("labels_1600", "single_1600", ["average"]),

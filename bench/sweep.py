@@ -85,8 +85,9 @@ class Block(nn.Module):
 class Case:
     """A student, its tasks and the store it learns from, all open and warm."""
 
-    def __init__(self, encoder: str):
-        self.params = params = open_project()
+    def __init__(self, encoder: str, updates: int = UPDATES):
+        self.params, self.updates = open_project(), updates
+        params = self.params
         kinds = {"mlp": Perceptron, "transformer": Transformer}
         self.encoder = kinds.get(encoder) or params.distill.encoder.build
         names = list(params.tasks) if encoder == "conv" else ["classification"]  # the others' heads are convolutions
@@ -101,7 +102,7 @@ class Case:
             for name, (shape, dtype) in input_shapes(self.store).items()
         }
         network = Network(self.encoder(), self.tasks, sample).to(memory_format=torch.channels_last)
-        recipe = Recipe(UPDATES, self.params.distill.learning_rate / (1 if self.name == "conv" else 10), 0.01)
+        recipe = Recipe(self.updates, self.params.distill.learning_rate / (1 if self.name == "conv" else 10), 0.01)
         return Lesson(network, self.tasks, KNOWLEDGE, recipe, losses="same", shape="same")
 
     def sources(self, teachers: dict[str, Network]):
@@ -122,12 +123,12 @@ class Case:
         def advance(updates: int) -> None:
             nonlocal done
             done += updates
-            if done in (students, students * (UPDATES - 1)):
+            if done in (students, students * (self.updates - 1)):
                 ticks.append((time.perf_counter(), time.process_time()))
 
         curves = learn_together(lessons, *self.sources(teachers or {}), val=self.val, evaluations=1, advance=advance)
         wall, cpu = (b - a for a, b in zip(*ticks, strict=True))
-        share = UPDATES / (UPDATES - 2)
+        share = self.updates / (self.updates - 2)
         return {"wall": share * wall, "cpu": share * cpu, "quality": 100 * mean(quality(self.tasks, c[-1]) for c in curves)}
 
 
