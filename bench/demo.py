@@ -86,7 +86,14 @@ def enter_beside(seed: int, name: str, change_own: Callable[[dict], None]) -> No
     for teacher in PRIMARY:
         run_stage("train_teacher", teacher)
     folder = base.with_name(f"{name}-{seed}")
-    for shared in ("knowledge/transfer.zarr", "splits", "teachers"):
+    for shared in (
+        "knowledge/transfer.zarr",
+        "splits",
+        "teachers",
+        "scores/teachers",
+        "costs/train_teacher",
+        "costs/prepare.json",
+    ):
         (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "data" / shared).exists():
             (folder / "data" / shared).symlink_to(base / "data" / shared)

@@ -6,13 +6,14 @@ from statistics import mean
 import numpy as np
 import torch
 
-from pipeline.batches import cut, load
+from pipeline.batches import cut
 from pipeline.checkpoints import build_network, load_network
 from pipeline.class_spec import ClassSpec
 from pipeline.learning import learn
 from pipeline.lineage import open_project
 from pipeline.network import Network
 from pipeline.optimize import Recipe
+from pipeline.pools import load
 from pipeline.scoring import score
 from pipeline.store import Store, open_store
 

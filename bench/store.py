@@ -25,8 +25,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import blocks_of, cut, streamed  # noqa: E402
+from pipeline.batches import cut  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
+from pipeline.pools import blocks_of, streamed  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 

@@ -19,11 +19,12 @@ Distances = tuple[np.ndarray, np.ndarray]  # how far stored values are from live
 
 
 class Agreement(NamedTuple):
-    """A field against the live teacher: the largest difference, and the rows with one beyond what rounding explains."""
+    """A field against the live teacher: the largest difference, the most that rounding explains, and the rows beyond it."""
 
     field: str
     rows: int
     furthest: float
+    allowed: float
     differing: int
 
 
@@ -43,7 +44,8 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
     for field in live[0]:
         pairs = [off(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
         differing = sum(int((far > allowed).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
-        yield Agreement(field, sum(len(far) for far, _ in pairs), max(float(far.max()) for far, _ in pairs), differing)
+        furthest, allowed = (max(float(x.max()) for x in side) for side in zip(*pairs, strict=True))
+        yield Agreement(field, sum(len(far) for far, _ in pairs), furthest, allowed, differing)
 
 
 def off(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:

@@ -1,39 +1,19 @@
 """Stores -> shuffled batches of tensors, row-aligned over fields, from RAM or streamed."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.shard import as_items
+from pipeline.pools import Pool, Rows, ahead, blocks_of, kept, length, load, streamed
 from pipeline.store import Store
 
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
-MIXED = 64  # blocks of rows in a pool, at least
 
-Item = TypeVar("Item")
-Rows = dict[str, np.ndarray]
-Pool = tuple[Rows, np.ndarray | None]  # rows and their order; None: as they lie
 Batch = dict[str, Tensor]
 Augment = Callable[[np.random.Generator, Rows, Rows], tuple[Rows, Rows]]
-
-
-def load(store: Store, fields: list[str], rows: np.ndarray | slice | None = None) -> Rows:
-    """Fields of some rows (all: None), decoded, as stored; ragged ones (R, most items a row, ...), padded with -1."""
-    return {name: padded(store, name, rows) if store.fields[name].max_items else store.read(name, rows) for name in fields}
-
-
-def padded(store: Store, name: str, rows: np.ndarray | slice | None) -> np.ndarray:
-    values, lengths = store.read_ragged(name, rows)
-    most = store.fields[name].max_items
-    out = np.full((len(lengths), most, *values.shape[1:]), -1, values.dtype)
-    out[np.arange(most) < lengths[:, None]] = values
-    return out
 
 
 def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
@@ -169,85 +149,6 @@ def first_share(flag: np.ndarray, share: float) -> np.ndarray:
     return flag & (np.cumsum(flag) <= round(share * flag.sum()))
 
 
-def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> list[slice]:
-    """The rows that are read together, in random order: whole chunks of every compressed field, and of the widest.
-
-    Parts of those where a pool would be fewer than `MIXED`: it would lack whole classes of sorted rows. A compressed chunk
-    is then decoded once for every pool that has a part of it.
-    """
-    declared = {name: store.fields[name] for name in fields}
-    widest = max(declared.values(), key=lambda f: f.row_bytes)
-    whole = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
-    block = max(d for d in range(1, whole + 1) if whole % d == 0 and (d == 1 or d * MIXED <= pool_rows))
-    firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))
-    return [slice(first, min(first + block, store.n_rows)) for first in firsts.tolist()]
-
-
-def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
-    """All rows, decoded once, and each epoch's order of them. skip: rows that were drawn before."""
-    mine = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
-    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: a codec changes no batch
-    epoch, skip = divmod(skip, length(rows))
-    for number in count(epoch):
-        yield rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:]
-        skip = 0
-
-
-def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int, pool_rows: int) -> Iterator[Pool]:
-    """Pools of random blocks, shuffled as they are read, each while the one before it is in use.
-
-    pool_rows: of one of the two. skip: as in `kept`.
-    """
-    most = max(block.stop - block.start for block in blocks)
-    together = max(1, pool_rows // most)
-    buffers: list[Rows] = [{}, {}]
-    epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
-    for number in count(epoch):
-        rng = np.random.default_rng([seed, number])
-        for pool in spread(rng, blocks, together):
-            places = rng.permutation(sum(block.stop - block.start for block in pool))
-            drawn, skip = min(skip, len(places)), max(0, skip - len(places))
-            if drawn < len(places):
-                buffers.reverse()
-                fill(buffers[0], store, fields, pool, places, together * most)
-                yield {name: x[drawn : len(places)] for name, x in buffers[0].items()}, None
-
-
-def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
-    """Blocks dealt out at random to pools of at most so many, each from all over the store: sorted rows are mixed too."""
-    pools = -(-len(blocks) // together)
-    dealt = np.concatenate([rng.permutation(pools) for _ in range(0, len(blocks), pools)])[: len(blocks)]
-    by_row = sorted(blocks, key=lambda block: block.start)
-    for pool in rng.permutation(pools):
-        yield [by_row[b] for b in np.flatnonzero(dealt == pool)]
-
-
-def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
-    """Put the rows of blocks, one after another, into these places of a buffer that is made, for `most` rows, only once."""
-    for name in fields:
-        if name not in buffer:
-            buffer[name] = store.empty(name, most)
-        out, done = as_items(buffer[name]), 0
-        for piece in pieces(store, name, blocks):
-            out[places[done : done + len(piece)]] = piece
-            done += len(piece)
-
-
-def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
-    ragged = store.fields[name].max_items
-    return (as_items(padded(store, name, block)) for block in blocks) if ragged else store.pieces(name, blocks)
-
-
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same endless items, each made in a thread while the one before it is in use."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items)
-        while True:
-            item = coming.result()
-            coming = thread.submit(next, items)
-            yield item
-
-
 def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
     """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
     left: Rows = {}
@@ -271,7 +172,3 @@ def take(pool: Pool, first: int, last: int) -> Rows:
     if order is None:
         return {name: x[first:last] for name, x in rows.items()}
     return {name: np.take(x, order[first:last], axis=0) for name, x in rows.items()}
-
-
-def length(rows: Rows) -> int:
-    return len(next(iter(rows.values())))

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.atomic import write_whole
 from pipeline.class_spec import ClassSpec
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
@@ -77,10 +77,7 @@ def save_network(
     recorded = encoder.as_dict() | getattr(network.encoder, "recorded", {})
     header = {"encoder": recorded, "tasks": heads, "inputs": shapes, **about}
     weights = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_bytes(save(weights, {"stillroom": json.dumps(header, sort_keys=True)}))
-    os.replace(draft, path)
+    write_whole(path, save(weights, {"stillroom": json.dumps(header, sort_keys=True)}))
 
 
 def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, Task], dict[str, Any]]:

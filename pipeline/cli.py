@@ -139,8 +139,11 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
 
         found = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
         for field in found:
-            share = f"{field.differing} of {field.rows} rows differ from the live teacher's beyond rounding"
-            click.echo(f"{field.field}: {share}; the furthest value by {field.furthest:.2g}")
+            share = (
+                f"{field.differing} of {field.rows} rows ({field.differing / field.rows:.1%}) differ from the live teacher's"
+            )
+            tolerance = f"beyond rounding, which moves a value by up to {field.allowed:.2g}"
+            click.echo(f"{field.field}: {share} {tolerance}; the furthest is off by {field.furthest:.2g}")
         sys.exit(any(field.differing for field in found))
 
 

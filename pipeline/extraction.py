@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches import Batch, Rows, in_order, input_fields, narrowed, part, tensors
+from pipeline.batches import Batch, in_order, input_fields, narrowed, part, tensors
 from pipeline.class_spec import ParamsError
 from pipeline.layout import Field
 from pipeline.network import Network, Outputs
 from pipeline.params import Params, Recipe
+from pipeline.pools import Rows
 from pipeline.recipes import principal_basis
 from pipeline.sparse import sample, top_k
 from pipeline.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.batches import MASK, Batch, Rows, in_order, length, narrowed, part, tensors, with_prefix
+from pipeline.batches import MASK, Batch, in_order, narrowed, part, tensors, with_prefix
 from pipeline.fusions.fusion import Fusion
 from pipeline.fusions.learned import LearnedFusion
 from pipeline.losses.mse import MSE
@@ -14,6 +14,7 @@ from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Recipe, optimize, pick_device
 from pipeline.params import Params
+from pipeline.pools import Rows, length
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task

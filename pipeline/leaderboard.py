@@ -1,8 +1,8 @@
 """All students of a sweep side by side: how good, how large, how fast, and which of them no other beats on all counts."""
 
 import csv
+import io
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.atomic import write_whole
 from pipeline.checkpoints import Shapes
 from pipeline.learning import quality
 from pipeline.network import Network
@@ -81,12 +82,11 @@ def beats(other: Line, one: Line) -> bool:
 def write_csv(path: Path, found: list[Line]) -> None:
     """Whole or not at all; what a line lacks is empty. Numbers and names alone: no `student`."""
     columns = list(dict.fromkeys(column for one in found for column in one if column != "student"))
-    draft = path.with_suffix(".tmp")
-    with draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(found)
-    os.replace(draft, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(found)
+    write_whole(path, text.getvalue().encode())
 
 
 def best(found: list[Line]) -> dict[str, Any]:

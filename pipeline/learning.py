@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from pipeline.balances.balance import Balance
-from pipeline.batches import Batch, Rows, tensors
+from pipeline.batches import Batch, tensors
 from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Diverged, Recipe, optimize
+from pipeline.pools import Rows
 from pipeline.scoring import score
 from pipeline.stack import batched_attention, optimize_stack, shared, side_by_side, stackable, threads_for
 from pipeline.store import Store

@@ -7,6 +7,7 @@ class, its weights, files that are imported) DVC can index: `foreach` names it b
 
 import ast
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.atomic import write_whole
 from pipeline.class_spec import CLONE, ClassSpec, ParamsError
 from pipeline.commented import round_trip
 from pipeline.params import Params, class_specs, on_a_hub
@@ -243,10 +245,9 @@ def sync() -> dict[str, list[str]]:
             content["stages"][stage]["foreach"] = wanted.pop("foreach")
         content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
     if changes:
-        draft = path.with_suffix(".tmp")
-        with draft.open("w") as file:
-            yaml.dump(content, file)
-        os.replace(draft, path)
+        text = io.StringIO()
+        yaml.dump(content, text)
+        write_whole(path, text.getvalue().encode())
     return changes
 
 

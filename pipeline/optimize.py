@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.batches import Batch, Rows, tensors
+from pipeline.batches import Batch, tensors
 from pipeline.objective import Objective
+from pipeline.pools import Rows
 
 WARM_UP = 0.1  # share of the updates
 CLIP = 5.0  # norm of the gradient

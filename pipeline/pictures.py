@@ -7,7 +7,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.batches import input_fields, load, part
+from pipeline.batches import input_fields, part
+from pipeline.pools import load
 from pipeline.sources.source import Answer, Source
 from pipeline.store import Store
 from pipeline.summary import Row

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.atomic import write_whole
 from pipeline.batches import part, tensors
 from pipeline.checkpoints import teacher_network
 from pipeline.extraction import check_recipes, compacted
@@ -21,7 +22,7 @@ from pipeline.optimize import pick_device
 from pipeline.params import Params, Recipe
 from pipeline.recipes import principal_basis
 from pipeline.shard import encode_shard
-from pipeline.writer import stored_arrays, write_whole
+from pipeline.writer import stored_arrays
 
 PROBE = 2**26  # bytes written to find the disk's rate
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost

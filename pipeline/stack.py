@@ -19,9 +19,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline.balances.balance import Balance
-from pipeline.batches import Batch, Rows, tensors
+from pipeline.batches import Batch, tensors
 from pipeline.objective import Objective
 from pipeline.optimize import BETAS, CLIP, EPSILON, Recipe
+from pipeline.pools import Rows
 
 MOST = 16  # positions of what is stacked on a CPU: one more transformer costs 0.4 of the first at 16, 1.5 at 36
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.atomic import link_or_copy, sync_folder, sync_folders, write_whole
 from pipeline.layout import (
     FORMAT,
     IDS,
@@ -225,41 +226,3 @@ def ragged_arrays(path: Path, name: str, rows: list[np.ndarray], f: Field, first
     values = np.concatenate([np.asarray(row).reshape(-1, *f.shape) for row in rows])
     values = checked(path, f"{name}/values", values, f.shape, f.dtype, None, first_row)
     return {f"{name}/values": values, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}
-
-
-def write_whole(path: Path, *parts: Any) -> str:
-    """Write bytes-like parts as a file that is there whole or not at all, whatever happens; returns its SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with draft.open("wb") as file:
-        for part in parts:
-            file.write(part)
-            running.update(part)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    return running.hexdigest()
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        draft = target.with_name(target.name + ".tmp")
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folders(root: Path) -> None:
-    for folder, _, _ in os.walk(root):
-        sync_folder(Path(folder))

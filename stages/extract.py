@@ -8,7 +8,6 @@ from typing import Any
 import click
 import torch
 
-from pipeline.batches import Rows
 from pipeline.checkpoints import file_digest, load_network
 from pipeline.cost import bytes_in, measured
 from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
@@ -17,6 +16,7 @@ from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.optimize import pick_device
 from pipeline.params import Params
+from pipeline.pools import Rows
 from pipeline.seeds import derive_seed
 from pipeline.store import Store, open_store
 from pipeline.writer import create_store

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, load, narrowed, spread, tensors
+from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, narrowed, tensors
 from pipeline.layout import Field
+from pipeline.pools import load, spread
 from pipeline.store import open_store
 from pipeline.writer import create_store
 

@@ -13,7 +13,7 @@ from pipeline.class_spec import CLONE
 from pipeline.lineage import closure, code_deps, imports, open_project
 
 FLOORS = [
-    {"layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
+    {"atomic", "layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {
         "seeds",
         "cost",
@@ -28,7 +28,19 @@ FLOORS = [
         "dumps/*",
     },
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
-    {"batches", "extraction", "agreement", "fitting", "objective", "optimize", "checkpoints", "learning", "scoring", "unseen"}
+    {
+        "pools",
+        "batches",
+        "extraction",
+        "agreement",
+        "fitting",
+        "objective",
+        "optimize",
+        "checkpoints",
+        "learning",
+        "scoring",
+        "unseen",
+    }
     | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
     | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},

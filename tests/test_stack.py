@@ -27,7 +27,9 @@ class Flat(nn.Module):
 
     def __init__(self, width=8):
         super().__init__()
-        self.rise, self.norm, self.mix = nn.Linear(16, width), nn.BatchNorm1d(width), nn.Linear(width, 3 * width)
+        # Without biases: before a normalisation, and of keys, they have no gradient but rounding, by which Adam moves them.
+        self.rise, self.norm = nn.Linear(16, width, bias=False), nn.BatchNorm1d(width)
+        self.mix = nn.Linear(width, 3 * width, bias=False)
 
     def forward(self, inputs):
         patches = inputs["image"].float().div(64).sub(2).unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).flatten(1, 3)  # (B, 16, 16)

@@ -1,0 +1,45 @@
+"""Files that are there whole or not at all, whatever happens."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, *parts: Any) -> str:
+    """Write bytes-like parts as one file; returns its SHA-256, in hex."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
+    with draft.open("wb") as file:
+        for part in parts:
+            file.write(part)
+            running.update(part)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    return running.hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        draft = target.with_name(target.name + ".tmp")
+        shutil.copyfile(source, draft)
+        os.replace(draft, target)
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folders(root: Path) -> None:
+    for folder, _, _ in os.walk(root):
+        sync_folder(Path(folder))
