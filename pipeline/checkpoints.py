@@ -91,6 +91,17 @@ def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, T
     return network.eval(), tasks, header
 
 
+def begin_as(network: Network, path: Path) -> None:
+    """Take over the encoder of a network on disk, and its heads of tasks that both have. Raises ValueError."""
+    other, _, _ = load_network(path, torch.device("cpu"))
+    try:
+        network.encoder.load_state_dict(other.encoder.state_dict())
+        for task in network.heads.keys() & other.heads.keys():
+            network.heads[task].load_state_dict(other.heads[task].state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{path}: is of another shape: {' '.join(str(error).split())}") from None
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.batches import batches, input_fields, labelled_batches
-from pipeline.checkpoints import build_network, input_shapes
+from pipeline.checkpoints import begin_as, build_network, input_shapes
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
 from pipeline.objective import wanted
@@ -24,13 +25,14 @@ KNOWLEDGE = {"fused", "logits"}
 def stream(student: FilledStudent) -> tuple[Any, ...]:
     """What students must agree in to learn from the same batches."""
     kinds = bool(student.weights.keys() & KNOWLEDGE), "labels" in student.weights
-    return student.reads, *student.tasks, student.batch_size, student.labelled_share, student.head_updates, kinds
+    rows = student.reads, student.tasks, student.batch_size, student.labelled, student.labelled_share
+    return *rows, student.head_updates, student.frozen, kinds
 
 
 def losses(student: FilledStudent) -> str:
     """What students of a stream must agree in to have the same terms, on the same scales."""
     parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
-    return json.dumps([parts, student.temperature, sorted(student.weights)], sort_keys=True)
+    return json.dumps([parts, student.temperature, student.labelled, sorted(student.weights)], sort_keys=True)
 
 
 def shape(student: FilledStudent) -> str:
@@ -46,22 +48,25 @@ def distil(
     val: Store,
     advance: Callable[[int], None],
     hurdles: Sequence[float] = (),
+    finished: Path | None = None,
 ) -> list[tuple[Network, Curve]]:
     """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
 
     students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
-    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is.
+    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is. finished:
+    where students lie that these extend.
     """
     settings, first = params.distill, students[0][0]
     seed, augment = derive_seed(params.seed, "batches"), params.source().augment
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
     knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)
-    labelled = labelled_batches(store, tasks, first.batch_size, augment, seed=seed, share=first.labelled_share)
-    lessons = [lesson(params, *student, tasks, store) for student in students]
+    told = [task for task in tasks if task in (first.labelled or tasks)]
+    labelled = labelled_batches(store, told, first.batch_size, augment, seed=seed, share=first.labelled_share)
+    lessons = [lesson(params, *student, tasks, store, finished) for student in students]
     sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
-    curves = study(lessons, *sources, hurdles=hurdles)
+    curves = study(lessons, *sources, hurdles=hurdles, heads_only=first.frozen)
     if first.head_updates:
         recipes = [replace(x.recipe, updates=first.head_updates) for x in lessons]
         heads = [replace(x, weights={"labels": 1.0}, recipe=recipe) for x, recipe in zip(lessons, recipes, strict=True)]
@@ -70,9 +75,12 @@ def distil(
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
 
 
-def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store) -> Lesson:
+def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:
     torch.manual_seed(derive_seed(params.seed, "student", seed))
     own = {task: student.build_task(params.tasks[task]) for task in tasks}
     network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
+    if student.extends and finished:
+        (file,) = (finished / student.extends / f"seed-{seed}").glob("*.safetensors")
+        begin_as(network, file)
     recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay)
     return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))

@@ -45,6 +45,7 @@ LISTS = {
     "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
 OF_A_TEACHER = ("train_teacher", "extract")
+SECTIONS = dict.fromkeys(OF_A_TEACHER, "teachers") | {"distill": "students"}  # that stages with a `foreach` of ours go over
 
 
 @cache
@@ -115,6 +116,23 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def by_student(params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
+    """All students; if any extends another, {student: "reads", and the folder of what it extends, else its store again}."""
+    if not any(student.extends for student in params.students.values()):
+        return "${students}"
+    folder = definition["outs"][0]
+    (store,) = [dep for dep in definition["deps"] if "${item.reads}" in dep]
+    return {
+        name: {
+            "reads": student.reads,
+            "extends": [
+                folder.replace("${key}", student.extends) if student.extends else store.replace("${item.reads}", student.reads)
+            ],
+        }
+        for name, student in params.students.items()
+    }
+
+
 def data_deps(params: Params, listed: list[str]) -> list[str]:
     """Files and folders that an argument of the source names, however deep: what `prepare` reads.
 
@@ -147,7 +165,7 @@ def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for other, part in LISTS.get(stage, []):
         definition = stages[other].get("do", stages[other])
-        section = "teachers" if other in OF_A_TEACHER else stages[other].get("foreach", "").strip("${}")
+        section = SECTIONS.get(other) or stages[other].get("foreach", "").strip("${}")
         found += [(section, out) for out in definition["outs"] if part in out]
     return found
 
@@ -197,6 +215,9 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
             others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
             mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
             result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
+    distill = result["distill"]
+    distill["foreach"] = by_student(params, stages["distill"]["do"])
+    distill["deps"] += ["${item.extends[0]}"] if isinstance(distill["foreach"], dict) else []
     if "sweep" in result:
         others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
         result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
@@ -232,7 +253,7 @@ def listed(found: Any) -> list[str]:
     """A list as it is; what is by teacher, as lines "teacher: file"."""
     if not isinstance(found, dict):
         return [found] if isinstance(found, str) else list(found)
-    return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(item[key])]
+    return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(listed(item[key]))]
 
 
 def sync() -> dict[str, list[str]]:

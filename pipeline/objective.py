@@ -45,7 +45,7 @@ class Objective(nn.Module):
         self.network, self.tasks = network, tasks
         self.feature_loss, self.logit_loss = feature_loss, logit_loss
         names = list(dict.fromkeys(term(field) for field in knowledge if wanted(field, tasks, weights)))
-        names += [f"labels/{task}" for task in tasks if labelled and weights.get("labels")]
+        names += [f"labels/{task}" for task in tasks if f"labels/{task}" in labelled and weights.get("labels")]
         kinds = [name.split("/")[0] for name in names]
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
         self.balance = balance(terms=names) if balance else None

@@ -119,7 +119,11 @@ class Distill(Section):
 
 
 class Student(Section):
-    """What is not given is as in `distill`; tasks: all; temperature: each task's own."""
+    """What is not given is as in `distill`; tasks: all; temperature: each task's own.
+
+    labelled: tasks whose labels it learns from; none named: all of its tasks. extends: a student that this one begins as,
+    with its encoder and the heads of tasks that both have. frozen: that encoder stays as it is; the heads alone are trained.
+    """
 
     reads: Name
     updates: Count
@@ -132,9 +136,12 @@ class Student(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     temperature: Positive | None = None
+    labelled: list[Name] = []
     labelled_share: Share = 1.0
     head_updates: Annotated[int, Field(ge=0)] = 0
     separate: bool = False
+    extends: Name | None = None
+    frozen: bool = False
 
 
 class FilledStudent(Student):

@@ -60,6 +60,7 @@ def known_keys(path: list[Any]) -> list[str]:
 def problems(params: Params) -> list[tuple[str, str]]:
     """What no single section can know: names that lead nowhere, students that could not learn."""
     found = [p for name in params.students for p in student_problems(params, f"students.{name}", params.student(name))]
+    found += [p for name in params.students for p in extension_problems(params, name)]
     found += sweep_problems(params)
     for key in ("tasks", "teachers", "fusions", "students"):
         if not getattr(params, key):
@@ -142,6 +143,8 @@ def sweep_problems(params: Params) -> list[tuple[str, str]]:
     start = params.student(sweep.start)
     if start.separate:
         found.append(("sweep.start", f"{sweep.start} is one network a task (separate); a sweep is of single networks"))
+    if start.extends:
+        found.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
     if sweep.keep < 1 and (start.head_updates or sweep.sampler == "nsga2"):
         found.append(
             ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
@@ -168,6 +171,11 @@ def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]
 def student_problems(params: Params, where: str, student: FilledStudent) -> list[tuple[str, str]]:
     knowledge = student.weights.keys() & {"fused", "logits"}
     found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in student.tasks if task not in params.tasks]
+    found += [
+        (f"{where}.labelled", lead(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
+    ]
+    if student.separate and student.labelled:
+        found.append((f"{where}.labelled", "one network a task (separate) learns from the labels of its own"))
     if student.reads not in {"transfer", *params.fusions}:
         found.append((f"{where}.reads", lead(student.reads, {"transfer", *params.fusions}, "fusion makes a store")))
     if not student.weights:
@@ -181,6 +189,28 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
             (f"{where}.head_updates", "fused features alone train no head; give head_updates, or weigh logits or labels")
         )
     return found
+
+
+def extension_problems(params: Params, name: str) -> list[tuple[str, str]]:
+    """Of a student that begins as another, which must be there before it, and be alike."""
+    where, student = f"students.{name}", params.student(name)
+    if student.frozen and "fused" in student.weights:
+        return [(f"{where}.weights.fused", "teaches the encoder, which is frozen; leave it out")]
+    if not student.extends:
+        return [(f"{where}.frozen", "keeps the encoder of a student that it extends; name that one")] if student.frozen else []
+    before, where = [name], f"{where}.extends"
+    while (earlier := params.students[before[-1]].extends) in params.students:
+        if earlier in before:
+            return [(where, f"a circle: {' extends '.join([*before, earlier])}")]
+        before.append(earlier)
+    if earlier:
+        return [(where, lead(earlier, params.students, "student"))]
+    other = params.student(student.extends)
+    if student.separate or other.separate:
+        return [(where, "one network a task (separate) neither extends another nor is extended")]
+    if student.encoder.as_dict() != other.encoder.as_dict():
+        return [(where, f"the encoder of {student.extends} is another; give both the same")]
+    return []
 
 
 def lead(name: str, known: Any, what: str) -> str:

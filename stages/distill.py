@@ -17,12 +17,14 @@ from pipeline.trust import ensure_verified
 @click.argument("name")
 @click.option("--store", type=Path, required=True)
 @click.option("--val", type=Path, required=True)
+@click.option("--students", type=Path, required=True)
 @click.option("--out", type=Path, required=True)
 @click.option("--cost", type=Path, required=True)
 @one_line_errors
-def main(name: str, store: Path, val: Path, out: Path, cost: Path) -> None:
+def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Path) -> None:
     params = open_project()
     student, seeds = params.student(name), range(params.distill.seeds)
+    asked = [(student, seed) for seed in seeds]
     knowledge, val_store = open_store(store), open_store(val)
     ensure_verified(knowledge)
     groups = [[task] for task in student.tasks] if student.separate else [student.tasks]
@@ -30,7 +32,7 @@ def main(name: str, store: Path, val: Path, out: Path, cost: Path) -> None:
     curves = []
     with measured(cost) as ledger, progress(f"distill {name}", total=updates, unit="updates") as advance:
         for group in groups:
-            found = distil(params, [(student, seed) for seed in seeds], group, knowledge, val_store, advance)
+            found = distil(params, asked, group, knowledge, val_store, advance, finished=students)
             for seed, (network, curve) in zip(seeds, found, strict=True):
                 if not curve:
                     raise ValueError(f"students.{name}: seed {seed} diverged: a loss is not finite; lower learning_rate")

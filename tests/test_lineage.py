@@ -95,6 +95,23 @@ def test_a_new_student_reaches_the_report_alone(project):
     assert changed == {"report"}
 
 
+def test_a_student_depends_on_the_one_that_it_extends(project):
+    def over():
+        return yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["distill"]["foreach"]
+
+    assert over() == "${students}"
+    edit(project, lambda p: p["students"].update(more={**p["students"]["labels"], "extends": "logits"}))
+    sync()
+    assert over()["more"] == {"reads": "transfer", "extends": ["data/students/logits"]}
+    assert over()["fused"] == {"reads": "pca", "extends": ["data/knowledge/pca.zarr"]}
+    assert "${item.extends[0]}" in stages(project)["distill"]["deps"]
+    assert sync() == "dvc.yaml is up to date\n"
+    edit(project, lambda p: p["students"].pop("more"))
+    sync()
+    assert over() == "${students}"
+    assert not any("extends" in dep for dep in stages(project)["distill"]["deps"])
+
+
 def test_a_sweep_depends_on_the_stores_that_its_students_read(project):
     def stores():
         return {dep for dep in stages(project)["sweep"]["deps"] if dep.startswith("data/knowledge")}

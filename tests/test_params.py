@@ -44,6 +44,7 @@ def test_the_clones_own_params_are_right():
 
 IMPORTED = {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "dumps", "outputs": {"features/trunk": "trunk"}}
 FUSED = GOOD["students"]["fused"]
+NARROW = {**GOOD["distill"]["encoder"], "width": 8}
 
 
 @pytest.mark.parametrize("section", [{}, None])
@@ -131,6 +132,15 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("students.fused.weights", {"fused": 1}, "students.fused.head_updates: fused features alone train no head"),
         ("students.fused.tasks", ["depth"], "students.fused.tasks: no task named 'depth'"),
         ("students.fused.labelled_share", 1.5, "students.fused.labelled_share: .*less than or equal to 1"),
+        ("students.fused.labelled", ["depth"], "students.fused.labelled: no task named 'depth'"),
+        ("students.single.labelled", ["detection"], "students.single.labelled: one network a task [(]separate[)] learns"),
+        ("students.fused.extends", "logit", "students.fused.extends: no student named 'logit'; did you mean 'logits'"),
+        ("students.fused.extends", "fused", "students.fused.extends: a circle: fused extends fused"),
+        ("students.fused.extends", "single", "students.fused.extends: one network a task [(]separate[)] neither"),
+        ("students.fused", {**FUSED, "extends": "labels", "encoder": NARROW}, "the encoder of labels is another; give both"),
+        ("students.fused.frozen", True, "students.fused.weights.fused: teaches the encoder, which is frozen"),
+        ("students.labels.frozen", True, "students.labels.frozen: keeps the encoder of a student that it extends"),
+        ("students.logits.extends", "fused", "sweep.start: logits extends another student; those of a sweep begin afresh"),
         ("students.fused.raeds", "pca", "students.fused.raeds: unknown key; did you mean 'reads'"),
         ("students.fused.encoder", {"code": "x.py", "class": "X"}, "students.fused.encoder.code: no file x.py"),
         ("evaluate.shots", [0], "evaluate.shots.0: .*greater than 0"),

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from pipeline.class_spec import CLONE
 from pipeline.planning import make_plan
@@ -147,6 +149,19 @@ def test_a_students_parameter_runs_that_student_alone(project):
     edit(project, lambda p: p["students"]["logits"].update(updates=9))
     assert repro(project, "report") == ["distill@logits", "evaluate@logits", "report"]
     assert repro(project) == ["sweep"]  # which starts from that student
+
+
+def test_a_student_begins_as_the_one_that_it_extends_and_runs_again_after_it(project):
+    grown = {**STUDENTS["labels"], "extends": "logits", "frozen": True, "updates": 3}
+    edit(project, lambda p: p["students"].update(grown=grown))
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    assert repro(project, "distill@grown") == ["distill@grown"]
+    file = "seed-1/classification+detection+segmentation.safetensors"
+    before, after = (load_file(project / "data/students" / name / file) for name in ("logits", "grown"))
+    same = {name for name, x in before.items() if torch.equal(x, after[name])}
+    assert {name for name in before if name.startswith("encoder.")} <= same < before.keys()
+    edit(project, lambda p: p["students"]["logits"].update(updates=9))
+    assert repro(project, "distill@grown") == ["distill@logits", "distill@grown"]
 
 
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):

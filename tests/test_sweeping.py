@@ -25,14 +25,16 @@ TASK = "classification"
 MEASURED = ("seconds", "latency_ms")
 
 
-def write_store(path, rows, seed):
+def write_store(path, rows, seed, tasks=(TASK,)):
     rng = np.random.default_rng(seed)
     present = rng.integers(0, 2, (rows, 10)).astype(np.uint8)
     image = rng.integers(0, 40, (rows, 1, 24, 24)).astype(np.uint8)
     for c in range(10):  # class c: a bright spot in its place
         image[present[:, c] == 1, :, 2 + c // 5 * 12 : 8 + c // 5 * 12, 1 + c % 5 * 4 : 4 + c % 5 * 4] = 250
-    arrays = {"inputs/image": image, f"labels/{TASK}": present, f"logits/t/{TASK}": (present * 8.0 - 4).astype("f4")}
-    arrays[f"labelled/{TASK}"] = np.arange(rows) % 2 == 0
+    arrays = {"inputs/image": image}
+    for task in tasks:
+        arrays |= {f"labels/{task}": present, f"logits/t/{task}": (present * 8.0 - 4).astype("f4")}
+        arrays[f"labelled/{task}"] = np.arange(rows) % 2 == 0
     fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
     ids = rng.integers(0, 256, (rows, 16)).astype(np.uint8)
     writer = create_store(path, ids, np.zeros(rows, "i4"), fields, identity={}, shard_rows=rows)
