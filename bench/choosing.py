@@ -5,7 +5,8 @@
 
 All of 4 widths x 4 sets of teachers x 2 temperatures x 2 weights, 600 updates each, by `stages.sweep` in a process of its own,
 whose seconds and memory are kept; beside them a student on labels alone of each width. What is said of one width or teacher is
-a mean over the others. CHOOSING.md says what follows.
+a mean over the others. Teachers: those of plateau.py (large: three, 96 wide, 2,400 updates; joint: one of all tasks, 4,800),
+three 32 wide (small), and three 96 wide of 400 updates (brief). CHOOSING.md says what follows.
 """
 
 import os
@@ -23,45 +24,32 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import arm, enter, read, record, run_teachers, spread, student_result  # noqa: E402
-from bench.demo import PRIMARY  # noqa: E402
+from bench.arms import arm, read, record, run_teachers, spread, student_result  # noqa: E402
+from bench.demo import PRIMARY, enter_beside  # noqa: E402
+from bench.plateau import NONE, ONE, add_one  # noqa: E402
 
 RESULTS = ROOT / "bench" / "choosing"
 UPDATES = 600
-WIDTHS = [8, 16, 32, 64]
-TEACHERS = {  # width and updates, of one a task; joint: one network for all tasks
-    "large": (96, 2000),
-    "small": (32, 2000),
-    "brief": (96, 400),
-    "joint": (96, 2000),
-}
+WIDTHS = [8, 16, 24, 48]
+KINDS = {"small": {"width": 32, "updates": 2400}, "brief": {"width": 96, "updates": 400}}  # teachers, one a task
+TEACHERS = {"large": list(PRIMARY), **{kind: [f"{task}_{kind}" for task in PRIMARY] for kind in KINDS}, "joint": [ONE]}
 VARY = {"encoder.width": WIDTHS, "reads": list(TEACHERS), "temperature": [1, 4], "weights.logits": [1, 3]}
 COLUMNS = ["test", *(f"test {task}" for task in PRIMARY)]
 
 
-def names(kind: str) -> list[str]:
-    return [kind] if kind == "joint" else [f"{task}_{kind}" for task in PRIMARY]
-
-
 def change(params: dict) -> None:
-    encoder = params["teachers"]["detection"]["encoder"]
-    params["teachers"] = {
-        name: {
-            "tasks": list(PRIMARY) if kind == "joint" else [name.removesuffix(f"_{kind}")],
-            "encoder": {**encoder, "width": width},
-            "updates": updates,
-        }
-        for kind, (width, updates) in TEACHERS.items()
-        for name in names(kind)
-    }
-    none = {"code": "pipeline/fusions/none.py", "class": "NoFusion"}
-    params["fusions"] = {kind: {**none, "teachers": names(kind)} for kind in TEACHERS}
-    student = params["distill"]["encoder"]
+    add_one(params)
+    encoder, student = params["teachers"]["detection"]["encoder"], params["distill"]["encoder"]
+    for kind, made in KINDS.items():
+        for task, name in zip(PRIMARY, TEACHERS[kind], strict=True):
+            own = {**encoder, "width": made["width"]}
+            params["teachers"][name] = {"tasks": [task], "encoder": own, "updates": made["updates"]}
+    params["fusions"] = {kind: {**NONE, "teachers": names} for kind, names in TEACHERS.items()}
     params["students"] = {
         f"labels_{width}": arm("transfer", UPDATES, "labels", encoder={**student, "width": width}) for width in WIDTHS
     }
     params["students"]["start"] = arm("large", UPDATES, "logits labels")
-    params["report"] |= {"baseline": "labels_32", "strip": ["labels_32"]}
+    params["report"] |= {"baseline": "labels_24", "strip": ["labels_24"]}
     params["sweep"] = {"start": "start", "vary": VARY, "sampler": "grid", "together": 16, "keep": 1}
 
 
@@ -76,7 +64,7 @@ def run(seeds: tuple[int, ...]) -> None:
         file = RESULTS / f"sweep-{seed}.json"
         if file.exists():
             continue
-        enter("choosing", ROOT, seed, change)
+        enter_beside(seed, "choosing", change)
         run_teachers(RESULTS, seed)
         labels = {width: student_result(f"labels_{width}") for width in WIDTHS}
         cost = run_apart("sweep")
@@ -160,8 +148,9 @@ def best_gain(result: dict, width: int, kind: str) -> float:
 
 
 def teacher_average(scores: dict, kind: str) -> float:
-    found = [scores["joint" if kind == "joint" else f"{task}_{kind}"]["clean"][task][m] for task, m in PRIMARY.items()]
-    return 100 * mean(found)
+    """Of a teacher a task, or of one that has them all."""
+    names = TEACHERS[kind] if len(TEACHERS[kind]) > 1 else TEACHERS[kind] * len(PRIMARY)
+    return 100 * mean(scores[name]["clean"][task][PRIMARY[task]] for name, task in zip(names, PRIMARY, strict=True))
 
 
 def plot(results: dict[int, dict]) -> None:

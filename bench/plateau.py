@@ -57,9 +57,13 @@ CONTRASTS = [
 ]
 
 
-def change(params: dict) -> None:
+def add_one(params: dict) -> None:
     encoder = params["teachers"]["detection"]["encoder"]
     params["teachers"][ONE] = {"tasks": list(PRIMARY), "encoder": encoder, "updates": 4800}
+
+
+def change(params: dict) -> None:
+    add_one(params)
     params |= {"fusions": FUSIONS, "students": ARMS}
     params["report"] |= {"baseline": "labels_600", "strip": ["labels_600"]}
 
