@@ -227,4 +227,4 @@ def under_version_control() -> None:
         run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
         shutil.copyfile(CLONE / ".dvc" / "config", ".dvc/config")
     if not Path(".gitignore").exists():
-        Path(".gitignore").write_text("/data/\n")
+        Path(".gitignore").write_text("/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n")

@@ -160,8 +160,7 @@ def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]
         )
     try:
         student = params.varied({key: value})
-        known = {"transfer", *params.fusions}
-        return [] if student.reads in known else [(where, lead(student.reads, known, "fusion makes a store"))]
+        return [] if student.reads in stores(params) else [(where, lead(student.reads, stores(params), "store"))]
     except ValidationError as error:
         return [(where, f"{first_problem(error, {})}, for {value!r}")]
     except (KeyError, TypeError, AttributeError):
@@ -176,8 +175,8 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
     ]
     if student.separate and student.labelled:
         found.append((f"{where}.labelled", "one network a task (separate) learns from the labels of its own"))
-    if student.reads not in {"transfer", *params.fusions}:
-        found.append((f"{where}.reads", lead(student.reads, {"transfer", *params.fusions}, "fusion makes a store")))
+    if student.reads not in stores(params):
+        found.append((f"{where}.reads", lead(student.reads, stores(params), "store")))
     if not student.weights:
         found.append((f"{where}.weights", "all are zero: nothing to learn from; give fused, logits or labels a weight"))
     if student.reads == "transfer" and knowledge:
@@ -211,6 +210,12 @@ def extension_problems(params: Params, name: str) -> list[tuple[str, str]]:
     if student.encoder.as_dict() != other.encoder.as_dict():
         return [(where, f"the encoder of {student.extends} is another; give both the same")]
     return []
+
+
+def stores(params: Params) -> set[str]:
+    """What a student may read: the transfer set, what fusions make, and what `dvc import` brought beside them."""
+    imported = {file.name.removesuffix(".zarr.dvc") for file in Path("data/knowledge").glob("*.zarr.dvc")}
+    return {"transfer", *params.fusions, *imported}
 
 
 def lead(name: str, known: Any, what: str) -> str:

@@ -164,6 +164,17 @@ def test_a_student_begins_as_the_one_that_it_extends_and_runs_again_after_it(pro
     assert repro(project, "distill@grown") == ["distill@logits", "distill@grown"]
 
 
+def test_a_student_learns_from_a_store_of_another_team(project, finished):
+    run(project, "dvc", "import", str(finished), "data/knowledge/pca.zarr", "-o", "data/knowledge/theirs.zarr")
+    assert "theirs.zarr.dvc" in run(project, "git", "status", "--short", "--untracked-files=all")
+    edit(project, lambda p: p["students"].update(guest={**STUDENTS["fused"], "reads": "theirs"}))
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    assert repro(project, "distill@guest") == ["distill@guest"]
+    file = "seed-0/classification+detection+segmentation.safetensors"
+    own, guest = ((project / "data/students" / name / file).read_bytes() for name in ("fused", "guest"))
+    assert own == guest  # the same store by another name
+
+
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
     edit(project, lambda p: p["teachers"]["detection"].update(updates=9))
     ran = set(repro(project))
