@@ -22,7 +22,7 @@ lint: .venv/installed
 	mypy
 
 bench: .venv/installed
-	python bench/demo.py run 1 2 3
+	python bench/demo.py run 1 2 3 4
 	python bench/demo.py table
 
 .venv/installed: pyproject.toml constraints.txt

@@ -94,7 +94,7 @@ def record(path: Path, result: dict) -> None:
 
 
 def by_seed(results: Path, name: str) -> dict[int, dict]:
-    return {int(file.stem.rpartition("-")[2]): read(file) for file in sorted(results.glob(f"{name}-*.json"))}
+    return dict(sorted((int(file.stem.rpartition("-")[2]), read(file)) for file in results.glob(f"{name}-*.json")))
 
 
 def spread(values: Iterable[float]) -> str:
