@@ -372,7 +372,8 @@ def test_bad_input_is_one_line_and_loses_nothing(project):
     shard.unlink()  # the file is a link into DVC's cache: never write through it
     shard.write_bytes(whole[:-1])
     command = (
-        "python -m stages.distill fused --store data/knowledge/pca.zarr --val data/splits/val.zarr --out out --cost cost.json"
+        "python -m stages.distill fused --store data/knowledge/pca.zarr --val data/splits/val.zarr --students data/students "
+        "--out out --cost cost.json"
     )
     output = run(project, *command.split(), fails=True)
     assert output.count("\n") == 1
