@@ -132,6 +132,9 @@ def labelled_batches(
             raise ValueError(f"{store.path}: no row carries a label of task {task!r}; prepare some, or drop the task")
     flags = load(store, [f"labelled/{task}" for task in tasks])
     few = {name: first_share(flag, share) for name, flag in flags.items()}
+    for name, flag in few.items():
+        if not flag.any():
+            raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is none; raise it")
     rows = np.flatnonzero(np.any(list(few.values()), axis=0))
     fields = input_fields(store) + [f"labels/{task}" for task in tasks]
     labelled = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}

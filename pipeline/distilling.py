@@ -71,7 +71,9 @@ def distil(
         recipes = [replace(x.recipe, updates=first.head_updates) for x in lessons]
         heads = [replace(x, weights={"labels": 1.0}, recipe=recipe) for x, recipe in zip(lessons, recipes, strict=True)]
         then = study(heads, None, labelled, heads_only=True)
-        curves = [before + after if before and after else [] for before, after in zip(curves, then, strict=True)]
+        begun = [x.recipe.updates for x in lessons]
+        later = [[{**p, "update": p["update"] + u} for p in curve] for u, curve in zip(begun, then, strict=True)]
+        curves = [before + after if before and after else [] for before, after in zip(curves, later, strict=True)]
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
 
 

@@ -101,6 +101,10 @@ def learn_together(
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
+    for student in students:
+        taught = {name.split("/")[-1] for name in student.objective.weights if not name.startswith("fused/")}
+        for task, head in student.lesson.network.heads.items():
+            head.requires_grad_(task in taught)  # a stack would decay the others
     groups = stacks(students, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]

@@ -261,7 +261,8 @@ class Params(Section):
     def longest_on_labels(self) -> str | None:
         """The student on all labels and nothing else, in one network, with the most updates."""
         found = [name for name in self.students if self.student(name).weights.keys() == {"labels"}]
-        found = [name for name in found if self.students[name].labelled_share == 1 and not self.students[name].separate]
+        partly = [name for name, s in self.students.items() if s.labelled_share < 1 or s.separate or s.labelled or s.extends]
+        found = [name for name in found if name not in partly]
         return max(found, key=lambda name: self.students[name].updates, default=None)
 
 

@@ -154,6 +154,8 @@ def sweep_problems(params: Params) -> list[tuple[str, str]]:
 
 def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]]:
     where = f"sweep.vary.{key}"
+    if key in ("extends", "frozen", "separate"):
+        return [(where, "those of a sweep begin afresh, as single networks; drop this key")]
     if key == "seed":
         return (
             [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]

@@ -30,7 +30,7 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
     few_and_test = [open_store(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
-    folders = sorted(student.glob("seed-*"))
+    folders = sorted(student.glob("seed-*"), key=lambda folder: int(folder.name.removeprefix("seed-")))
     results, strip = [], {}
     with progress(f"evaluate {name}", total=len(folders), unit="seeds") as advance:
         for folder in folders:

@@ -203,3 +203,15 @@ def test_an_error_in_one_thread_ends_all():
     with pytest.raises(ValueError, match="no more"):
         side_by_side([endless(), broken(), endless()], 2, lambda n: None)
     assert threading.active_count() == before
+
+
+def test_heads_that_no_term_trains_stay_as_they_are_in_a_stack_too():
+    students = lessons()
+    before = [{name: x.clone() for name, x in s.network.heads["whole"].state_dict().items()} for s in students]
+    tasks = [{"parts": s.tasks["parts"]} for s in students]
+    heads = [
+        Lesson(s.network, own, {"labels": 1.0}, s.recipe, METHODS, "", "heads") for s, own in zip(students, tasks, strict=True)
+    ]
+    learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
+    for student, head in zip(students, before, strict=True):
+        assert all(torch.equal(x, head[name]) for name, x in student.network.heads["whole"].state_dict().items())

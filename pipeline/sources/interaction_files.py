@@ -47,6 +47,9 @@ class InteractionFiles(LoggedCandidates):
         for name in columns:
             if name not in (*REQUIRED, *OUTCOMES):
                 raise ValueError(f"columns.{name}: unknown; expected {', '.join((*REQUIRED, *OUTCOMES))}")
+        for what, spec in {"users": users, "items": items}.items():
+            if spec and not (spec.keys() >= {"path", "id", "columns"} and spec["columns"]):
+                raise ValueError(f"{what}: expected path, id and at least one of columns, found {', '.join(spec)}")
         self.log, self.columns, self.side = Path(log), columns, {"user": users, "item": items}
 
     def read_log(self) -> Log:
