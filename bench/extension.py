@@ -67,11 +67,8 @@ def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     seeds = ", ".join(map(str, found["old"]))
     lines = ["# A task more", "", f"Data seeds {seeds}, one student seed each; {MACHINE}", ""]
-    lines += [
-        f"Points on the clean test split. Segmentation from {SHOTS} labelled scenes, 600 updates; `old` had 1,200 on the two",
-        "",
-    ]
-    lines[-2] += " others."
+    lines += [f"Points on the clean test split. Segmentation from {SHOTS} labelled scenes, 600 updates;"]
+    lines += ["`old` had 1,200 on the two others.", ""]
     lines += ["| arm | segmentation | old tasks | CPU seconds |", "|---|---|---|---|"]
     for name, results in found.items():
         cells = [spread(points(r, column) for r in results.values()) for column in COLUMNS]

@@ -1,4 +1,4 @@
-"""Labels and knowledge carried to a plateau, from three teachers of a task each and from one teacher of all three.
+"""Labels and knowledge carried on for long, from three teachers of a task each and from one teacher of all three.
 
     python bench/plateau.py run SEED... [--arm ARM]...    # resumes: an arm whose JSON lies in bench/plateau/ is not run again
     python bench/plateau.py table          # bench/plateau.md, from the JSONs
@@ -57,7 +57,7 @@ def add_one(params: dict) -> None:
 def change(params: dict) -> None:
     add_one(params)
     params |= {"fusions": FUSIONS, "students": ARMS}
-    params["report"] |= {"baseline": "labels_600", "strip": ["labels_600"]}
+    params["report"] |= {"baseline": "labels_9600", "strip": ["labels_9600"]}
 
 
 @click.group()
@@ -78,7 +78,7 @@ def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     teachers = by_seed(RESULTS, "teachers")
-    lines = ["# To a plateau", "", f"One student seed a data seed; {MACHINE}", ""]
+    lines = ["# For long", "", f"One student seed a data seed; {MACHINE}", ""]
     lines += ["three, one: knowledge of three teachers of a task each (2,400 updates), or of one of all three (4,800), logits"]
     lines += ["weighing three times the labels. Points on the clean test split, mean +- sd over data seeds.", ""]
     lines += [f"| arm | data seeds | {' | '.join(SHORT)} | CPU seconds |", "|---" * (3 + len(SHORT)) + "|"]
