@@ -177,6 +177,9 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
     ]
     if student.separate and student.labelled:
         found.append((f"{where}.labelled", "one network a task (separate) learns from the labels of its own"))
+    untaught = [task for task in student.tasks if task not in student.labelled] if student.labelled else []
+    if untaught and not student.separate and "logits" not in student.weights and not student.extends:
+        found.append((f"{where}.labelled", f"nothing trains the head of {untaught[0]}; weigh logits, or take it out of tasks"))
     if student.reads not in stores(params):
         found.append((f"{where}.reads", lead(student.reads, stores(params), "store")))
     if not student.weights:

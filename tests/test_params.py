@@ -134,6 +134,7 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("students.fused.tasks", ["depth"], "students.fused.tasks: no task named 'depth'"),
         ("students.fused.labelled_share", 1.5, "students.fused.labelled_share: .*less than or equal to 1"),
         ("students.fused.labelled", ["depth"], "students.fused.labelled: no task named 'depth'"),
+        ("students.labels.labelled", ["detection"], "students.labels.labelled: nothing trains the head of classification"),
         ("students.single.labelled", ["detection"], "students.single.labelled: one network a task [(]separate[)] learns"),
         ("students.fused.extends", "logit", "students.fused.extends: no student named 'logit'; did you mean 'logits'"),
         ("students.fused.extends", "fused", "students.fused.extends: a circle: fused extends fused"),
