@@ -172,7 +172,7 @@ def predict_command(student: str, given: str, out: Path, seed: int, students: Pa
     from pipeline.prediction import predict
 
     params = open_project()
-    for line in predict(params.source(), students / student / f"seed-{seed}", given, out):
+    for line in predict(params, students / student / f"seed-{seed}", given, out):
         click.echo(line)
 
 

@@ -13,7 +13,7 @@ from pipeline.batches import batches, input_fields, labelled_batches
 from pipeline.checkpoints import begin_as, build_network, input_shapes
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
-from pipeline.objective import wanted
+from pipeline.objective import term, wanted
 from pipeline.optimize import Recipe, pick_device
 from pipeline.params import PARTS, FilledStudent, Params
 from pipeline.seeds import derive_seed
@@ -57,6 +57,8 @@ def distil(
     where students lie that these extend.
     """
     settings, first = params.distill, students[0][0]
+    for student, _ in students:
+        check_taught(student, tasks, store)
     seed, augment = derive_seed(params.seed, "batches"), params.source().augment
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
@@ -77,12 +79,26 @@ def distil(
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
 
 
+def check_taught(student: FilledStudent, tasks: list[str], store: Store) -> None:
+    """Raises ValueError if a head would stay as it was drawn, for lack of both labels and logits."""
+    told = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
+    known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
+    for task in tasks:
+        if task not in told and not (task in known and "logits" in student.weights) and not student.extends:
+            raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weigh labels, or drop it")
+
+
 def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:
     torch.manual_seed(derive_seed(params.seed, "student", seed))
     own = {task: student.build_task(params.tasks[task]) for task in tasks}
     network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
     if student.extends and finished:
-        (file,) = (finished / student.extends / f"seed-{seed}").glob("*.safetensors")
-        begin_as(network, file)
+        begin_as(network, extended(finished, student.extends, seed))
     recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay)
     return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))
+
+
+def extended(finished: Path, name: str, seed: int) -> Path:
+    """The file of a student that another extends; it is one network."""
+    (file,) = (finished / name / f"seed-{seed}").glob("*.safetensors")
+    return file

@@ -161,10 +161,9 @@ def card(student: str, files: list[Path], exported: list[Exported], tested: dict
     for file in files:
         network, tasks, header = load_network(file, CPU)
         lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]
-        lines += [
-            f"- learned from the store of digest `{header['learned_from']}`",
-            f"- encoder `{json.dumps(header['encoder'])}`",
-        ]
+        lines += [f"- learned from the store of digest `{header['learned_from']}`"]
+        lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
+        lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
         lines += [f"- input `{name}`: batch x {shape}, {dtype}" for name, (shape, dtype) in sorted(header["inputs"].items())]
         lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`" for name in tasks]
     lines += ["", "| file | furthest from torch, of the largest logit | ms a row, one thread |", "|---|---|---|"]

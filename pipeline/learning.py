@@ -110,6 +110,9 @@ def learn_together(
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
     with batched_attention(device.type == "cpu" and len(groups) < len(students)):
         side_by_side(trainings, threads_for([student.objective for student in students]), advance)
+    for student in students:
+        if student.kept:
+            student.lesson.network.load_state_dict(student.kept)
     return [student.curve for student in students]
 
 
@@ -122,6 +125,7 @@ class Student:
         self.curve: Curve = []
         self.every = max(1, lesson.recipe.updates // evaluations)
         self.done = False
+        self.kept: dict[str, Tensor] = {}  # of a student that a hurdle stopped: others of its stack go on
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
         network, training = self.lesson.network, self.lesson.network.training
@@ -131,7 +135,9 @@ class Student:
         self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
         network.train(training)
         hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
-        self.done = quality(self.lesson.tasks, self.curve[-1]) < hurdle
+        if quality(self.lesson.tasks, self.curve[-1]) < hurdle:
+            self.done = True
+            self.kept = {name: x.clone() for name, x in network.state_dict().items()}
 
     def diverge(self) -> None:
         self.done = True
@@ -186,8 +192,14 @@ def train(
 
 
 def sample(source: Iterator[Rows]) -> Rows:
-    """The first batches of a source, as one: enough rows to set scales by."""
+    """The first batches of a source, as one: enough rows to set scales by, and a row of each label however rare it is."""
     parts = [{name: x.copy() for name, x in rows.items()} for rows in islice(source, SAMPLE)]
+    missing = {name for name in parts[0] if name.startswith("labelled/") and not any(rows[name].any() for rows in parts)}
+    while missing:
+        rows = next(source)
+        found = {name for name in missing if rows[name].any()}
+        parts += [{name: x.copy() for name, x in rows.items()}] if found else []
+        missing -= found
     return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
 

@@ -1,38 +1,23 @@
-"""What each stage depends on, derived: the code that it imports, the classes that its params name, lists of stores.
+"""dvc.yaml as params.yaml would have it: what each stage depends on, and lists of stores.
 
 DVC cannot unroll a list into dependencies, so `stillroom sync` writes these into dvc.yaml, and every stage checks that
 they are current: a teacher added without `sync` is an error, never "up to date". What one teacher alone is made of (its
 class, its weights, files that are imported) DVC can index: `foreach` names it by teacher, and changing it re-runs no other.
 """
 
-import ast
-import hashlib
 import io
-import os
-from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from pipeline.atomic import write_whole
-from pipeline.class_spec import CLONE, ClassSpec, ParamsError
+from pipeline.class_spec import ParamsError
 from pipeline.commented import round_trip
-from pipeline.params import Params, class_specs, on_a_hub
+from pipeline.dependencies import USES, code_deps, data_deps, own_files
+from pipeline.params import Params
 from pipeline.validation import load_params
 
-# Whose classes a stage needs: prefixes of dotted keys in params.
-USES = {
-    "prepare": ("prepare.",),
-    "train_teacher": ("prepare.", "tasks."),
-    "extract": ("tasks.",),
-    "fuse": ("fusions.", "tasks."),
-    "distill": ("prepare.", "tasks.", "distill.", "students."),
-    "evaluate": ("tasks.", "distill.", "students."),
-    "report": ("prepare.", "tasks."),
-    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
-}
 OPTIONAL = {"sweep"}  # a project may do without
 # Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
 LISTS = {
@@ -46,58 +31,6 @@ LISTS = {
 }
 OF_A_TEACHER = ("train_teacher", "extract")
 SECTIONS = dict.fromkeys(OF_A_TEACHER, "teachers") | {"distill": "students"}  # that stages with a `foreach` of ours go over
-
-
-@cache
-def imports(file: Path) -> set[Path]:
-    """Files of this clone's packages that a file imports, itself."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (
-        CLONE / Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("pipeline", "stages")
-    )
-    return {found for found in files if found.is_file()}
-
-
-def closure(files: Iterable[Path]) -> set[Path]:
-    """Files, and whatever of this clone's packages they import, however far."""
-    reached: set[Path] = set()
-    frontier = set(files)
-    while frontier:
-        reached |= frontier
-        frontier = {found for file in frontier for found in imports(file)} - reached
-    return reached
-
-
-def every_spec(params: Params) -> dict[str, ClassSpec]:
-    """{dotted key: spec} of the classes that params name, and of those among their arguments."""
-    found = {}
-    for key, spec in class_specs(params).items():
-        found[key] = spec
-        found |= {f"{key}.{number}": inner for number, inner in enumerate(spec.inner().values())}
-    return found
-
-
-def code_deps(stage: str, params: Params) -> list[str]:
-    """The code that can change what a stage writes, relative to the project folder."""
-    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(USES[stage])}
-    return sorted(os.path.relpath(file, Path.cwd()) for file in closure({CLONE / "stages" / f"{stage}.py", *classes}))
-
-
-def own_files(stage: str, name: str, params: Params) -> set[str]:
-    """Files and folders that one teacher is made of, relative to the project folder, or absolute as they were named."""
-    teacher, prefix = params.teachers[name], f"teachers.{name}."
-    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefix)}
-    found = {os.path.relpath(file, Path.cwd()) for file in closure(classes)}
-    if teacher.imported:
-        found.add(teacher.imported.files)
-    elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
-        found.add(teacher.pretrained)
-    return found
 
 
 def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
@@ -131,33 +64,6 @@ def by_student(params: Params, definition: dict[str, Any]) -> str | dict[str, di
         }
         for name, student in params.students.items()
     }
-
-
-def data_deps(params: Params, listed: list[str]) -> list[str]:
-    """Files and folders that an argument of the source names, however deep: what `prepare` reads.
-
-    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data.
-    """
-
-    def paths(value: Any) -> Iterator[str]:
-        if isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from paths(inner)
-        elif isinstance(value, str) and value and (os.path.normpath(value) in listed or Path(value).exists()):
-            yield os.path.normpath(value)
-
-    return sorted(set(paths(params.prepare.source.arguments)))
-
-
-def digest_of_data(paths: list[str]) -> str:
-    """SHA-256, in hex, of files and of what is below folders, by name and content."""
-    running = hashlib.sha256()
-    for path in map(Path, paths):
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            name = file.relative_to(path).as_posix()
-            with file.open("rb") as opened:
-                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return running.hexdigest()
 
 
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:

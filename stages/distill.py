@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from pipeline.checkpoints import input_shapes, save_network
+from pipeline.checkpoints import file_digest, input_shapes, save_network
 from pipeline.cost import measured, write_json
-from pipeline.distilling import KNOWLEDGE, distil
+from pipeline.distilling import KNOWLEDGE, distil, extended
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.store import open_store
@@ -39,6 +39,8 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
                 curves += [{"seed": seed, **point} for point in curve]
                 path = out / f"seed-{seed}" / f"{'+'.join(group)}.safetensors"
                 about = {"learned_from": knowledge.digest}
+                if student.extends:
+                    about["began_as"] = file_digest(extended(students, student.extends, seed))
                 save_network(path, network, student.encoder, params.tasks, input_shapes(knowledge), **about)
         drawn = student.updates * student.batch_size if student.weights.keys() & KNOWLEDGE else 0
         ledger |= {"updates": updates, "knowledge_rows": len(seeds) * len(groups) * drawn}

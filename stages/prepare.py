@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from pipeline.cost import bytes_in, measured
+from pipeline.dependencies import source_identity
 from pipeline.layout import field_of
-from pipeline.lineage import data_deps, digest_of_data, open_project
+from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.seeds import derive_seed
 from pipeline.sources.source import Split
 from pipeline.writer import create_store
 
@@ -22,11 +22,7 @@ from pipeline.writer import create_store
 @one_line_errors
 def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> None:
     params = open_project()
-    seed = derive_seed(params.seed, "data")
-    identity = {"source": params.prepare.source.as_dict(), "seed": seed}
-    named = data_deps(params, [])
-    if named:
-        identity["data"] = digest_of_data(named)
+    identity = source_identity(params)
     places = {"transfer": transfer, "val": val}
     unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:

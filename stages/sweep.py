@@ -9,8 +9,9 @@ import click
 
 from pipeline.class_spec import ParamsError
 from pipeline.cost import measured, write_json
+from pipeline.dependencies import code_deps
 from pipeline.leaderboard import best, lines, show, write_csv
-from pipeline.lineage import code_deps, open_project
+from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.store import open_store
 from pipeline.summary import CLEAN, mean_primaries

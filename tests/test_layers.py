@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.class_spec import CLONE
-from pipeline.lineage import closure, code_deps, imports, open_project
+from pipeline.dependencies import closure, code_deps, imports
+from pipeline.lineage import open_project
 
 FLOORS = [
     {"atomic", "layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
@@ -21,6 +22,7 @@ FLOORS = [
         "commented",
         "params",
         "validation",
+        "dependencies",
         "lineage",
         "promotion",
         "manners",

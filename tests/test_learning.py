@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import learning
 from pipeline.balances.dwa import DWA
 from pipeline.balances.famo import FAMO
 from pipeline.balances.uncertainty import Uncertainty
@@ -123,6 +124,17 @@ def test_a_term_is_about_1_before_anything_is_learnt():
     terms = objective(sample(knowledge()), sample(labelled()))
     assert terms["labels/corner"].item() == pytest.approx(1, abs=0.05)
     assert terms["logits/t/corner"].item() == pytest.approx(3, abs=0.15)
+
+
+def test_a_rare_label_is_in_the_sample_that_scales_are_set_by():
+    def rare():
+        for number, batch in enumerate(labelled()):
+            flag = np.zeros(32, bool)
+            flag[0] = number == 20
+            yield batch | {"labelled/corner": flag}
+
+    found = learning.sample(rare())
+    assert found["labelled/corner"].sum() == 1 and len(found["inputs/image"]) == 9 * 32
 
 
 def test_rows_without_a_label_do_not_count():

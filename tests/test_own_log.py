@@ -68,12 +68,12 @@ def finished(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, *command: str) -> str:
+def run(folder: Path, *command: str, code: int = 0) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CLONE), "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
 
 
 def test_a_teacher_learns_whose_movies_are_whose_from_short_lists(finished):
@@ -104,3 +104,12 @@ def test_a_user_is_answered_with_titles(finished):
     assert len(best) == 10
     rated = {row.split(",")[1] for row in (finished / "ml/ratings.csv").read_text().splitlines() if row.startswith("7,")}
     assert not rated & set(best)
+
+
+def test_a_log_that_grew_is_no_longer_the_students(finished):
+    ratings = finished / "ml/ratings.csv"
+    before = ratings.read_text()
+    ratings.write_text(before + "7,1,5.0,999999999\n")
+    said = run(finished, *STILLROOM, "predict", "fused", "7", code=1)
+    ratings.write_text(before)
+    assert said.strip().endswith("prepared from other data, or params, than are here now; run `dvc repro`")

@@ -10,10 +10,11 @@ from torch import nn
 
 from pipeline import learning
 from pipeline.encoders.image import ImageEncoder
-from pipeline.learning import Lesson, learn, learn_together
+from pipeline.learning import Lesson, flat, learn, learn_together, quality
 from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.network import Network
 from pipeline.optimize import Diverged, Recipe
+from pipeline.scoring import score
 from pipeline.stack import shared, side_by_side
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
@@ -217,3 +218,15 @@ def test_heads_that_no_term_trains_stay_as_they_are_in_a_stack_too(monkeypatch):
     learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
     for student, head in zip(students, before, strict=True):
         assert all(torch.equal(x, head[name]) for name, x in student.network.heads["whole"].state_dict().items())
+
+
+def test_one_that_is_stopped_in_a_stack_is_what_it_was_then():
+    students = lessons()
+    early = [quality(lesson.tasks, curve[0]) for lesson, curve in zip(students, together(students), strict=True)]
+    hurdle = sorted(early)[1]
+    students = lessons()
+    curves = together(students, hurdles=[hurdle])
+    assert sorted(len(curve) for curve in curves) == [1, 2, 2]
+    for lesson, curve in zip(students, curves, strict=True):
+        found = flat(score(lesson.network, lesson.tasks, Split()))
+        assert found == pytest.approx({name: x for name, x in curve[-1].items() if name.startswith("val/")}, abs=1e-6)

@@ -40,6 +40,8 @@ class LoggedCandidates(Candidates):
     and of the items kept from all learning.
     """
 
+    recalls = True
+
     def __init__(
         self,
         *,
@@ -98,6 +100,8 @@ class LoggedCandidates(Candidates):
         for name, flag in rows.items():
             if not flag.any():
                 raise ValueError(f"{name}: no interaction of {len(flag)} falls into it; change val, test, cold or new")
+        if self.negatives and len(np.unique(log.item[rows["test/new_items"]])) == 1:
+            raise ValueError("test/new_items: a single item, which leaves no other to draw negatives from; raise new or test")
         return rows
 
     def read(self, given: str) -> dict[str, Arrays]:

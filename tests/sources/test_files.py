@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from pipeline.lineage import data_deps, digest_of_data
+from pipeline.dependencies import data_deps, digest_of_data
 from pipeline.sources.files import Files
 from pipeline.sources.labels import IGNORED
 from tests.samples import SHAPES, box_of, make_coco, make_csv, make_folder, make_voc, save, save_map, shapes, write_voc

@@ -119,6 +119,15 @@ def many(folder):
     return source(items=None, length=6, negatives=2, unlabelled=20, views=2)
 
 
+def test_a_single_new_item_leaves_no_negatives_and_is_refused(many):
+    log = many.read_log()
+    drawn = np.random.default_rng(0)
+    drawn.random(len(log.users))
+    many.new = drawn.random(len(log.items)).min() + 1e-9  # of the items one is new
+    with pytest.raises(ValueError, match="test/new_items: a single item"):
+        many.divided(log, np.random.default_rng(0))
+
+
 def test_lists_are_divided_by_time_and_what_is_cold_or_new_kept_from_learning(many):
     log, splits = many.read_log(), many.splits()
     assert set(splits) == {"transfer", "val", "test/clean", "test/cold_users", "test/new_items"}
