@@ -1,10 +1,10 @@
 """Whether streaming by shuffled pools costs a student quality, on rows as they come and sorted by class.
 
-    python bench/shuffle.py run SEED...    # after `bench/recipes.py run SEED...`; resumes: one JSON per order and data seed
-    python bench/shuffle.py table          # bench/shuffle.md, from the JSONs and those of bench/recipes.py
+    python bench/shuffle.py run SEED...    # resumes: one JSON per order and data seed in bench/shuffle/
+    python bench/shuffle.py table          # bench/shuffle.md, from the JSONs
 
 The student `fused` of the root's params learns from its store with memory for an eighth of it; the store's rows are in random
-order, or sorted by the classification teacher's first choice. Against the same student with all rows in RAM.
+order, or sorted by the classification teacher's first choice. Against the same student with all rows in RAM (`kept`).
 """
 
 import json
@@ -22,15 +22,15 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import read, run_stage  # noqa: E402
+from bench.arms import MACHINE, read, run_stage  # noqa: E402
 from bench.demo import PRIMARY  # noqa: E402
-from bench.recipes import MACHINE, RESULTS, enter  # noqa: E402
+from bench.recipes import enter  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 
 OUT = ROOT / "bench" / "shuffle"
-ORDERS = ["random", "sorted"]
+ORDERS = ["kept", "random", "sorted"]
 LEARNT = ("inputs", "fused", "logits")
 
 
@@ -68,6 +68,9 @@ def run(seeds: tuple[int, ...]) -> None:
         if (OUT / f"{rows}-{seed}.json").exists():
             continue
         enter(seed, "float16")
+        for teacher in PRIMARY:
+            run_stage("extract", teacher)
+        run_stage("fuse", "pca")
         base = Path.cwd()
         folder = base.with_name(f"shuffle-{rows}-{seed}")
         (folder / "data").mkdir(parents=True, exist_ok=True)
@@ -77,7 +80,8 @@ def run(seeds: tuple[int, ...]) -> None:
         params = yaml.safe_load((base / "params.yaml").read_text())
         store = open_store(base / "data" / "knowledge" / "pca.zarr")
         row_bytes = sum(f.row_bytes for name, f in store.fields.items() if name.split("/")[0] in LEARNT)
-        params["distill"]["memory_budget"] = store.n_rows * row_bytes // 8
+        if rows != "kept":
+            params["distill"]["memory_budget"] = store.n_rows * row_bytes // 8
         Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
         sync()
@@ -103,8 +107,8 @@ def table() -> None:
     lines += ["Points minus those of the same student with all rows in RAM, paired by data seed: mean, 90 % t interval, every"]
     lines += ["seed. Equivalent: within +-1 point.", ""]
     lines += ["| rows | of | mean | interval | seeds | equivalent |", "|---" * 6 + "|"]
-    for rows, task in product(ORDERS, PRIMARY):
-        pairs = [(read(OUT / f"{rows}-{s}.json"), read(RESULTS / f"float16-{s}.json")) for s in seeds]
+    for rows, task in product(ORDERS[1:], PRIMARY):
+        pairs = [(read(OUT / f"{rows}-{s}.json"), read(OUT / f"kept-{s}.json")) for s in seeds]
         found = [mean(a["points"][task]) - mean(b["points"][task]) for a, b in pairs]
         half = student_t.ppf(0.95, len(found) - 1) * stdev(found) / len(found) ** 0.5
         verdict = "yes" if abs(mean(found)) + half < 1 else "no"
