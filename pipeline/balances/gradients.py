@@ -40,7 +40,7 @@ class GradientBalance(Balance):
         finite = len(present) > 1 and present.isfinite().all()  # what is not, the training loop refuses
         combined = self.combine(present) if finite else present.sum(0)
         for p, gradient in zip(shared, combined.split([p.numel() for p in shared]), strict=True):
-            p.grad = gradient.view_as(p)
+            p.grad = torch.empty_like(p).copy_(gradient.view_as(p))  # in p's memory format: fused optimisers rely on it
 
 
 @final

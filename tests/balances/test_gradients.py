@@ -108,6 +108,17 @@ def test_a_student_learns(kind):
     study(net, {"labels": 1.0}, updates=4, sources=(None, labelled()), heads_only=True, methods=(None, None, kind))
 
 
+def test_weights_in_another_memory_format_learn_the_same():
+    """A fused optimiser goes over memory, not over indices: a gradient that lies otherwise would be scrambled."""
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net = network().to(memory_format=layout)
+        study(net, {"labels": 1.0, "logits": 1.0}, updates=3, methods=(CosineSmoothL1(), None, UPGrad))
+        found.append(net.state_dict())
+    for name, x in found[0].items():
+        torch.testing.assert_close(found[1][name], x, rtol=1e-2, atol=1e-3)
+
+
 def test_students_that_draw_random_numbers_train_one_after_another(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     made = lambda kind: Objective(network(), TASK, {"logits": 1}, sample(knowledge()), {}, balance=kind)  # noqa: E731
