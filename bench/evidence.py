@@ -93,6 +93,7 @@ ARMS = {
     "logits_x9": arm("none", BOTH, 9),
     **{f"logits_{name}": arm("none", BOTH, logit_loss=spec) for name, spec in LOGITS.items()},
     **{f"logits_{name}": arm("none", BOTH, balance=spec) for name, spec in BALANCES.items()},
+    "dist_uncertainty": arm("none", BOTH, logit_loss=LOGITS["dist"], balance=BALANCES["uncertainty"]),
     **{name: arm(name, ALL) for name in METHODS},
     **{f"pca_{name}": arm("pca", ALL, feature_loss=spec) for name, spec in FEATURES.items()},
     **{f"{name}_only": arm(name, "fused", head_updates=200) for name in ("pca", "task_aware", "random")},
