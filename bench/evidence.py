@@ -113,7 +113,22 @@ AGAINST |= {"shuffled": "labels", "two_features": "two", "two_auxiliary": "two"}
 
 
 SCREENING = (1, 2)
-CONTRASTS: list[tuple[str, str]] = []  # the primary first
+CONTRASTS = [
+    ("logits_dist", "logits"),  # written down before the runs on fresh seeds
+    ("logits_uncertainty", "logits"),
+    ("phi_s", "logits"),
+    ("logits", "logits_x1"),
+    ("logits", "labels"),
+    ("logits", "labelled_rows"),
+    ("one", "logits"),
+    ("pca_features", "labels"),
+    ("pca_features", "untaught_features"),
+    ("shuffled", "labels"),
+    ("untaught", "labels"),
+    ("two_auxiliary", "two"),
+    ("two_auxiliary", "logits"),
+]
+CONFIRMED = list(dict.fromkeys(name for pair in CONTRASTS for name in pair))
 
 
 def change(params: dict) -> None:
@@ -137,7 +152,7 @@ def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
         for teacher in (*PRIMARY, *UNTAUGHT):
             run_stage("train_teacher", teacher)
             run_stage("extract", teacher)
-        run_arms(RESULTS, seed, arms or ARMS, result_of)
+        run_arms(RESULTS, seed, arms or (ARMS if seed in SCREENING else CONFIRMED), result_of)
 
 
 def result_of(name: str) -> dict:

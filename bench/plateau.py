@@ -31,16 +31,21 @@ RESULTS = ROOT / "bench" / "plateau"
 ONE = "all_tasks"
 NONE = {"code": "pipeline/fusions/none.py", "class": "NoFusion"}
 FUSIONS = {"three": {**NONE, "teachers": list(PRIMARY)}, "one": {**NONE, "teachers": [ONE]}}
+DIST = {"code": "pipeline/losses/dist.py", "class": "DIST"}
 WEIGHTS = {"logits": 3, "labels": 1}  # chosen at 1,200 updates on data seeds 1 to 5: bench/evidence.md
 ARMS = {
     "labels_9600": arm("transfer", 9600, "labels"),
     "labels_19200": arm("transfer", 19200, "labels"),
     "three_9600": {"reads": "three", "updates": 9600, "weights": WEIGHTS},
     "one_9600": {"reads": "one", "updates": 9600, "weights": WEIGHTS},
+    "dist_9600": {"reads": "one", "updates": 9600, "weights": WEIGHTS, "logit_loss": DIST},  # of bench/evidence.md, later
 }
 PRIMARY_CONTRAST = ("one_9600", "labels_19200")  # written down before the runs: as many rows seen, and the stronger baseline
 CONTRASTS = [
     PRIMARY_CONTRAST,
+    ("dist_9600", "labels_19200"),  # written down before that arm's runs
+    ("dist_9600", "labels_9600"),
+    ("dist_9600", "one_9600"),
     ("one_9600", "labels_9600"),
     ("three_9600", "labels_19200"),
     ("three_9600", "labels_9600"),
