@@ -27,7 +27,7 @@ from pipeline.encoders.image import ImageEncoder  # noqa: E402
 from pipeline.extraction import outputs_on, shown  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
-from pipeline.params import Recipe  # noqa: E402
+from pipeline.sections import Recipe  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 

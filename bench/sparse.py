@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.extraction import compacted  # noqa: E402
 from pipeline.losses.soft import soft_kl  # noqa: E402
-from pipeline.params import Recipe  # noqa: E402
+from pipeline.sections import Recipe  # noqa: E402
 from pipeline.sparse import Sparse  # noqa: E402
 
 CLASSES, INPUTS = 10_000, 32

@@ -12,9 +12,9 @@ from pipeline.batches import Batch, in_order, tensors
 from pipeline.cost import write_json
 from pipeline.imported import Imported, import_for
 from pipeline.network import Outputs
-from pipeline.params import ImportedSpec
 from pipeline.pools import load
 from pipeline.scoring import BATCH, Scores, judged, label_fields
+from pipeline.sections import ImportedSpec
 from pipeline.shard import StoreError
 from pipeline.store import Store, sha256
 from pipeline.tasks.task import Task

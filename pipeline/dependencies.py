@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.class_spec import CLONE, ClassSpec
-from pipeline.params import Params, class_specs, on_a_hub
+from pipeline.params import Params, class_specs
+from pipeline.sections import on_a_hub
 from pipeline.seeds import derive_seed
 
 # Whose classes a stage needs: prefixes of dotted keys in params.

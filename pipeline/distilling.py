@@ -15,7 +15,8 @@ from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
 from pipeline.objective import term, wanted
 from pipeline.optimize import Recipe, pick_device
-from pipeline.params import PARTS, FilledStudent, Params
+from pipeline.params import Params
+from pipeline.sections import PARTS, FilledStudent
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 

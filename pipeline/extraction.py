@@ -10,9 +10,10 @@ from pipeline.batches import Batch, in_order, input_fields, narrowed, part, tens
 from pipeline.class_spec import ParamsError
 from pipeline.layout import Field
 from pipeline.network import Network, Outputs
-from pipeline.params import Params, Recipe
+from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.recipes import principal_basis
+from pipeline.sections import Recipe
 from pipeline.sparse import sample, top_k
 from pipeline.store import Store
 from pipeline.tasks.task import Task

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.dumps.dump import Dump, check_arrays, check_complete, floats, keys_of, places
 from pipeline.network import Outputs
-from pipeline.params import ImportedSpec
+from pipeline.sections import ImportedSpec
 from pipeline.store import Store
 
 

@@ -19,8 +19,9 @@ from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
 from pipeline.layout import Field, arrays_of, check_fields, field_of
 from pipeline.optimize import pick_device
-from pipeline.params import Params, Recipe
+from pipeline.params import Params
 from pipeline.recipes import principal_basis
+from pipeline.sections import Recipe
 from pipeline.shard import encode_shard
 from pipeline.writer import stored_arrays
 

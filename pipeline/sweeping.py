@@ -20,8 +20,9 @@ from pipeline.distilling import distil, stream
 from pipeline.layout import digest
 from pipeline.leaderboard import Record, size_of
 from pipeline.learning import Curve, quality
-from pipeline.params import FilledStudent, Params, Range, Student, Sweep
+from pipeline.params import Params
 from pipeline.scoring import score
+from pipeline.sections import FilledStudent, Range, Student, Sweep
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task

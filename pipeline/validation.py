@@ -7,7 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.class_spec import ParamsError, near
-from pipeline.params import FilledStudent, Params, Range, class_specs
+from pipeline.params import Params, class_specs
+from pipeline.sections import FilledStudent, Range
 
 
 def load_params(path: Path) -> Params:

@@ -13,7 +13,7 @@ from pipeline.extraction import calibrate, outputs_on, shown
 from pipeline.inspection import differences
 from pipeline.layout import Field
 from pipeline.network import Outputs
-from pipeline.params import Recipe
+from pipeline.sections import Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.writer import create_store

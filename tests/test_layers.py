@@ -21,6 +21,7 @@ FLOORS = [
         "class_spec",
         "commented",
         "params",
+        "sections",
         "validation",
         "dependencies",
         "lineage",

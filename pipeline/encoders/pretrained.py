@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.class_spec import near
-from pipeline.params import on_a_hub
+from pipeline.sections import on_a_hub
 
 BROKEN = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)  # what its loaders raise
 ATTENTION = "eager"  # the one that every model and its backbone have; a config could name code to be fetched

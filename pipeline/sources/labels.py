@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from pipeline.class_spec import near
-from pipeline.params import Section
+from pipeline.sections import Section
 from pipeline.sources.images import ENDINGS
 
 Gives = Literal["class", "classes", "boxes", "masks", "number"]

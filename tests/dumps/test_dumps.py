@@ -13,7 +13,7 @@ from pipeline.acceptance import accept
 from pipeline.extraction import outputs_on
 from pipeline.imported import import_for
 from pipeline.layout import Field
-from pipeline.params import ImportedSpec, Recipe
+from pipeline.sections import ImportedSpec, Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.tasks.multi_label import MultiLabel
