@@ -33,7 +33,10 @@ def arm(reads: str, updates: int, weights: str, **more) -> dict:
 
 
 def enter(name: str, project: Path, seed: int, change: Callable[[dict], None]) -> Path:
-    """Go to bench/.work/<name>-<seed>: the project's params, changed, with one student seed, since data seeds count."""
+    """Go to bench/.work/<name>-<seed>: the project's params, changed, with one student seed, since data seeds count.
+
+    Arms name their losses: without, logits have their task's own.
+    """
     torch.set_num_threads(1)  # one process a core is faster than one process on two
     folder = WORK / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +44,7 @@ def enter(name: str, project: Path, seed: int, change: Callable[[dict], None]) -
     params = yaml.safe_load((project / "params.yaml").read_text())
     params |= {"seed": seed, "sweep": {}}
     params["distill"]["seeds"] = 1
+    params["distill"].pop("logit_loss", None)
     change(params)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     Path("dvc.yaml").write_bytes((project / "dvc.yaml").read_bytes())

@@ -5,7 +5,7 @@
 
 A recipe is the dtype of the teachers' features and logits and of the fused target, all three, and in how many principal
 components features are kept. Teachers are those of
-bench/demo.py; the student is `fused` of the root's params (600 updates, three student seeds, whose mean is one value). Codecs
+bench/demo.py; the student has 600 updates on features, logits and labels (three student seeds, whose mean is one value). Codecs
 lose nothing, so they are compared by size alone.
 """
 
@@ -24,7 +24,7 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import read, run_stage  # noqa: E402
+from bench.arms import arm, read, run_stage  # noqa: E402
 from bench.demo import PCA, PRIMARY, enter_beside  # noqa: E402
 from pipeline.layout import arrays_of  # noqa: E402
 from pipeline.shard import encode_shard  # noqa: E402
@@ -45,7 +45,7 @@ MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"
 def enter(seed: int, name: str) -> None:
     def change(params: dict) -> None:
         recipe = {"dtype": RECIPES[name]["dtype"], "codec": "raw"}
-        params |= {"fusions": {"pca": PCA}, "students": {"fused": params["students"]["fused"]}}
+        params |= {"fusions": {"pca": PCA}, "students": {"fused": arm("pca", 600, "fused logits labels")}}
         params["distill"]["seeds"] = 3
         params["extract"] |= {"features": {**recipe, **RECIPES[name]}, "logits": recipe}
         params["fuse"]["fused"] = recipe

@@ -3,7 +3,7 @@
     python bench/shuffle.py run SEED...    # resumes: one JSON per order and data seed in bench/shuffle/
     python bench/shuffle.py table          # bench/shuffle.md, from the JSONs
 
-The student `fused` of the root's params learns from its store with memory for an eighth of it; the store's rows are in random
+The student of bench/recipes.py learns from its store with memory for an eighth of it; the store's rows are in random
 order, or sorted by the classification teacher's first choice. Against the same student with all rows in RAM (`kept`).
 """
 

@@ -115,8 +115,8 @@ def first_params(seen: Proposal) -> tuple[Any, list[str]]:
     params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
     some = min(600, max(updates.values()))
     params["students"] = {
-        "fused": flow({"reads": "pca", "updates": some, "weights": {"fused": 1, "logits": 1, "labels": 1}}),
-        "logits": flow({"reads": "none", "updates": some, "weights": {"logits": 1, "labels": 1}}),
+        "fused": flow({"reads": "pca", "updates": some, "weights": {"fused": 1, "logits": 3, "labels": 1}}),
+        "logits": flow({"reads": "none", "updates": some, "weights": {"logits": 3, "labels": 1}}),
         "labels": flow({"reads": "transfer", "updates": some, "weights": {"labels": 1}}),
         "single": flow({"reads": "transfer", "updates": some, "weights": {"labels": 1}, "separate": True}),
     }

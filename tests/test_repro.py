@@ -76,7 +76,7 @@ def make_small(params):
     sparse = {"logits/segmentation": {"dtype": "float16", "codec": "lz4", "top_k": 3}}
     params["teachers"]["segmentation"]["recipes"] = sparse
     params["fusions"] = {"pca": {**params["fusions"]["pca"], "dims": 8}, "aware": AWARE}
-    params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32}
+    params["distill"] |= {"encoder": ENCODER, "seeds": 2, "batch_size": 32, "logit_loss": None}
     params["students"] = STUDENTS
     params["evaluate"] |= {"shots": [20], "draws": 2}
     params["report"] |= {"baseline": "labels", "strip": ["fused"], "strip_rows": 2}
