@@ -8,7 +8,7 @@ student seed an arm. Screening says what is worth confirming, by the validation 
 """
 
 import sys
-from math import isnan, nan
+from math import isnan
 from pathlib import Path
 from statistics import mean
 
@@ -223,13 +223,12 @@ def confirmed(fresh: dict[str, dict[int, dict]]) -> list[str]:
     lines = ["", "## Confirmed", "", "On data seeds that no screening saw: paired mean, 95 % t interval, every seed. The first"]
     lines += ["contrast was written down before the runs; p of the others' averages is corrected for their number (Holm).", ""]
     pairs = [pair for pair in CONTRASTS if len(fresh[pair[0]].keys() & fresh[pair[1]].keys()) > 1]
-    p_values = {(one, other): p_value(fresh[one], fresh[other]) for one, other in pairs}
-    corrected = dict(zip(pairs[1:], holm([p_values[pair] for pair in pairs[1:]]), strict=True))
-    lines += ["| claim | p | corrected |", "|---|---|---|"]
-    for one, other in pairs:
-        cells = f"{p_values[one, other]:.4f} | {corrected.get((one, other), nan):.4f}".replace("nan", "")
-        lines.append(f"| {one} - {other} | {cells} |")
-    return [*lines, "", *contrasts(fresh, [(*pair, SHORT) for pair in pairs], points)]
+    averages = [pair for pair in pairs if comparable(*pair)]
+    found = [p_value(fresh[one], fresh[other]) for one, other in averages]
+    lines += ["| average of | p | corrected |", "|---|---|---|"]
+    for (one, other), p, corrected in zip(averages, found, [None, *holm(found[1:])], strict=True):
+        lines.append(f"| {one} - {other} | {p:.4f} | {'' if corrected is None else f'{corrected:.4f}'} |")
+    return [*lines, "", *contrasts(fresh, [(*pair, SHORT if comparable(*pair) else TWO) for pair in pairs], points)]
 
 
 def p_value(one: dict[int, dict], other: dict[int, dict]) -> float:
