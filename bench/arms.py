@@ -129,10 +129,8 @@ def contrasts(
     return lines
 
 
-def curves(
-    path: Path, panels: dict[str, dict[str, dict[int, list[float]]]], dashed: dict[str, float], against: str = "updates"
-) -> None:
-    """{panel: {line: {updates: a value a seed}}}, mean and sd against updates, or what is named; dashed: a value of a panel."""
+def curves(path: Path, panels: dict[str, dict[str, dict[int, list[float]]]], teachers: dict[str, float]) -> None:
+    """{panel: {line: {updates: a value a seed}}}, mean and sd against updates; dashed: the teachers of a panel."""
     columns = 3 if len(panels) > 4 else len(panels)
     figure, axes = plt.subplots(-(-len(panels) // columns), columns, squeeze=False, layout="constrained")
     figure.set_size_inches(3.1 * columns, 2.8 * len(axes))
@@ -141,10 +139,10 @@ def curves(
             y = [mean(seeds) for seeds in values.values()]
             error = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values.values()]
             axis.errorbar(list(values), y, error, label=name, marker="o", markersize=3, linewidth=1.2, capsize=2)
-        if title in dashed:
-            axis.axhline(dashed[title], color="grey", linestyle="--", linewidth=0.8)
-        ticks = sorted({place for values in lines.values() for place in values})
-        axis.set(title=title, xscale="log", xlabel=against)
+        if title in teachers:
+            axis.axhline(teachers[title], color="grey", linestyle="--", linewidth=0.8)
+        ticks = sorted({updates for values in lines.values() for updates in values})
+        axis.set(title=title, xscale="log", xlabel="updates")
         axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=6, rotation=30)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
