@@ -99,7 +99,7 @@ def table() -> None:
         seconds = spread(result["cost"]["cpu_seconds"] for result in results.values())
         lines.append(f"| {name} | {', '.join(map(str, results))} | {' | '.join(cells)} | {seconds} |")
     lines += ["", "## Differences", ""]
-    lines += ["Paired by data seed: mean, 95 % t interval, every seed. The first was written down before the runs.", ""]
+    lines += ["Paired by data seed: mean, 95 % t interval, every seed. The first two were written down before their runs.", ""]
     lines += contrasts(found, [(*pair, SHORT) for pair in CONTRASTS], points)
     (ROOT / "bench" / "plateau.md").write_text("\n".join(lines) + "\n")
 

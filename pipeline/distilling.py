@@ -59,7 +59,7 @@ def distil(
     """
     settings, first = params.distill, students[0][0]
     for student, _ in students:
-        check_taught(student, tasks, store)
+        check_taught(params, student, tasks, store)
     seed, augment = derive_seed(params.seed, "batches"), params.source().augment
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
@@ -80,12 +80,13 @@ def distil(
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
 
 
-def check_taught(student: FilledStudent, tasks: list[str], store: Store) -> None:
+def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:
     """Raises ValueError if a head would stay as it was drawn, for lack of both labels and logits."""
     told = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
+    begun = params.student(student.extends).tasks if student.extends else []
     known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
     for task in tasks:
-        if task not in told and not (task in known and "logits" in student.weights) and not student.extends:
+        if task not in [*told, *begun] and not (task in known and "logits" in student.weights):
             raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weigh labels, or drop it")
 
 

@@ -111,6 +111,7 @@ def first_params(seen: Proposal) -> tuple[Any, list[str]]:
         for task in seen.labels
     }
     params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = batch
+    del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other images
     params["distill"]["encoder"] = flow({**TRUNK, "width": 32, "blocks": 2, "channels": 3})
     params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
     some = min(600, max(updates.values()))

@@ -53,8 +53,10 @@ def test_labels_of_other_tasks_are_left_alone(stores):
     assert terms == {"labels/new", f"logits/t/{TASK}", "logits/t/new"}
 
 
-def test_a_head_that_neither_labels_nor_the_store_teach_is_refused(stores):
-    params = two_tasks({"old": OLD, "bare": {**OLD, "tasks": [], "weights": {"logits": 1}}})
+@pytest.mark.parametrize("extends", [False, True])
+def test_a_head_that_neither_labels_nor_the_store_teach_is_refused(stores, extends):
+    bare = {**OLD, "tasks": [], "weights": {"logits": 1}} | ({"extends": "old"} if extends else {})
+    params = two_tasks({"old": OLD, "bare": bare})
     one = write_store(Path("one.zarr"), 96, 0)
     with pytest.raises(ValueError, match=r"one\.zarr: no logits of task 'new', nor are its labels used"):
         distil(params, [(params.student("bare"), 0)], [TASK, "new"], one, stores[1], lambda updates: None)

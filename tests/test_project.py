@@ -101,6 +101,7 @@ def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     splits = Files(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0).splits()
     assert all(splits[name].labelled[task].any() for name in ("transfer", "val", "test/clean") for task in wanted)
     assert len(splits["transfer"].view) >= params["distill"]["batch_size"]
+    assert "logit_loss" not in params["distill"]  # the demo's own choice
     assert min(flag.sum() for flag in splits["transfer"].labelled.values()) >= params["train_teacher"]["batch_size"]
 
 
