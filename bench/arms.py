@@ -52,6 +52,15 @@ def enter(name: str, project: Path, seed: int, change: Callable[[dict], None]) -
     return folder
 
 
+def share(base: Path, *paths: str) -> None:
+    """What the project at hand has in common with another, of its data."""
+    for path in paths:
+        own = Path("data") / path
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if not own.exists():
+            own.symlink_to(base / "data" / path)
+
+
 def run_stage(name: str, key: str = "") -> None:
     """A stage's command from dvc.yaml, unless its outputs are there."""
     stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]

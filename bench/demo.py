@@ -25,6 +25,7 @@ from bench.arms import (  # noqa: E402
     run_arms,
     run_stage,
     run_teachers,
+    share,
     spread,
     student_result,
 )
@@ -71,6 +72,10 @@ ARMS = {
 }
 
 
+PREPARED = ("knowledge/transfer.zarr", "splits", "costs/prepare.json")
+TAUGHT = ("teachers", "scores/teachers", "costs/train_teacher")
+
+
 def change(params: dict) -> None:
     params |= {"fusions": FUSIONS, "students": ARMS}
     for teacher in params["teachers"].values():
@@ -85,19 +90,8 @@ def enter_beside(seed: int, name: str, change_own: Callable[[dict], None]) -> No
     run_stage("prepare")
     for teacher in PRIMARY:
         run_stage("train_teacher", teacher)
-    folder = base.with_name(f"{name}-{seed}")
-    for shared in (
-        "knowledge/transfer.zarr",
-        "splits",
-        "teachers",
-        "scores/teachers",
-        "costs/train_teacher",
-        "costs/prepare.json",
-    ):
-        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "data" / shared).exists():
-            (folder / "data" / shared).symlink_to(base / "data" / shared)
     enter(name, ROOT, seed, change_own)
+    share(base, *PREPARED, *TAUGHT)
 
 
 @click.group()

@@ -22,8 +22,8 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, by_seed, enter, run_arms, run_stage, spread, student_result  # noqa: E402
-from bench.demo import PRIMARY, SHORT, enter_beside, points  # noqa: E402
+from bench.arms import MACHINE, by_seed, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.demo import PRIMARY, SHORT, TAUGHT, enter_beside, points  # noqa: E402
 from bench.evidence import METHODS, arm  # noqa: E402
 from pipeline.batches import cut, input_fields, labelled_batches, load, part, tensors  # noqa: E402
 from pipeline.checkpoints import input_shapes, load_network, save_network  # noqa: E402
@@ -77,10 +77,7 @@ def enter_with(views: int, seed: int) -> None:
         params["prepare"]["source"]["views"] = views
 
     folder = enter(f"views_{views}", ROOT, seed, change_views)
-    for shared in ("teachers", "scores/teachers", "costs/train_teacher"):
-        (folder / "data" / shared).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "data" / shared).exists():
-            (folder / "data" / shared).symlink_to(folder.with_name(f"live-{seed}") / "data" / shared)
+    share(folder.with_name(f"live-{seed}"), *TAUGHT)
     run_stage("prepare")
     for teacher in PRIMARY:
         run_stage("extract", teacher)

@@ -96,7 +96,7 @@ def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], 
     network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
-    recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay)
+    recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
     return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))
 
 

@@ -53,7 +53,8 @@ class Lesson:
         device, found = next(self.network.parameters()).device, scales.get(self.losses)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
-            made = Objective(self.network, self.tasks, self.weights, known, labels, *self.methods, found).to(device)
+            parts = self.network, self.tasks, self.weights, known, labels, *self.methods
+            made = Objective(*parts, found, self.recipe.precision).to(device)
         if self.losses:
             scales[self.losses] = made.scales
         return made

@@ -10,7 +10,7 @@ from pipeline.balances.balance import Balance
 from pipeline.balances.static import constant_loss
 from pipeline.batches import MASK, Batch, existing, part
 from pipeline.losses.loss import Loss
-from pipeline.network import Network
+from pipeline.network import Network, Outputs
 from pipeline.sparse import Sparse
 from pipeline.tasks.task import Task
 
@@ -26,7 +26,8 @@ class Objective(nn.Module):
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
     "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
     the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
-    keep their scales. scales: of an objective with the same terms and losses, if there is one.
+    keep their scales. scales: of an objective with the same terms and losses, if there is one. precision: of the network's
+    arithmetic; terms are float32.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Objective(nn.Module):
         logit_loss: Loss | None = None,
         balance: Callable[..., Balance] | None = None,
         scales: Mapping[str, float] | None = None,
+        precision: str = "float32",
     ):
         super().__init__()
         self.network, self.tasks = network, tasks
         self.feature_loss, self.logit_loss = feature_loss, logit_loss
+        self.precision = getattr(torch, precision)
         names = list(dict.fromkeys(term(field) for field in knowledge if wanted(field, tasks, weights)))
         names += [f"labels/{task}" for task in tasks if f"labels/{task}" in labelled and weights.get("labels")]
         kinds = [name.split("/")[0] for name in names]
@@ -82,7 +85,7 @@ class Objective(nn.Module):
     def forward(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
         """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
         inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
-        features, logits = self.network({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
+        features, logits = self.outputs({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
         split, mask = len(next(iter(knowledge.values()))) if knowledge else 0, knowledge.get(MASK)
         terms = {}
         for name in self.weights:
@@ -97,6 +100,14 @@ class Objective(nn.Module):
         if self.balance:
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
+
+    def outputs(self, inputs: Batch) -> Outputs:
+        if self.precision == torch.float32:
+            return self.network(inputs)
+        device = next(iter(inputs.values())).device.type
+        with torch.autocast(device, self.precision, cache_enabled=False):  # the cache is one for all threads
+            features, logits = self.network(inputs)
+        return Outputs(*({name: x.float() for name, x in found.items()} for found in (features, logits)))
 
     def backward(self, terms: Mapping[str, Tensor]) -> None:
         """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""

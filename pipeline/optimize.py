@@ -27,11 +27,15 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: AdamW, the rate rising linearly over the first tenth and falling to 0 as a cosine (1608.03983)."""
+    """How to train: AdamW, the rate rising linearly over the first tenth and falling to 0 as a cosine (1608.03983).
+
+    precision: of the network's arithmetic, forward and back; weights, losses and moments are float32 (1710.03740).
+    """
 
     updates: int
     learning_rate: float
     weight_decay: float
+    precision: str = "float32"
 
     def rate(self, update: int) -> float:
         """Learning rate of an update in [0, updates), as a share of the highest."""

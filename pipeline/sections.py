@@ -15,6 +15,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
+Precision = Literal["float32", "bfloat16"]
 PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's learning is made of
 
 
@@ -47,10 +48,13 @@ class Prepare(Section):
 
 
 class TrainTeacher(Section):
+    """precision: of the network's arithmetic while it learns; its weights and losses are float32."""
+
     batch_size: Count
     learning_rate: Positive
     weight_decay: Weight
     evaluations: Count
+    precision: Precision = "float32"
 
 
 class ImportedSpec(ClassSpec):
@@ -103,7 +107,10 @@ class FusionSpec(ClassSpec):
 
 
 class Distill(Section):
-    """logit_loss: for tasks that are a softmax over classes; not given: each task's own. balance: not given: static."""
+    """logit_loss: for tasks that are a softmax over classes; not given: each task's own. balance: not given: static.
+
+    precision: as in `train_teacher`.
+    """
 
     encoder: ClassSpec
     feature_loss: ClassSpec
@@ -114,6 +121,7 @@ class Distill(Section):
     learning_rate: Positive
     weight_decay: Weight
     evaluations: Count
+    precision: Precision = "float32"
     memory_budget: Count
 
 

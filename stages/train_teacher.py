@@ -58,13 +58,14 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     torch.manual_seed(seed)
     network = teacher_network(params, name, shapes, pick_device(params.device))
     augment, curve = params.source().augment, Curve()
+    rate = teacher.learning_rate or settings.learning_rate
     with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         if teacher.updates:
             curve = learn(
                 network,
                 tasks,
                 {"labels": 1.0},
-                Recipe(teacher.updates, teacher.learning_rate or settings.learning_rate, settings.weight_decay),
+                Recipe(teacher.updates, rate, settings.weight_decay, settings.precision),
                 knowledge=None,
                 labelled=labelled_batches(store, tasks, teacher.batch_size or settings.batch_size, augment, seed=seed),
                 val=val,

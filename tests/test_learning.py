@@ -75,9 +75,9 @@ class Split:
         return self.arrays[name][rows]
 
 
-def study(net, weights, updates=60, sources=None, **more):
+def study(net, weights, updates=60, sources=None, precision="float32", **more):
     known, labels = sources or (knowledge(), labelled())
-    recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01)
+    recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01, precision=precision)
     return learn(
         net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **METHODS | more
     )
@@ -92,6 +92,19 @@ def test_a_network_learns_from_labels_from_logits_and_from_both(weights):
     names = {"labels": "labels/corner", "logits": "logits/t/corner", "fused": "fused/spots"}
     for kind in weights:
         assert curve[1][names[kind]] < curve[0][names[kind]]
+
+
+def test_a_network_learns_in_bfloat16_what_it_learns_in_float32():
+    gradients, batches = {}, (sample(knowledge()), sample(labelled()))
+    for precision in ("float32", "bfloat16"):
+        objective = Objective(network(), TASK, {"labels": 1, "logits": 1}, *batches, precision=precision).train()
+        objective.backward(objective(*batches))
+        gradients[precision] = torch.cat([p.grad.flatten() for p in objective.parameters()])
+        assert all(x.dtype == torch.float32 for x in objective.state_dict().values() if x.is_floating_point())
+    exact, rough = gradients.values()
+    assert 1e-4 < (rough - exact).norm() / exact.norm() < 0.05
+    curve = study(network(), {"labels": 1.0, "logits": 1.0, "fused": 1.0}, precision="bfloat16")
+    assert curve[-1]["val/corner/macro_AP"] > 0.95
 
 
 def test_features_alone_train_the_trunk_and_heads_follow_without_it():

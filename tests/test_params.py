@@ -70,6 +70,7 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("seed", None, "seed: missing"),
         ("seed", -1, "seed: input should be greater than or equal to 0, got -1"),
         ("device", "tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ("distill.precision", "fp16", "distill.precision: input should be 'float32' or 'bfloat16', got 'fp16'"),
         ("prepare.shard_rows", 0, "prepare.shard_rows: .*greater than 0, got 0"),
         ("prepare.source.code", "pipeline/sources/none.py", "prepare.source.code: no file pipeline/sources/none.py"),
         ("train_teacher.learning_rate", 0, "train_teacher.learning_rate: .*greater than 0"),

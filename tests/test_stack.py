@@ -78,9 +78,9 @@ WEIGHTS = [{"labels": 1.0, "logits": 1.0, "fused": 1.0}, {"labels": 3.0, "logits
 TASKS_COLDER = TASKS | {"parts": Segmentation(classes=3, upscale=1, background_weight=0.5, temperature=1)}
 
 
-def lessons(encoder=Flat, shape="flat", updates=12):
+def lessons(encoder=Flat, shape="flat", updates=12, precision="float32"):
     """Three students that differ in seed, rate, decay, weights and temperature."""
-    recipes = [Recipe(updates, 0.01, 0.1), Recipe(updates, 0.03, 0.0), Recipe(updates, 0.01, 0.1)]
+    recipes = [Recipe(updates, rate, decay, precision) for rate, decay in ((0.01, 0.1), (0.03, 0.0), (0.01, 0.1))]
     weights = [*WEIGHTS, WEIGHTS[0]]
     tasks = [TASKS, TASKS, TASKS_COLDER]
     return [Lesson(network(k, encoder), tasks[k], weights[k], recipes[k], METHODS, "", shape) for k in range(3)]
@@ -106,12 +106,13 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def test_side_by_side_is_alone_bit_for_bit(threads):
-    encoder = partial(ImageEncoder, width=8, blocks=1)
-    students = lessons(encoder, "conv")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_side_by_side_is_alone_bit_for_bit(threads, precision):
+    made = partial(lessons, partial(ImageEncoder, width=8, blocks=1), "conv", precision=precision)
+    students = made()
     curves = together(students)
     torch.set_num_threads(1)
-    for student, lesson, curve in zip(students, lessons(encoder, "conv"), curves, strict=True):
+    for student, lesson, curve in zip(students, made(), curves, strict=True):
         assert alone(lesson) == curve
         states = zip(student.network.state_dict().values(), lesson.network.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in states)
@@ -127,6 +128,14 @@ def test_stacked_is_alone_up_to_rounding():
             assert found == pytest.approx(point, rel=1e-3)
         for name, x in lesson.network.state_dict().items():
             torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_stack_learns_in_bfloat16_as_each_alone_does():
+    made = partial(lessons, precision="bfloat16")
+    for lesson, curve in zip(made(), together(made()), strict=True):
+        for found, point in zip(curve, alone(lesson), strict=True):
+            terms = [name for name in point if not name.startswith("val/")]
+            assert [found[name] for name in terms] == pytest.approx([point[name] for name in terms], rel=0.03)
 
 
 def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
