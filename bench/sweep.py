@@ -1,6 +1,6 @@
 """What one more student costs: sixteen in one pass over the store, against one, against processes, against live teachers.
 
-    python bench/sweep.py [conv mlp transformer]    # after `make repro`; writes bench/sweep.json and sweep.md
+    python bench/sweep.py [conv mlp transformer conv-bfloat16 ...]    # after `make repro`; writes bench/sweep.json and sweep.md
 
 Interleaved in one run: every round times each arm once; medians of rounds. Seconds are of training, from the first update to
 the last but one, without start-up (imports, opening and decoding the store, building networks), which is reported apart. A
@@ -89,11 +89,12 @@ class Case:
         self.params, self.updates = open_project(), updates
         params = self.params
         kinds = {"mlp": Perceptron, "transformer": Transformer}
-        self.encoder = kinds.get(encoder) or params.distill.encoder.build
-        names = list(params.tasks) if encoder == "conv" else ["classification"]  # the others' heads are convolutions
+        self.kind, _, precision = encoder.partition("-")
+        self.precision = precision or "float32"
+        self.encoder = kinds.get(self.kind) or params.distill.encoder.build
+        names = list(params.tasks) if self.kind == "conv" else ["classification"]  # the others' heads are convolutions
         self.tasks = {task: params.tasks[task].build() for task in names}
         self.store, self.val = open_store(Path("data/knowledge/none.zarr")), open_store(Path("data/splits/val.zarr"))
-        self.name = encoder
 
     def lesson(self, seed: int) -> Lesson:
         torch.manual_seed(seed)
@@ -102,7 +103,8 @@ class Case:
             for name, (shape, dtype) in input_shapes(self.store).items()
         }
         network = Network(self.encoder(), self.tasks, sample).to(memory_format=torch.channels_last)
-        recipe = Recipe(self.updates, self.params.distill.learning_rate / (1 if self.name == "conv" else 10), 0.01)
+        rate = self.params.distill.learning_rate / (1 if self.kind == "conv" else 10)
+        recipe = Recipe(self.updates, rate, 0.01, self.precision)
         return Lesson(network, self.tasks, KNOWLEDGE, recipe, losses="same", shape="same")
 
     def sources(self, teachers: dict[str, Network]):
@@ -277,7 +279,7 @@ def table(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or ["conv", "mlp", "transformer"]
+    chosen = sys.argv[1:] or ["conv", "mlp", "transformer", "conv-bfloat16", "transformer-bfloat16"]
     if chosen[0] == "worker":
         worker(chosen[1])
         return
