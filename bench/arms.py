@@ -103,7 +103,7 @@ def read(path: Path | str):
 
 
 def record(path: Path, result: dict) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
