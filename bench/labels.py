@@ -85,7 +85,7 @@ def table() -> None:
         wanted = [pair for pair in CONTRASTS[labels] if found.keys() >= set(pair)]
         differ += [f"{labels} scenes of each task:", ""]
         differ += [*contrasts(found, [(*pair, SHORT) for pair in wanted], points)]
-        differ += contrasts(found, [(*pair, ["val"]) for pair in wanted], lambda r, _: 100 * r["val"])[2:] + [""]
+        differ += [*contrasts(found, [(*pair, ["val"]) for pair in wanted], lambda r, _: 100 * r["val"])[2:], ""]
     (ROOT / "bench" / "labels.md").write_text("\n".join(lines + differ).rstrip() + "\n")
 
 
