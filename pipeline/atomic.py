@@ -29,6 +29,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:  # another file system, or one without links
         draft = target.with_name(target.name + ".tmp")
         shutil.copyfile(source, draft)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(draft, target)
 
 

@@ -119,7 +119,7 @@ def inspect(store: Path, as_json: bool) -> None:
 @click.argument("store", type=Path)
 @click.option("--against-teacher", "weights", type=Path, help="Weights (.safetensors) to run again on sampled rows.")
 @click.option("--inputs", type=Path, default=Path("data/knowledge/transfer.zarr"), help="What that teacher was shown.")
-@click.option("--rows", default=512, help="How many rows to sample.")
+@click.option("--rows", type=click.IntRange(1), default=512, help="How many rows to sample.")
 @one_line_errors
 def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
     """Check every byte of a store against the digests that it was published with.

@@ -78,6 +78,13 @@ def own_files(stage: str, name: str, params: Params) -> set[str]:
     return found
 
 
+def code_digest(stage: str, params: Params, teacher: str | None = None) -> str:
+    """SHA-256, in hex, of the code that can change what a stage writes, of one teacher if named."""
+    own = own_files(stage, teacher, params) if teacher else set()
+    files = sorted({file for file in own if file.endswith(".py")}.union(code_deps(stage, params)))
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+
 def data_deps(params: Params, listed: list[str]) -> list[str]:
     """Files and folders that an argument of the source names, however deep: what `prepare` reads.
 

@@ -83,9 +83,12 @@ def values(store: Store, name: str, rows: slice) -> np.ndarray:
 
 def compare(left: np.ndarray, right: np.ndarray) -> tuple[int, float]:
     """How many rows differ, and by how much at most: infinitely where one has an item that the other lacks."""
-    left, right = (x.astype(np.float64).reshape(len(x), -1) for x in (left, right))
-    distance = np.where(np.isnan(left) & np.isnan(right), 0, np.nan_to_num(np.abs(left - right), nan=np.inf))
-    return int((distance > 0).any(1).sum()), float(distance.max(initial=0))
+    left, right = (x.reshape(len(x), -1) for x in (left, right))
+    differ = left != right
+    if left.dtype.kind == "f" and right.dtype.kind == "f":
+        differ &= ~(np.isnan(left) & np.isnan(right))
+    apart = np.abs(left[differ].astype(np.float64) - right[differ].astype(np.float64))
+    return int(differ.any(1).sum()), float(np.nan_to_num(apart, nan=np.inf).max(initial=0))
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

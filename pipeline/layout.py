@@ -80,9 +80,13 @@ class Field:
 
 
 def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
-    """The field of inputs or labels, which are small or compress well: zstd. A list is ragged."""
+    """The field of inputs or labels, which are small or compress well: zstd. A list is ragged. Raises StoreError."""
     if isinstance(values, list):
-        return Field(values[0].shape[1:], values[0].dtype.name, max_items=max(1, *map(len, values)))
+        full = next((row for row in values if len(row)), values[0])
+        dtype = np.result_type(*{row.dtype for row in values})
+        if dtype.kind not in "if":
+            raise StoreError(f"ragged rows of {dtype}: batches pad them with -1, so make them signed integers or floats")
+        return Field(full.shape[1:], dtype.name, max_items=max(1, *map(len, values)))
     return Field(values.shape[1:], values.dtype.name, codec="zstd")
 
 
@@ -112,7 +116,7 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
             else f"{f.dims} principal components are for floats of one array, with more channels than that"
             if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f)))
             else "it is absurdly large"
-            if n_rows * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST
+            if max(n_rows, shard_rows) * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST
             else f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
             if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows)
             else None

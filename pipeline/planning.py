@@ -81,7 +81,7 @@ def make_plan(params: Params, data: Path) -> Plan:
         features |= part(outputs, "features")
     for name, spec in params.fusions.items():
         mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
-        fused = spec.build().fit([mine]).transform(mine)
+        fused = spec.build().fit([mine]).transform(mine) if mine else {}
         planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
     return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)
 

@@ -1,9 +1,11 @@
 """Aligned rows on Zarr v3, published whole: open, read, verify. FORMAT.md says what is on disk, writer.py writes it."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -62,6 +64,7 @@ class Store:
     """A complete store, memory-mapped. Read only: published files may be links into a cache that others share."""
 
     def __init__(self, path: Path, attributes: dict[str, Any], stated_digest: str):
+        allow_files()
         self.path, self.attributes, self.digest = path, attributes, stated_digest
         self.identity: dict[str, Any] = attributes["identity"]
         self.ids: str = attributes["ids"]
@@ -120,7 +123,9 @@ class Store:
         length = array_rows(layout, self.n_rows, self.n_shards)
         if isinstance(rows, np.ndarray):
             return self.gather(name, np.arange(length)[rows])
-        first, last, _ = (rows or slice(None)).indices(length)
+        first, last, step = (rows or slice(None)).indices(length)
+        if step != 1:
+            raise ValueError(f"rows {rows}: a step is for an array of rows")
         out, done = self.empty(name, max(0, last - first)), 0
         items = as_items(out)
         for piece in self.pieces(name, [slice(first, last)]):
@@ -215,6 +220,13 @@ class Store:
                     raise StoreError(
                         f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
                     )
+
+
+def allow_files() -> None:
+    """As many open files as the system lets this process have: every mapped shard is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def sha256(path: Path) -> str:

@@ -151,7 +151,7 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
         students={name: item["seconds"] for name, item in costs["distill"].items()},
         row_seconds=sum(item["seconds"] / item["rows"] for item in costs["extract"].values()),
         knowledge_rows={name: item["knowledge_rows"] for name, item in costs["distill"].items()},
-        quality={name: item["quality"] for name, item in costs["fuse"].items()},
+        quality={name: item["quality"] for name, item in costs["fuse"].items() if item["quality"]},
     )
 
 

@@ -1,24 +1,33 @@
 """Stores whose every byte was checked on this machine: a check is paid once, until a file changes."""
 
+import contextlib
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from pipeline.cost import write_json
 from pipeline.layout import digest
-from pipeline.store import Store
+from pipeline.store import Store, open_store
+
+
+def open_verified(path: Path) -> Store:
+    """Open a store whose every byte is known to be whole on this machine. Raises StoreError."""
+    store = open_store(path)
+    ensure_verified(store)
+    return store
 
 
 def ensure_verified(store: Store) -> None:
     """Check a store's digests, unless these very files were checked before. Raises StoreError.
 
-    What was checked is remembered in the user's cache folder, by store digest and every file's inode, size and time of
-    change. Uncompressed data needs this: a shard swapped for another of the same array has checksums that fit.
+    What was checked is remembered in the user's cache folder, by store digest and every file's inode, size and time
+    of modification. Uncompressed data needs this: a shard swapped for another of the same array has checksums that fit.
     """
     note = remembered(store)
     if not note.exists():
         store.verify()
-        write_json(note, {"store": store.digest})
+        with contextlib.suppress(OSError):  # another process notes the same; or there is no place, and it is checked each time
+            write_json(note, {"store": store.digest})
 
 
 def remembered(store: Store) -> Path:

@@ -47,16 +47,21 @@ def create_store(
     identity: dict[str, Any],
     shard_rows: int,
     bases: Bases | None = None,
+    code: str = "",
 ) -> "StoreWriter":
-    """Begin a store, or go on with one of the same identity.
+    """Begin a store, or go on with one of the same identity, made by the same code.
 
     sample_id: (N, 16) uint8; view: (N,) int32: row i of every aligned store is (sample_id[i], view[i]). identity: JSON of
-    everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. Raises StoreError.
+    everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. code: a digest of what
+    makes the rows; it is not in the store, which other code may make alike. Raises StoreError.
     """
+    if path.exists():
+        raise StoreError(f"{path}: exists already; remove it first")
     if sample_id.shape != (len(view), 16):
         raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
     check_fields(fields, len(view), shard_rows, str(path))
-    return StoreWriter(Path(path), sample_id.astype("u1"), view.astype("<i4"), fields, identity, shard_rows, bases or {})
+    ids = sample_id.astype("u1"), view.astype("<i4")
+    return StoreWriter(Path(path), *ids, fields, identity, shard_rows, bases or {}, code)
 
 
 def sha256(array: np.ndarray) -> str:
@@ -79,8 +84,10 @@ class StoreWriter:
         identity: dict[str, Any],
         shard_rows: int,
         bases: Bases,
+        code: str,
     ):
         self.bases = bases
+        identity = json.loads(json.dumps(identity))  # as it will be read: numbers as keys sort as strings
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
         self.attributes = {
@@ -94,9 +101,11 @@ class StoreWriter:
         self.linked: dict[str, str] = {}
         self.linked_fields: set[str] = set()
         folder = path.parent / ".scratch"
-        self.scratch = folder / f"{path.name}-{digest(self.attributes)[:16]}"
+        self.scratch = folder / f"{path.name}-{digest([self.attributes, code])[:16]}"
         for stale in set(folder.glob(f"{path.name}-*")) - {self.scratch}:
             shutil.rmtree(stale)
+        if not (self.scratch / "store").exists():  # killed after it was published: notes of shards that are elsewhere
+            shutil.rmtree(self.scratch, ignore_errors=True)
         (self.scratch / "notes").mkdir(parents=True, exist_ok=True)
 
     @property
@@ -157,8 +166,6 @@ class StoreWriter:
         """Put the finished store in its place and return its digest."""
         if self.unfinished:
             raise StoreError(f"{self.path}: shards {self.unfinished} are not written yet; write them before publishing")
-        if self.path.exists():
-            raise StoreError(f"{self.path}: exists already; remove it first")
         files = dict(self.linked)
         for shard in range(self.n_shards):
             files |= json.loads(self.note(shard).read_bytes())
@@ -177,7 +184,7 @@ class StoreWriter:
 def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, basis: np.ndarray | None = None) -> Arrays:
     """The arrays behind one shard of a field. Raises StoreError that names the field and the first row at fault."""
     if f.max_items:
-        return ragged_arrays(path, name, values, f, rows.start)
+        return ragged_arrays(path, name, values, f, rows)
     values = checked(path, name, values, f.shape, f.decoded, rows.stop - rows.start, rows.start)
     beside = {}
     if f.dims:
@@ -214,15 +221,24 @@ def checked(
             value = values[tuple(place)]
             why = f"overflows {dtype}: store it as bfloat16 or float32" if np.isfinite(value) else "is not finite"
             raise StoreError(f"{path}: field {name!r}, row {first_row + place[0]}: {value} {why}")
+    elif not np.can_cast(values.dtype, stored.dtype) and (odd := stored != values).any():
+        place = np.argwhere(odd)[0]
+        raise StoreError(f"{path}: field {name!r}, row {first_row + place[0]}: {values[tuple(place)]} does not fit {dtype}")
     return stored
 
 
-def ragged_arrays(path: Path, name: str, rows: list[np.ndarray], f: Field, first_row: int) -> Arrays:
+def ragged_arrays(path: Path, name: str, values: list[np.ndarray], f: Field, rows: slice) -> Arrays:
     """A ragged field's two arrays for one shard: values packed from where its range begins, and (begin, end) of each row."""
-    lengths = np.array([len(row) for row in rows], np.int64)
-    if lengths.max() > f.max_items:
-        raise StoreError(f"field {name!r}, row {first_row + lengths.argmax()}: {lengths.max()} items, at most {f.max_items}")
-    ends = first_row * f.max_items + np.cumsum(lengths)
-    values = np.concatenate([np.asarray(row).reshape(-1, *f.shape) for row in rows])
-    values = checked(path, f"{name}/values", values, f.shape, f.dtype, None, first_row)
-    return {f"{name}/values": values, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}
+    if len(values) != rows.stop - rows.start:
+        raise StoreError(f"{path}: field {name!r} got {len(values)} rows, expected {rows.stop - rows.start}")
+    lengths = np.array([len(row) for row in values], np.int64)
+    for row, (items, length) in enumerate(zip(values, lengths.tolist(), strict=True), rows.start):
+        where = f"{path}: field {name!r}, row {row}"
+        if length > f.max_items:
+            raise StoreError(f"{where}: {length} items, at most {f.max_items}")
+        if length and items.shape[1:] != f.shape:
+            raise StoreError(f"{where}: items of shape {items.shape[1:]}, expected {f.shape}")
+    ends = rows.start * f.max_items + np.cumsum(lengths)
+    items = np.concatenate([row.reshape(-1, *f.shape) for row in values])
+    items = checked(path, f"{name}/values", items, f.shape, f.dtype, None, rows.start)
+    return {f"{name}/values": items, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}

@@ -10,7 +10,7 @@ from pipeline.distilling import KNOWLEDGE, distil, extended
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.store import open_store
-from pipeline.trust import ensure_verified
+from pipeline.trust import open_verified
 
 
 @click.command()
@@ -25,8 +25,7 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
     params = open_project()
     student, seeds = params.student(name), range(params.distill.seeds)
     asked = [(student, seed) for seed in seeds]
-    knowledge, val_store = open_store(store), open_store(val)
-    ensure_verified(knowledge)
+    knowledge, val_store = open_verified(store), open_store(val)
     groups = [[task] for task in student.tasks] if student.separate else [student.tasks]
     updates = len(seeds) * len(groups) * (student.updates + student.head_updates)
     curves = []

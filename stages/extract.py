@@ -10,6 +10,7 @@ import torch
 
 from pipeline.checkpoints import file_digest, load_network
 from pipeline.cost import bytes_in, measured
+from pipeline.dependencies import code_digest
 from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
 from pipeline.imported import import_for
 from pipeline.lineage import open_project
@@ -18,7 +19,8 @@ from pipeline.optimize import pick_device
 from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.seeds import derive_seed
-from pipeline.store import Store, open_store
+from pipeline.store import Store
+from pipeline.trust import open_verified
 from pipeline.writer import create_store
 
 
@@ -32,7 +34,7 @@ from pipeline.writer import create_store
 def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> None:
     params = open_project()
     settings = params.extract
-    store, device = open_store(transfer), pick_device(params.device)
+    store, device = open_verified(transfer), pick_device(params.device)
     tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
     forward, made_of = open_teacher(params, name, teacher, store, device)
     seed = derive_seed(params.seed, "extract", name)
@@ -51,8 +53,8 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
     with measured(cost) as ledger, progress(f"dump {name}", total=store.n_rows, unit="rows") as advance:
         bases, calibrated_on = calibrate(forward, name, store, fields, seed)
         identity |= {"calibrated_on": calibrated_on} if bases else {}
-        ids = store.sample_id, store.view
-        writer = create_store(out, *ids, fields, identity=identity, shard_rows=store.shard_rows, bases=bases)
+        ids, code = (store.sample_id, store.view), code_digest("extract", params, name)
+        writer = create_store(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.batches import features_of, narrowed, with_prefix
 from pipeline.cost import measured
+from pipeline.dependencies import code_digest
 from pipeline.fitting import identity_of, lessons, refine
 from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
@@ -47,26 +48,29 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         seen = inputs.n_rows - max(1, inputs.n_rows // 10)
-        fusion.fit(stream(slice(0, seen), masked=True))
-        readable = refine(fusion, params, name, inputs, stores, seen, advance)
-        quality = assess(fusion, stream(slice(seen, None), masked=True))._replace(readable=readable)
-        sample = fusion.transform(next(stream(slice(0, 2))))
-        fields = {f"fused/{k}": settings.fused.field(x.numpy()) for k, x in sample.items()}
+        sample, quality = {}, None  # teachers that gave logits alone
+        if any(with_prefix(store, "features/") for store in stores):
+            fusion.fit(stream(slice(0, seen), masked=True))
+            readable = refine(fusion, params, name, inputs, stores, seen, advance)
+            quality = assess(fusion, stream(slice(seen, None), masked=True))._replace(readable=readable)
+            sample = fusion.transform(next(stream(slice(0, 2))))
+        fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
         fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
-        writer = create_store(out, inputs.sample_id, inputs.view, fields, identity=identity, shard_rows=inputs.shard_rows)
+        ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params)
+        writer = create_store(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
         for store, names in kept.items():
             writer.link(store, names)
 
         def fuse_shard(rows: slice) -> Rows:
-            done = [fusion.transform(batch) for batch in stream(rows)]
+            done = [fusion.transform(batch) for batch in stream(rows)] if sample else []
             return {f"fused/{k}": narrowed(torch.cat([d[k] for d in done]), settings.fused.dtype) for k in sample}
 
         writer.write_rest(fuse_shard)
         writer.publish()
         size = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
-        ledger |= {"bytes": size, "quality": quality._asdict()}
-    for line in lines(quality):
+        ledger |= {"bytes": size, "quality": quality and quality._asdict()}
+    for line in lines(quality) if quality else ["no teacher has features: logits alone"]:
         click.echo(f"fuse {name}: {line}", err=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.cost import bytes_in, measured
-from pipeline.dependencies import source_identity
+from pipeline.dependencies import code_digest, source_identity
 from pipeline.layout import field_of
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
@@ -22,7 +22,7 @@ from pipeline.writer import create_store
 @one_line_errors
 def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> None:
     params = open_project()
-    identity = source_identity(params)
+    identity, code = source_identity(params), code_digest("prepare", params)
     places = {"transfer": transfer, "val": val}
     unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
@@ -31,17 +31,17 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
             for name, split in splits.items():
                 kind, _, rest = name.partition("/")
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
-                write(path, split, {**identity, "split": name}, params.prepare.shard_rows)
+                write(path, split, {**identity, "split": name}, code, params.prepare.shard_rows)
                 advance(1)
         if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
-def write(path: Path, split: Split, identity: dict, shard_rows: int) -> None:
+def write(path: Path, split: Split, identity: dict, code: str, shard_rows: int) -> None:
     arrays = split.fields()
     fields = {name: field_of(x) for name, x in arrays.items()}
-    writer = create_store(path, split.sample_id, split.view, fields, identity=identity, shard_rows=shard_rows)
+    writer = create_store(path, split.sample_id, split.view, fields, identity=identity, code=code, shard_rows=shard_rows)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
 

@@ -1,6 +1,5 @@
 """sweep: train many students, each batch read once for all of them, and rank them on one leaderboard."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,14 +8,14 @@ import click
 
 from pipeline.class_spec import ParamsError
 from pipeline.cost import measured, write_json
-from pipeline.dependencies import code_deps
+from pipeline.dependencies import code_digest
 from pipeline.leaderboard import best, lines, show, write_csv
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.store import open_store
 from pipeline.summary import CLEAN, mean_primaries
 from pipeline.sweeping import Trials, run, total_updates
-from pipeline.trust import ensure_verified
+from pipeline.trust import open_verified
 
 
 @click.command()
@@ -31,14 +30,12 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     params = open_project()
     if not params.sweep:
         raise ParamsError("params.yaml: sweep: empty; say which student to start from and what varies, or drop the stage")
-    stores = {name: open_store(knowledge / f"{name}.zarr") for name in sorted(params.swept_reads())}
-    for store in stores.values():
-        ensure_verified(store)
+    stores = {name: open_verified(knowledge / f"{name}.zarr") for name in sorted(params.swept_reads())}
     splits = open_store(val), open_store(test / f"{CLEAN}.zarr")
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     start = params.student(params.sweep.start)
     seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())
-    scratch = out / ".scratch" / digest_of(code_deps("sweep", params))
+    scratch = out / ".scratch" / code_digest("sweep", params)[:16]
     with measured(cost) as ledger, progress("sweep", total=total_updates(params.sweep, start), unit="updates") as advance:
         records = run(Trials(params, stores, *splits, scratch, advance))
         ledger |= {"students": len(records), "updates": sum(record["updates"] for record in records)}
@@ -52,10 +49,6 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     show(found, list(params.sweep.vary))
     for stale in set(scratch.parent.iterdir()) - {scratch}:
         shutil.rmtree(stale)
-
-
-def digest_of(files: list[str]) -> str:
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
 
 
 if __name__ == "__main__":

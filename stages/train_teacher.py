@@ -1,5 +1,6 @@
 """train_teacher@teacher: train one teacher on the labels of its tasks, or take it as it comes, and score it."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
 from pipeline.store import Store, open_store
 from pipeline.tasks.task import Task
+from pipeline.trust import open_verified
 
 
 @click.command()
@@ -33,7 +35,7 @@ from pipeline.tasks.task import Task
 @one_line_errors
 def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Path, cost: Path) -> None:
     params = open_project()
-    teacher, store, shown = params.teachers[name], open_store(transfer), params.report.strip_rows
+    teacher, store, shown = params.teachers[name], open_verified(transfer), params.report.strip_rows
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
     curve = Curve()
@@ -57,22 +59,14 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
     torch.manual_seed(seed)
     network = teacher_network(params, name, shapes, pick_device(params.device))
-    augment, curve = params.source().augment, Curve()
-    rate = teacher.learning_rate or settings.learning_rate
+    curve, rate = Curve(), teacher.learning_rate or settings.learning_rate
+    recipe = Recipe(teacher.updates, rate, settings.weight_decay, settings.precision)
+    size, augment = teacher.batch_size or settings.batch_size, params.source().augment
     with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         if teacher.updates:
-            curve = learn(
-                network,
-                tasks,
-                {"labels": 1.0},
-                Recipe(teacher.updates, rate, settings.weight_decay, settings.precision),
-                knowledge=None,
-                labelled=labelled_batches(store, tasks, teacher.batch_size or settings.batch_size, augment, seed=seed),
-                val=val,
-                evaluations=settings.evaluations,
-                advance=advance,
-                heads_only=teacher.frozen,
-            )
+            labelled = labelled_batches(store, tasks, size, augment, seed=seed)
+            study = partial(learn, val=val, evaluations=settings.evaluations, advance=advance, heads_only=teacher.frozen)
+            curve = study(network, tasks, {"labels": 1.0}, recipe, None, labelled)
     save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
     return network, curve
 

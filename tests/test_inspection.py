@@ -10,7 +10,7 @@ from pipeline.agreement import against_teacher
 from pipeline.checkpoints import file_digest
 from pipeline.cli import main
 from pipeline.extraction import calibrate, outputs_on, shown
-from pipeline.inspection import differences
+from pipeline.inspection import compare, differences
 from pipeline.layout import Field
 from pipeline.network import Outputs
 from pipeline.sections import Recipe
@@ -94,6 +94,11 @@ def test_diff_names_every_difference(tmp_path, other, told):
     assert len(found) == len(told)
     assert all(expected in line for expected, line in zip(told, found, strict=True))
     assert ("the same content" in run("diff", a.path, b.path, code=bool(told))) == (not told)
+
+
+def test_whole_numbers_beyond_floats_differ():
+    assert compare(np.array([[2**53], [3]]), np.array([[2**53 + 1], [3]]))[0] == 1
+    assert compare(np.array([[np.nan, 1.0]]), np.array([[np.nan, 1.0]])) == (0, 0.0)
 
 
 class Doubler(torch.nn.Module):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.layout import Field, canonical, digest
+from pipeline.layout import Field, canonical, digest, field_of
 from pipeline.shard import LONG, StoreError
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import create_store
@@ -59,8 +59,9 @@ def whole_steps(rng):
     return values - np.array([[0], [100], [255]], np.float32)
 
 
-def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD, bases=BASES):
-    return create_store(path, *ids(), fields, identity={"made of": identity}, shard_rows=shard_rows, bases=bases)
+def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD, bases=BASES, code=""):
+    identity = {"made of": identity}
+    return create_store(path, *ids(), fields, identity=identity, shard_rows=shard_rows, bases=bases, code=code)
 
 
 def write(writer, shards=None):
@@ -144,6 +145,37 @@ def test_any_change_of_identity_starts_clean(tmp_path, change):
     changed = begin(tmp_path / "a.zarr", **change)
     assert changed.unfinished == list(range(changed.n_shards))
     assert len(list((tmp_path / ".scratch").iterdir())) == 1
+
+
+def test_what_other_code_wrote_is_written_again(tmp_path):
+    write(begin(tmp_path / "a.zarr", code="before"), [0, 1])
+    assert begin(tmp_path / "a.zarr", code="before").unfinished == [2]
+    writer = begin(tmp_path / "a.zarr", code="mended")
+    assert writer.unfinished == [0, 1, 2]
+    write(writer)
+    other = begin(tmp_path / "b.zarr")
+    write(other)
+    assert writer.publish() == other.publish()
+
+
+def test_keys_that_are_numbers_are_read_back(tmp_path):
+    writer = begin(tmp_path / "a.zarr", identity={2: "cat", 10: "dog"})
+    write(writer)
+    assert writer.publish() == open_store(tmp_path / "a.zarr").digest
+
+
+def test_killed_after_it_was_published_is_begun_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **more: None)  # killed before this
+    writer = begin(tmp_path / "a.zarr")
+    write(writer)
+    writer.publish()
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "a.zarr")  # as DVC does with what a stage makes
+    again = begin(tmp_path / "a.zarr")
+    assert again.unfinished == [0, 1, 2]
+    write(again)
+    again.publish()
+    open_store(tmp_path / "a.zarr").verify()
 
 
 def test_a_torn_shard_is_not_finished(tmp_path):
@@ -257,6 +289,24 @@ def test_refuses_wrong_arrays(tmp_path):
         writer.write(0, {"inputs/image": arrays["inputs/image"]})
     with pytest.raises(StoreError, match="row 3: 4 items, at most 3"):
         writer.write(0, {**arrays, "labels/det": [np.zeros((n % 5, 5), np.float32) for n in range(1, 65)]})
+    boxes = arrays["labels/det"]
+    with pytest.raises(StoreError, match="'labels/det' got 63 rows, expected 64"):
+        writer.write(0, {**arrays, "labels/det": boxes[1:]})
+    with pytest.raises(StoreError, match=r"'labels/det', row 7: items of shape \(4,\), expected \(5,\)"):
+        writer.write(0, {**arrays, "labels/det": [*boxes[:7], np.zeros((2, 4), np.float32), *boxes[8:]]})
+
+
+def test_a_ragged_field_is_of_all_its_rows():
+    mixed = [np.zeros(0, np.int8), np.array([[1, 2]], np.int8), np.array([[300, 4], [5, 6]], np.int64)]
+    assert field_of(mixed) == Field((2,), "int64", max_items=2)
+    with pytest.raises(StoreError, match="ragged rows of uint8: batches pad them with -1"):
+        field_of([np.zeros(2, np.uint8)])
+
+
+def test_whole_numbers_do_not_wrap(tmp_path):
+    writer = create_store(tmp_path / "a.zarr", *ids(), {"x": Field((), "int8")}, identity={}, shard_rows=ROWS)
+    with pytest.raises(StoreError, match="'x', row 3: 200 does not fit int8"):
+        writer.write(0, {"x": np.where(np.arange(ROWS) == 3, 200, 1)})
 
 
 def rewrite_root(path, change):
@@ -368,10 +418,9 @@ def test_swapped_shards_fail_verification(store):
 
 
 def test_does_not_replace_what_is_there(store):
-    writer = begin(store.path)
-    write(writer)
     with pytest.raises(StoreError, match="exists already"):
-        writer.publish()
+        begin(store.path)
+    open_store(store.path).verify()
 
 
 def test_opens_format_1_for_ever():

@@ -38,12 +38,16 @@ def floats(dump: Dump, name: str, rows: np.ndarray) -> np.ndarray:
     """Rows in any order, float32 or narrower."""
     ascending, back = np.unique(rows, return_inverse=True)
     x = dump.read(name, ascending)[back]
-    return x.astype(np.float32) if x.dtype.itemsize > 4 else x
+    with np.errstate(over="ignore"):  # the writer names what is infinite
+        return x.astype("=f4" if x.dtype.itemsize > 4 else x.dtype.newbyteorder("="), copy=False)
 
 
 def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
     """Refuse outputs that are no features or logits of the dump's rows. Raises StoreError that names the array."""
-    rows = len(dump.ids()[0])
+    ids, _ = dump.ids()
+    if not ids.ndim:
+        raise StoreError(f"{dump.files}: sample ids are one value; {ID_HELP}")
+    rows = len(ids)
     for output, name in outputs.items():
         if name not in dump.names():
             known = ", ".join(dump.names())
@@ -58,7 +62,7 @@ def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
 def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
     """{(sample id, view): row}. Raises StoreError for ids that are none, or that come twice."""
     ids, view = dump.ids()
-    if ids.dtype.kind in "US":
+    if ids.dtype.kind in "US" and ids.ndim == 1:
         try:
             raw = [bytes.fromhex(text.decode() if isinstance(text, bytes) else text) for text in ids.tolist()]
         except ValueError as error:

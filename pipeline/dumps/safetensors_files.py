@@ -26,8 +26,11 @@ class SafetensorsFiles(Dump):
         for path, part in zip(paths, self.parts, strict=True):
             if part.keys() != self.parts[0].keys() or "sample_id" not in part:
                 raise StoreError(f"{path}: holds {', '.join(part)}, expected sample_id, and the same in every file")
-        lengths = [part["sample_id"].get_shape()[0] for part in self.parts]
-        self.ends = np.cumsum([0, *lengths])
+        lengths = [{tuple(x.get_shape()[:1]) for x in part.values()} for part in self.parts]
+        for path, found in zip(paths, lengths, strict=True):
+            if len(found) > 1 or () in found:
+                raise StoreError(f"{path}: its arrays have other numbers of rows than its sample_id")
+        self.ends = np.cumsum([0, *(rows for ((rows,),) in lengths)])
 
     def names(self) -> list[str]:
         return list(self.parts[0])

@@ -35,7 +35,9 @@ class WebDataset(Dump):
         for member in tar:
             key, _, array = Path(member.name).name.partition(".")
             if member.isreg() and array.endswith(".npy"):
-                self.members.setdefault(key, {})[array.removesuffix(".npy")] = path, member.offset_data, member.size
+                place = path, member.offset_data, member.size
+                if self.members.setdefault(key, {}).setdefault(array.removesuffix(".npy"), place) != place:
+                    raise StoreError(f"{path}: {member.name} is there twice")
 
     def names(self) -> list[str]:
         return sorted(self.members[self.keys[0]])
@@ -45,7 +47,7 @@ class WebDataset(Dump):
         odd = next((view for _, _, view in parts if view and not view.isdigit()), None)
         if odd is not None:
             raise StoreError(f"{self.files}: view {odd!r} of a member is no number")
-        return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts], np.int32)
+        return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
         lacking = next((key for key in self.keys if name not in self.members[key]), None)

@@ -8,6 +8,7 @@ import zarr
 
 from pipeline.dumps.dump import Dump
 from pipeline.shard import StoreError
+from pipeline.store import open_store
 
 
 @final
@@ -24,6 +25,8 @@ class ZarrGroup(Dump):
         self.arrays = {name: x for name, x in sorted(self.arrays.items()) if isinstance(x, zarr.Array)}
         if "sample_id" not in self.arrays:
             raise StoreError(f"{files}: no array sample_id, which names the rows")
+        if "stillroom" in self.group.attrs:  # else a chunk that is missing is all zero, as Zarr has it
+            open_store(files).verify()
 
     def names(self) -> list[str]:
         return list(self.arrays)
@@ -36,4 +39,7 @@ class ZarrGroup(Dump):
         return tuple(self.arrays[name].shape), np.dtype(self.arrays[name].dtype)
 
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.arrays[name].oindex[rows])
+        try:
+            return np.asarray(self.arrays[name].oindex[rows])
+        except (RuntimeError, ValueError, OSError) as error:
+            raise StoreError(f"{self.files}: array {name!r} is damaged: {error}") from None

@@ -116,6 +116,13 @@ def test_a_row_that_is_not_there_is_named(tmp_path, store, kind):
         import_for(spec(tmp_path / "dump", kind), store)
 
 
+def test_numbers_of_another_machine_are_the_same_numbers(tmp_path, store):
+    as_npy(tmp_path / "dump", shuffled(trunk=shuffled()["trunk"].astype(">f4")))
+    (found,) = import_for(spec(tmp_path / "dump"), store)
+    (outputs,) = found.forward(slice(0, N), N)
+    assert torch.equal(outputs.features["trunk"], torch.from_numpy(FEATURES))
+
+
 def test_a_store_of_ours_is_a_dump(tmp_path, store):
     fields = {"features/t/trunk": Field((5, 3, 3), "float16", "lz4")}
     writer = create_store(tmp_path / "t.zarr", IDS[::-1], VIEW[::-1], fields, identity={}, shard_rows=8)
@@ -124,6 +131,9 @@ def test_a_store_of_ours_is_a_dump(tmp_path, store):
     (found,) = import_for(spec(tmp_path / "t.zarr", "zarr_group", {"features/x": "features/t/trunk"}), store)
     (outputs,) = found.forward(slice(0, N), N)
     assert torch.equal(outputs.features["x"], torch.from_numpy(FEATURES.astype("f2").astype("f4")))
+    (tmp_path / "t.zarr/features/t/trunk/c/1/0/0/0").unlink()  # of others Zarr would make zeros
+    with pytest.raises(StoreError, match="damaged"):
+        import_for(spec(tmp_path / "t.zarr", "zarr_group", {"features/x": "features/t/trunk"}), store)
 
 
 def test_ids_may_be_hex_and_views_left_out_where_there_is_one(tmp_path, store):
@@ -168,6 +178,8 @@ def without(name):
         (shuffled(sample_id=np.zeros((N + 5, 8), "u1")), OUTPUTS, "the sample id of row 0 is of 8 bytes"),
         (shuffled(sample_id=np.array(["photo.jpg"] * (N + 5))), OUTPUTS, "a sample id is no hex number"),
         (shuffled(view=np.zeros(3, "i4")), OUTPUTS, r"views are int32 of shape \(3,\)"),
+        (shuffled(sample_id=np.array(3)), OUTPUTS, "sample ids are one value"),
+        (shuffled(sample_id=np.array([["ab"] * 2] * (N + 5))), OUTPUTS, r"sample ids are <U2 of shape \(45, 2\)"),
         (shuffled(said=np.zeros((N + 5, 7))), OUTPUTS, r"'said' has rows of shape \(7,\), no prediction of 'cls'; see"),
     ],
 )
@@ -192,7 +204,18 @@ def test_files_that_are_not_there(tmp_path, store, kind, message):
         import_for(spec(tmp_path / "nowhere", kind), store)
 
 
+def test_a_sample_that_is_there_twice(tmp_path, store):
+    as_webdataset(tmp_path / "dump", shuffled())
+    (tmp_path / "dump" / "2.tar").write_bytes((tmp_path / "dump" / "0.tar").read_bytes())
+    with pytest.raises(StoreError, match=r"2.tar: .*.npy is there twice"):
+        import_for(spec(tmp_path / "dump", "webdataset"), store)
+
+
 def test_pieces_that_do_not_fit_together(tmp_path, store):
+    as_safetensors(tmp_path / "rows", shuffled())
+    save_file({"sample_id": IDS, "view": VIEW, "trunk": FEATURES[:3], "said": LOGITS}, tmp_path / "rows" / "1.safetensors")
+    with pytest.raises(StoreError, match=r"1.safetensors: its arrays have other numbers of rows"):
+        import_for(spec(tmp_path / "rows", "safetensors_files"), store)
     as_safetensors(tmp_path / "pieces", shuffled())
     save_file({"sample_id": IDS}, tmp_path / "pieces" / "3.safetensors")
     with pytest.raises(StoreError, match=r"3.safetensors: holds sample_id, expected sample_id, and the same in every file"):
