@@ -63,6 +63,10 @@ def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.dev
             f"teachers.{name}.updates: 0 would leave the head of {fresh[0]} untrained; give updates (frozen: true trains "
             "heads alone), or to_logits if the encoder has an answer of its own, or take the task out of tasks"
         )
+    if teacher.updates and teacher.frozen and not fresh:
+        raise ValueError(
+            f"teachers.{name}.updates: nothing is left to train of a frozen encoder with answers of its own; give 0"
+        )
     return network
 
 

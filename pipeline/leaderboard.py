@@ -31,7 +31,7 @@ Line = dict[str, Any]
 def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
     """{parameters, flops of one row, latency_ms of one row: the median of RUNS}, on its device and all threads at hand."""
     device = next(network.parameters()).device
-    row = {name: torch.zeros(1, *shape, dtype=getattr(torch, dtype), device=device) for name, (shape, dtype) in shapes.items()}
+    row = {name: torch.ones(1, *shape, dtype=getattr(torch, dtype), device=device) for name, (shape, dtype) in shapes.items()}
     network.eval()
     with FlopCounterMode(display=False) as counter:
         network(row)

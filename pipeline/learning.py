@@ -1,6 +1,6 @@
 """Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf, isfinite
@@ -27,6 +27,7 @@ SAMPLE = 8  # batches
 FEW = 8  # rows
 
 Curve = list[dict[str, float]]
+Batches = Generator[Batch, None, None] | None
 Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
 
 
@@ -124,7 +125,8 @@ class Student:
     def __init__(self, lesson: Lesson, objective: Objective, evaluations: int, hurdles: Sequence[float]):
         self.lesson, self.objective, self.hurdles = lesson, objective, hurdles
         self.curve: Curve = []
-        self.every = max(1, lesson.recipe.updates // evaluations)
+        updates = lesson.recipe.updates
+        self.evaluated = {round(number * updates / evaluations) for number in range(1, evaluations + 1)}
         self.done = False
         self.kept: dict[str, Tensor] = {}  # of a student that a hurdle stopped: others of its stack go on
 
@@ -165,9 +167,7 @@ def stacks(students: list[Student], knowledge: Batch, labelled: Batch) -> list[l
     return found
 
 
-def train(
-    students: list[Student], val: Store, knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
-) -> Iterator[int]:
+def train(students: list[Student], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
     """Students of one shape, until all are done; yields how many did an update."""
     objectives, recipes = [s.objective for s in students], [s.lesson.recipe for s in students]
     alone = len(students) == 1
@@ -180,7 +180,7 @@ def train(
     try:
         for update, terms in updates:
             since.append(terms)
-            if update % students[0].every == 0:
+            if update in students[0].evaluated:
                 means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
                 for k, student in [(k, student) for k, student in enumerate(students) if not student.done]:
                     student.record(update, {name: values[k] for name, values in means.items()}, val)
@@ -190,6 +190,10 @@ def train(
                 return
     except Diverged:
         students[0].diverge()
+    finally:
+        for source in (knowledge, labelled):
+            if source:
+                source.close()
 
 
 def sample(source: Iterator[Rows]) -> Rows:

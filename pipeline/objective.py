@@ -67,13 +67,20 @@ class Objective(nn.Module):
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if name.startswith("labels/"):
             label = batch[name][batch[f"labelled/{task}"]]
-            misfit = self.tasks[task].misfit(label)
+            misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
             if misfit:
                 raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
             return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), label)
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
+        theirs = tuple(target.ids.shape[2:]) if isinstance(target, Sparse) else tuple(target.shape[1:])
+        ours = shape[1:] if isinstance(target, Sparse) else shape
+        if theirs != ours:
+            raise ValueError(
+                f"{name}: the teacher's are {theirs} a row, the student's {ours}; an encoder whose last tap has that teacher's "
+                "grid can learn from them, else take the weight of logits away"
+            )
         return constant_loss(self.loss_of(name), shape, target)
 
     def loss_of(self, name: str) -> Callable[[Tensor, Any], Tensor]:

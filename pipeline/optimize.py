@@ -16,7 +16,7 @@ CLIP = 5.0  # norm of the gradient
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW
 
 
-class Diverged(RuntimeError):
+class Diverged(ValueError):
     """A loss or a gradient is not finite: training cannot go on."""
 
 
@@ -62,7 +62,7 @@ def optimize(
         optimizer.zero_grad()
         objective.backward(terms)
         if not nn.utils.clip_grad_norm_(trained, CLIP).isfinite():
-            raise Diverged(f"update {update}: the gradient is non-finite; lower the learning rate")
+            raise Diverged(f"update {update}: the gradient is not finite; lower the learning rate")
         optimizer.step()
         schedule.step()
         yield update, {name: term.detach() for name, term in terms.items()}

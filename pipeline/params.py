@@ -57,8 +57,8 @@ class Params(Section):
 
     def filled(self, student: Student) -> FilledStudent:
         keys = (*PARTS, "batch_size", "learning_rate")
-        defaults = {key: getattr(self.distill, key) for key in keys}
-        filled = {key: getattr(student, key) or value for key, value in defaults.items()}
+        null = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
+        filled = {key: getattr(student, key) or (None if key in null else getattr(self.distill, key)) for key in keys}
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
         tasks = student.tasks or list(self.tasks)
         return FilledStudent.model_construct(**{**dict(student), **filled, "weights": weights, "tasks": tasks})
@@ -66,7 +66,7 @@ class Params(Section):
     def varied(self, choice: dict[str, Any]) -> Student:
         """The student that the sweep starts from, with {dotted key: value} of what varies. Raises ValueError, KeyError."""
         assert self.sweep
-        plain = self.students[self.sweep.start].model_dump(by_alias=True, exclude_defaults=True)
+        plain = self.students[self.sweep.start].model_dump(by_alias=True, exclude_unset=True)
         for key, value in choice.items():
             *parents, last = key.split(".")
             place = plain

@@ -29,6 +29,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
     """One row of a split a line: the input, the truth, then what each network says of it, drawn by its source."""
+    rows = min(rows, split.n_rows, *(len(x) for logits in columns.values() for x in logits.values()))
     first = slice(0, rows)
     inputs = part(load(split, input_fields(split), first), "inputs")
     truth = load(split, [f"labels/{task}" for task in tasks], first)
@@ -53,8 +54,9 @@ def of_row(answers: dict[str, Answers], row: int) -> Answer:
     return {task: {kind: found[row] for kind, found in said.items()} for task, said in answers.items()}
 
 
-def scores(students: dict[str, Row], teachers: dict[str, Row], columns: list[str], path: Path) -> None:
-    """Students' points with their spread, a panel a column; the dashed line is the best teacher of that task."""
+def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, Task], path: Path) -> None:
+    """Students' points with their spread, a panel a task, and one of the average; the dashed line is the best teacher there."""
+    columns = [*tasks, "average"]
     figure, axes = plt.subplots(
         1, len(columns), figsize=(2.9 * len(columns), 0.36 * len(students) + 1), sharey=True, squeeze=False
     )
@@ -64,8 +66,10 @@ def scores(students: dict[str, Row], teachers: dict[str, Row], columns: list[str
         axis.errorbar(
             [m for _, m, _ in at], [i for i, _, _ in at], xerr=[s for _, _, s in at], fmt="o", capsize=3, color=COLOURS[0]
         )
-        for ceiling in [row[column][0] for row in teachers.values() if column in row][:1]:
-            axis.axvline(ceiling, linestyle="--", color=COLOURS[1], linewidth=1)
+        best = max if column not in tasks or tasks[column].higher_is_better else min
+        ceilings = [row[column][0] for row in teachers.values() if column in row]
+        if ceilings:
+            axis.axvline(best(ceilings), linestyle="--", color=COLOURS[1], linewidth=1)
         axis.set_title(column, fontsize=9)
         axis.grid(axis="x", alpha=0.3)
         axis.tick_params(labelsize=8)

@@ -126,7 +126,7 @@ class Distill(Section):
 
 
 class Student(Section):
-    """What is not given is as in `distill`; tasks: all; temperature: each task's own.
+    """What is not given is as in `distill`; tasks: all; temperature: each task's own. A null logit_loss or balance is none.
 
     labelled: tasks whose labels it learns from; none named: all of its tasks. extends: a student that this one begins as,
     with its encoder and the heads of tasks that both have. frozen: that encoder stays as it is; the heads alone are trained.

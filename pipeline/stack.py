@@ -6,7 +6,7 @@ Students of one shape are stacked, which pays where a step is many small kernels
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
@@ -27,15 +27,16 @@ from pipeline.pools import Rows
 MOST = 16  # positions of what is stacked on a CPU: one more transformer costs 0.4 of the first at 16, 1.5 at 36
 
 
-def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[Iterator[Batch]]:
+def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[Generator[Batch, None, None]]:
     """The same batches for so many readers, each at its own pace, in any thread.
 
-    A batch is drawn and moved when the first reader asks for it, and let go when the last has taken it.
+    A batch is drawn and moved when the first reader asks for it, and let go when the last has taken it. A reader that is done
+    must be closed: batches wait for it.
     """
     coming: dict[int, deque[Batch]] = {reader: deque() for reader in range(readers)}
     lock = threading.Lock()
 
-    def read(reader: int) -> Iterator[Batch]:
+    def read(reader: int) -> Generator[Batch, None, None]:
         try:
             while True:
                 with lock:
@@ -52,7 +53,7 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[I
 
 
 def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable[[int], None]) -> None:
-    """Run all to their ends, each a step in turn, in so many threads; one alone has them all to itself.
+    """Run all to their ends, each a step in turn, in so many threads; in one, each has all of torch's to itself.
 
     advance: told what each step yields.
     """
@@ -60,7 +61,6 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
     workers = min(threads, len(trainings))
 
     def work() -> None:
-        torch.set_num_threads(threads // workers)  # of kernels that this thread starts
         while not stop.is_set():
             with lock:
                 if not turns:
@@ -74,7 +74,7 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
 
     if workers == 1:
         return work()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(threads // workers)) as pool:
         try:
             for worker in [pool.submit(work) for _ in range(workers)]:
                 worker.result()

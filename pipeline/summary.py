@@ -91,11 +91,11 @@ def weak_teachers(
     """
     lines = []
     for name, row in teachers.items():
-        for task in row.keys() & tasks.keys():
+        for task in [task for task in tasks if task in row]:
             sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
-            rivals = {baseline: 2 * students[baseline][task][1]} | ({labels: 0.0} if labels else {})
-            for rival, margin in rivals.items():
+            for rival in dict.fromkeys([baseline, labels] if labels else [baseline]):
                 theirs = students[rival].get(task)
+                margin = 2 * theirs[1] if theirs and rival == baseline else 0.0
                 if theirs and sign * (row[task][0] - theirs[0]) <= margin:
                     lines.append(
                         f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} "

@@ -22,7 +22,7 @@ from pipeline.leaderboard import Record, size_of
 from pipeline.learning import Curve, quality
 from pipeline.params import Params
 from pipeline.scoring import score
-from pipeline.sections import FilledStudent, Range, Student, Sweep
+from pipeline.sections import PARTS, FilledStudent, Range, Student, Sweep
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task
@@ -72,7 +72,9 @@ class Trials:
         self.advance(sum(updates_of(c.student) for c in asked if c.name not in missing))
         for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
-        found = [json.loads(self.file(c.name).read_text()) for c in asked]
+        found = [
+            json.loads(self.file(c.name).read_text()) | {"choice": c.choice} for c in asked
+        ]  # another sweep may have made it
         self.records |= {record["name"]: record for record in found}
         return found
 
@@ -89,7 +91,9 @@ class Trials:
         student = params.filled(spec)
         for where, problem in student_problems(params, f"sweep, {choice}", student):
             raise ParamsError(f"{where}: {problem}")
-        settings = params.distill.model_dump(include={"weight_decay", "evaluations", "memory_budget"})
+        settings = params.distill.model_dump(
+            exclude={*PARTS, "seeds", "batch_size", "learning_rate"}
+        )  # those are the student's
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
         splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
         depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles]
@@ -105,7 +109,7 @@ class Trials:
         for c, (network, curve) in zip(candidates, found, strict=True):
             folder, shapes = self.scratch / c.name, input_shapes(store)
             about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
-            about["student"] = c.spec.model_dump(by_alias=True, exclude_defaults=True)
+            about["student"] = c.spec.model_dump(by_alias=True, exclude_unset=True)
             save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
             scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
             more = {"state": state(c.student, curve), "updates": updates_of(c.student), "seconds": seconds}
@@ -124,9 +128,7 @@ def state(student: FilledStudent, curve: Curve) -> str:
     """finished, diverged, or stopped: at an evaluation, by a hurdle."""
     if not curve:
         return "diverged"
-    every = curve[0]["update"]
-    whole = student.head_updates or curve[-1]["update"] + every > student.updates
-    return "finished" if whole else "stopped"
+    return "finished" if curve[-1]["update"] == updates_of(student) else "stopped"
 
 
 def as_plain(student: FilledStudent) -> dict[str, Any]:

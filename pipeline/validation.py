@@ -183,6 +183,8 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
         found.append((f"{where}.labelled", f"nothing trains the head of {untaught[0]}; weigh logits, or take it out of tasks"))
     if student.reads not in stores(params):
         found.append((f"{where}.reads", lead(student.reads, stores(params), "store")))
+    if student.temperature and student.logit_loss and "logits" in student.weights:
+        found.append((f"{where}.temperature", "the logit_loss has its own, if any; give logit_loss: null, or drop this key"))
     if not student.weights:
         found.append((f"{where}.weights", "all are zero: nothing to learn from; give fused, logits or labels a weight"))
     if student.reads == "transfer" and knowledge:

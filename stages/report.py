@@ -45,7 +45,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
 
     pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
-    pictures.scores(students, teachers, [*tasks, "average"], plots / "scores.png")
+    pictures.scores(students, teachers, tasks, plots / "scores.png")
     pictures.curves(curve, plots / "curves.png")
     write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
     tables = page.tables(params, teachers, students, spent)

@@ -19,7 +19,7 @@ from pipeline.losses.dist import DIST
 from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective, wanted
-from pipeline.optimize import Recipe, optimize
+from pipeline.optimize import Diverged, Recipe, optimize
 from pipeline.scoring import pooled
 from pipeline.sparse import top_k
 from pipeline.tasks.multi_label import MultiLabel
@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_a_number_stops_at_once():
         for batch in knowledge():
             yield {**batch, "logits/t/corner": batch["logits/t/corner"] * np.float16(np.nan)}
 
-    with pytest.raises(RuntimeError, match="non-finite"):
+    with pytest.raises(Diverged, match="not finite"):
         next(optimize(objective, Recipe(3, 0.1, 0.0), broken(), None))
 
 
@@ -192,6 +192,18 @@ def test_a_feature_on_another_grid_is_an_error():
     objective = Objective(network(), TASK, {"fused": 1}, batch, {}, CosineSmoothL1())
     with pytest.raises(ValueError, match=r"the target's grid is \(2, 2\), the student's \(4, 4\)"):
         objective(batch, {})
+
+
+@pytest.mark.parametrize(
+    ("logits", "message"),
+    [
+        (np.zeros((32, 3), "f4"), r"logits/t/corner: the teacher's are \(3,\) a row, the student's \(2,\)"),
+        (np.zeros((32, 2, 4, 4), "f4"), r"the teacher's are \(2, 4, 4\) a row"),
+    ],
+)
+def test_logits_of_another_shape_are_an_error(logits, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(network(), TASK, {"logits": 1}, sample(knowledge()) | {"logits/t/corner": torch.from_numpy(logits)}, {})
 
 
 def test_a_saved_network_comes_back_with_all_it_needs(tmp_path):

@@ -55,7 +55,9 @@ def test_a_project_may_do_without_a_sweep(tmp_path, section):
 def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
     params = load_params(CLONE / "params.yaml")
     start = params.student("logits")
-    student = params.filled(params.varied({"encoder.width": 8, "weights.logits": 2, "temperature": 3}))
+    assert start.logit_loss and params.filled(params.varied({"weights.logits": 2})).logit_loss == start.logit_loss
+    student = params.filled(params.varied({"encoder.width": 8, "weights.logits": 2, "temperature": 3, "logit_loss": None}))
+    assert student.logit_loss is None
     assert student.encoder.arguments == start.encoder.arguments | {"width": 8}
     assert student.weights == {"logits": 2, "labels": 1}
     assert student.build_task(params.tasks["segmentation"]).temperature == 3
@@ -141,6 +143,11 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("students.fused.extends", "fused", "students.fused.extends: a circle: fused extends fused"),
         ("students.fused.extends", "single", "students.fused.extends: one network a task [(]separate[)] neither"),
         ("students.fused", {**FUSED, "extends": "labels", "encoder": NARROW}, "the encoder of labels is another; give both"),
+        (
+            "students.fused.temperature",
+            2,
+            "students.fused.temperature: the logit_loss has its own, if any; give logit_loss: null",
+        ),
         ("students.fused.frozen", True, "students.fused.weights.fused: teaches the encoder, which is frozen"),
         ("students.labels.frozen", True, "students.labels.frozen: keeps the encoder of a student that it extends"),
         ("students.logits.extends", "fused", "sweep.start: logits extends another student; those of a sweep begin afresh"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import image as pixels
+from matplotlib.axes import Axes
 
 from pipeline import pictures
 from pipeline.layout import Field
@@ -61,9 +62,13 @@ def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_pat
     assert coloured[1] > coloured[2] > 0  # the truth has a mask and a box, the detector a box
 
 
-def test_scores_and_curves_are_drawn(tmp_path):
+def test_scores_and_curves_are_drawn(tmp_path, monkeypatch):
     students = {"labels": {"what": (50.0, 2.0), "average": (50.0, 2.0)}, "fused": {"what": (60.0, 1.0), "average": (60.0, 1.0)}}
-    pictures.scores(students, {"t": {"what": (70.0, 0.0)}}, ["what", "average"], tmp_path / "scores.png")
+    teachers = {"t": {"what": (70.0, 0.0)}, "u": {"what": (90.0, 0.0)}}
+    shown = []
+    monkeypatch.setattr(Axes, "axvline", lambda axis, x, **how: shown.append(x))
+    pictures.scores(students, teachers, {"what": MultiLabel(classes=2)}, tmp_path / "scores.png")
+    assert shown == [90.0]
     pictures.curves({"labels": [(10, 1.0), (20, 2.0)], "fused": [(10, 2.0), (20, 4.0)]}, tmp_path / "curves.png")
     for name in ("scores.png", "curves.png"):
         assert (np.ptp(pixels.imread(tmp_path / name)[..., :3], axis=2) > 0.2).any()

@@ -105,6 +105,18 @@ def test_a_grid_is_every_combination_once_and_never_again(trials):
     assert len(run(trials(**more))) == 12 and sum(trained) == 4
 
 
+def test_what_a_student_depends_on_is_in_its_name(trials):
+    one = {"vary": {"learning_rate": [0.01]}}
+    (record,) = run(trials(**one))
+    (again,) = run(trials(vary={"batch_size": [16], "learning_rate": [0.01]}))
+    assert again["name"] == record["name"] and again["choice"] == {"batch_size": 16, "learning_rate": 0.01}
+    other = trials(**one)
+    other.params = other.params.model_copy(
+        update={"distill": other.params.distill.model_copy(update={"precision": "bfloat16"})}
+    )
+    assert run(other)[0]["name"] != record["name"] and sum(trained) == 2
+
+
 def test_what_was_finished_before_a_kill_is_not_trained_again(trials, monkeypatch):
     whole = lasting(run(trials(**GRID)))
     other = trials(**GRID)

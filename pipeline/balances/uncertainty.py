@@ -19,5 +19,6 @@ class Uncertainty(Balance):
         self.log_variance = nn.Parameter(torch.zeros(len(terms)))
 
     def forward(self, losses: Tensor) -> Tensor:
-        s = self.log_variance.clamp(-FURTHEST, FURTHEST)
-        return torch.exp(-s) * losses + s
+        with torch.no_grad():
+            self.log_variance.clamp_(-FURTHEST, FURTHEST)  # a clamp of the value alone would leave it there, without gradient
+        return torch.exp(-self.log_variance) * losses + self.log_variance

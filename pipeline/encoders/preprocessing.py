@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MODES = {2: "bilinear", 3: "bicubic"}  # by Pillow's numbers of filters
+DONE = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_pad")  # or harmless
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,17 @@ class Preprocessing:
 
     @classmethod
     def of(cls, settings: dict[str, Any], **given: Any) -> Self:
-        """From a Hugging Face processor's settings; what is given goes before them. Raises ValueError if either lacks it."""
+        """From a Hugging Face processor's settings; what is given goes before them. Raises ValueError if either lacks it, or
+        if they ask for what is not done here."""
+        other = [key for key, value in settings.items() if key.startswith("do_") and value and key not in DONE]
+        if other:
+            raise ValueError(
+                f"preprocessor_config.json: {other[0]} is not done here; wrap the model as a module of your own that does"
+            )
         if settings.get("do_normalize", True) and "image_mean" in settings:
             found = {"mean": settings["image_mean"], "std": settings["image_std"]}
         else:
-            found = {"mean": [0.0], "std": [1.0]} if settings else {}
+            found = {"mean": [0.0] * 3, "std": [1.0] * 3} if settings else {}
         found["size"] = size_of(settings)
         found["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
         found["mode"] = MODES.get(settings.get("resample", 2), "bilinear")

@@ -1,4 +1,4 @@
-"""Where each channel is active, whatever its level: for maps and sequences."""
+"""Where each channel is active, whatever its level: for maps, and sequences that are all of one length."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from pipeline.losses.loss import Loss
 class CWD(Loss):
     """`tau^2 KL` of each channel's softmax over positions, averaged over channels (2011.13256).
 
-    A vector has one position, and nothing to compare: a ValueError.
+    A vector has one position, and nothing to compare: a ValueError. So have positions of a masked sequence, each a row.
     """
 
     def __init__(self, *, temperature: float = 1.0):

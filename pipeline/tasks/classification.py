@@ -43,7 +43,7 @@ class Classification(Task):
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
 
-    def misfit(self, label: Tensor) -> str | None:
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
         return too_many(label.max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:

@@ -89,7 +89,14 @@ class Detection(Task):
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
         return score, kind, torch.stack([x - w, y - h, x + w, y + h], 2) * self.stride
 
-    def misfit(self, label: Tensor) -> str | None:
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
+        height, width = (side * self.stride for side in grid)
+        x, y = (label[..., 1] + label[..., 3]) / 2, (label[..., 2] + label[..., 4]) / 2
+        if (label[..., 0] >= 0).any() and (x.max() > width or y.max() > height):
+            return (
+                f"a box lies at {x.max():.0f}, {y.max():.0f}, beyond predictions of {grid[0]} x {grid[1]} cells of stride "
+                f"{self.stride}; set stride to image pixels a cell"
+            )
         return too_many(label[..., 0].max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:

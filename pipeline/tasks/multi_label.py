@@ -46,7 +46,7 @@ class MultiLabel(Task):
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_bce(student, teacher)
 
-    def misfit(self, label: Tensor) -> str | None:
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
         return f"labels have {label.shape[1]} classes, the task {self.classes}" if label.shape[1] != self.classes else None
 
     def answers(self, pred: Tensor) -> Answers:
@@ -62,4 +62,4 @@ class MultiLabel(Task):
         pred, label = (torch.cat(part).numpy() for part in zip(*tallies, strict=True))
         present = label.any(0)  # the average precision of a class without a positive is undefined
         scores = [average_precision_score(label[:, c], pred[:, c]) for c in np.flatnonzero(present)]
-        return {"macro_AP": float(np.mean(scores))}
+        return {"macro_AP": float(np.mean(scores)) if scores else 0.0}

@@ -41,7 +41,13 @@ class Segmentation(Task):
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)
 
-    def misfit(self, label: Tensor) -> str | None:
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
+        (height, width), (lines, columns) = label.shape[1:], grid
+        if height % lines or width % columns or height // lines != width // columns:
+            return (
+                f"labels are of {height} x {width} pixels, predictions of {lines} x {columns}, which is not every n-th; "
+                "give images another size, or upscale another value"
+            )
         return too_many(torch.where(label == IGNORED, 0, label).max(), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:

@@ -46,8 +46,11 @@ class Task(ABC):
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
         """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
 
-    def misfit(self, label: Tensor) -> str | None:
-        """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning."""
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
+        """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning.
+
+        grid: of a prediction.
+        """
         return None
 
     def answers(self, pred: Tensor) -> Answers:

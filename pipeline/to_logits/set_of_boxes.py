@@ -1,4 +1,4 @@
-"""Detectors that put out a set of boxes (DETR, 2005.12872, and those after it), read as centre points."""
+"""Detectors that put out a set of boxes (DETR, 2005.12872; Deformable DETR, 2010.04159), read as centre points."""
 
 from typing import Any, final
 
@@ -14,21 +14,27 @@ LEAST = 1e-4  # probability of a centre where there is none
 
 @final
 class SetOfBoxes(ToLogits):
-    """raw.logits (B, Q, K + 1), the last class no object, and raw.pred_boxes (B, Q, 4), centre and size as shares of the image
+    """raw.logits of Q boxes, and raw.pred_boxes (B, Q, 4), centre and size as shares of the image
     -> (B, C + 4, h, w): around each centre a peak as high as its probability, and in every cell the box that peaks there.
 
-    labels: {class of theirs: class of ours}; what is not named is no object.
+    labels: {class of theirs: class of ours}; what is not named is no object. scores: "softmax": logits are (B, Q, K + 1), the
+    last class no object, as DETR has them; "sigmoid": (B, Q, K), each class by itself, as Deformable, Conditional and RT-DETR.
     """
 
-    def __init__(self, *, task: Task, labels: Labels):
+    def __init__(self, *, task: Task, labels: Labels, scores: str = "softmax"):
+        if scores not in ("softmax", "sigmoid"):
+            raise ValueError(f"scores: {scores!r}, expected softmax or sigmoid")
         if not isinstance(task, Detection):
             raise ValueError(f"a set of boxes is an answer to Detection, not to {type(task).__name__}")
         self.task: Detection = task
-        self.sources = sources(labels, task.classes)
+        self.sources, self.softmax = sources(labels, task.classes), scores == "softmax"
 
     def __call__(self, raw: Any, size: tuple[int, ...]) -> Tensor:
-        check_known(self.sources, raw.logits.shape[-1] - 1)
-        prob_BQC = merged(raw.logits.log_softmax(-1), self.sources, -1).exp()
+        check_known(self.sources, raw.logits.shape[-1] - self.softmax)
+        if self.softmax:
+            prob_BQC = merged(raw.logits.log_softmax(-1), self.sources, -1).exp()
+        else:
+            prob_BQC = torch.stack([raw.logits[..., list(found)].amax(-1) for found in self.sources], -1).sigmoid()
         stride = self.task.stride
         height, width = (-(-side // stride) for side in size)
         scale = raw.pred_boxes.new_tensor([size[1], size[0], size[1], size[0]]) / stride

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -54,6 +55,17 @@ def test_uncertainty_neither_loses_a_term_nor_lets_it_win():
     losses = torch.ones(2, requires_grad=True)
     balance(losses).sum().backward()
     assert losses.grad.min() > 0.01
+
+
+def test_uncertainty_comes_back_from_its_bounds():
+    balance, losses = Uncertainty(terms=["a"]), torch.tensor([0.005])
+    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    for losses in (torch.tensor([0.005]), torch.tensor([1.0])):
+        for _ in range(400):
+            optimizer.zero_grad()
+            balance(losses).sum().backward()
+            optimizer.step()
+    assert balance.log_variance.item() == pytest.approx(0, abs=0.02)
 
 
 def test_dwa_is_the_formula():

@@ -125,6 +125,10 @@ def only_bin(folder):
     weights.rename(folder / "pytorch_model.bin")
 
 
+def flipping(folder):
+    (folder / "preprocessor_config.json").write_text(json.dumps(SETTINGS | {"do_flip_channel_order": True}))
+
+
 def lacking(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
@@ -142,6 +146,7 @@ def lacking(folder):
         (lambda folder: (folder / "config.json").write_text("{}"), {}, "vit: not to be loaded as a model of Hugging Face"),
         (lacking, {}, r"its weights lack vit.layers.2.*\(and \d+ more\) of ViTForImageClassification"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), {}, "mean: missing; no preprocessor_config.json"),
+        (flipping, {}, "preprocessor_config.json: do_flip_channel_order is not done here"),
         (None, {"architecture": "ViTModl"}, "no architecture 'ViTModl'; did you mean 'ViTModel'"),
         (None, {"architecture": "pipeline"}, "transformers has no architecture 'pipeline'"),
         (None, {"taps": ["vit.layer.1"]}, "taps: no module 'vit.layer.1'; did you mean 'vit.layers.1'"),

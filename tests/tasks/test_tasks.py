@@ -110,20 +110,32 @@ def test_classification_counts_what_is_right_and_no_row_without_a_class():
 
 
 @pytest.mark.parametrize(
-    ("task", "label", "message"),
+    ("task", "label", "grid", "message"),
     [
-        (Classification(classes=2, temperature=1), CLASSES, "a label is of class 2, the task has classes 0 to 1"),
-        (Detection(classes=9, stride=4, box_weight=1), BOXES, "a label is of class 9, the task has classes 0 to 8"),
-        (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, "the task has classes 0 to 3"),
-        (MultiLabel(classes=4), PRESENT, "labels have 3 classes, the task 4"),
+        (Classification(classes=2, temperature=1), CLASSES, (), "a label is of class 2, the task has classes 0 to 1"),
+        (Detection(classes=9, stride=4, box_weight=1), BOXES, (6, 6), "a label is of class 9, the task has classes 0 to 8"),
+        (detection, BOXES, (3, 3), "beyond predictions of 3 x 3 cells of stride 4"),
+        (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, (6, 6), "the task has classes 0 to 3"),
+        (segmentation, MAPS, (16, 16), "labels are of 24 x 24 pixels, predictions of 16 x 16, which is not every n-th"),
+        (MultiLabel(classes=4), PRESENT, (), "labels have 3 classes, the task 4"),
     ],
-    ids=["classification", "detection", "segmentation", "multi_label"],
+    ids=["classification", "detection", "stride", "segmentation", "upscale", "multi_label"],
 )
-def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, message):
-    assert message in task.misfit(label)
+def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, grid, message):
+    assert message in task.misfit(label, grid)
 
 
 def test_labels_that_fit_are_not_complained_of():
     ignored = torch.where(MAPS == 3, IGNORED, MAPS)
-    for task, label in ((classification, CLASSES), (detection, BOXES), (segmentation, ignored), (multi_label, PRESENT)):
-        assert task.misfit(label) is None
+    whole = (
+        (classification, CLASSES, ()),
+        (detection, BOXES, (6, 6)),
+        (segmentation, ignored, (12, 12)),
+        (multi_label, PRESENT, ()),
+    )
+    for task, label, grid in whole:
+        assert task.misfit(label, grid) is None
+
+
+def test_no_example_of_any_class_is_no_score():
+    assert multi_label.summarize([(torch.zeros(4, 3), torch.zeros(4, 3))]) == {"macro_AP": 0.0}

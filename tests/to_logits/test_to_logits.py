@@ -103,6 +103,15 @@ def test_a_map_is_read_at_every_stride_th_pixel():
     assert (logits.argmax(1)[0, :, :6] == 1).all() and (logits.argmax(1)[0, :, 6:] == 2).all()
 
 
+def test_detectors_whose_classes_stand_each_for_itself():
+    raw = SimpleNamespace(logits=torch.full((1, 2, 4), -9.0), pred_boxes=torch.tensor([[[0.5, 0.5, 0.25, 0.25]] * 2]))
+    raw.logits[0, 0, 3] = 2.0
+    heat = SetOfBoxes(task=DETECTION, labels={0: 0, 1: 1, 3: 2}, scores="sigmoid")(raw, (24, 24))[:, :3].sigmoid()
+    assert heat[0, 2].max() == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=1e-3) and heat[0, :2].max() < 0.01
+    with pytest.raises(ValueError, match="scores: 'probability', expected softmax or sigmoid"):
+        SetOfBoxes(task=DETECTION, labels={0: 0, 1: 1, 3: 2}, scores="probability")
+
+
 def test_what_is_not_named_is_background():
     theirs = torch.randn(1, 5, 6, 6)
     logits = ClassMap(task=SEGMENTATION, labels={4: 1, 2: 2}, stride=4)(SimpleNamespace(logits=theirs), (24, 24))
