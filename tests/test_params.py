@@ -146,7 +146,7 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         (
             "students.fused.temperature",
             2,
-            "students.fused.temperature: the logit_loss has its own, if any; give logit_loss: null",
+            "temperature: the logit_loss has its own, if any; give logit_loss: null",
         ),
         ("students.fused.frozen", True, "students.fused.weights.fused: teaches the encoder, which is frozen"),
         ("students.labels.frozen", True, "students.labels.frozen: keeps the encoder of a student that it extends"),
