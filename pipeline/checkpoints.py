@@ -95,6 +95,18 @@ def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, T
     return network.eval(), tasks, header
 
 
+def weights_of(students: Path, name: str, seed: int) -> list[Path]:
+    """A student's files. Raises ValueError that says who is there, if it is not."""
+    files = sorted((students / name / f"seed-{seed}").glob("*.safetensors"))
+    if not files:
+        there = sorted(path.parent.relative_to(students).as_posix() for path in students.glob("*/seed-*/*.safetensors"))
+        known = f"there are {', '.join(dict.fromkeys(there))}" if there else "there is none"
+        raise ValueError(
+            f"{students}: no student {name}/seed-{seed}; {known}; `dvc repro distill@{name}` trains it, `dvc pull` gets it"
+        )
+    return files
+
+
 def begin_as(network: Network, path: Path) -> None:
     """Take over the encoder of a network on disk, and its heads of tasks that both have. Raises ValueError."""
     other, _, _ = load_network(path, torch.device("cpu"))

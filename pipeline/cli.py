@@ -164,22 +164,22 @@ def diff(a: Path, b: Path) -> None:
 @click.argument("student")
 @click.argument("given", metavar="INPUT")
 @click.option("--out", type=Path, default=Path("predictions"), help="Where pictures go.")
-@click.option("--seed", default=0, help="Which of the student's seeds answers.")
-@click.option("--students", type=Path, default=Path("data/students"), help="Where students lie.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Which of the student's seeds answers.")
+@click.option("--data", type=Path, default=Path("data"), help="Where students and splits lie.")
 @one_line_errors
-def predict_command(student: str, given: str, out: Path, seed: int, students: Path) -> None:
+def predict_command(student: str, given: str, out: Path, seed: int, data: Path) -> None:
     """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text, a user."""
     from pipeline.prediction import predict
 
     params = open_project()
-    for line in predict(params, students / student / f"seed-{seed}", given, out):
+    for line in predict(params, data, student, seed, given, out):
         click.echo(line)
 
 
 @main.command("export")
 @click.argument("student")
 @click.option("--out", type=Path, help="Folder to write; without it exports/<student>.")
-@click.option("--seed", default=0, help="Which of the student's seeds is exported.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Which of the student's seeds is exported.")
 @click.option("--int8", is_flag=True, help="Also in 8 bits, weights and activations.")
 @click.option("--data", type=Path, default=Path("data"), help="Where students, splits and scores lie.")
 @one_line_errors

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, final
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxruntime import quantization
 from torch import Tensor, nn
 
 from pipeline.batches import in_order, input_fields, part, tensors
-from pipeline.checkpoints import load_network
+from pipeline.checkpoints import load_network, weights_of
 from pipeline.network import Network
 from pipeline.store import open_store
 
@@ -45,21 +46,32 @@ def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[E
     data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; how far int8 is off
     is only said.
     """
-    files = sorted((data / "students" / student / f"seed-{seed}").glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{data}: no student {student!r} with seed {seed}; train it with `dvc repro distill@{student}`")
+    files, out = weights_of(data / "students", student, seed), out.resolve()
+    check_replaceable(out)
     val = open_store(data / "splits" / "val.zarr")
     rows = part(next(in_order(val, input_fields(val), SAMPLE)), "inputs")
-    draft = out.with_name(out.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    exported = [found for file in files for found in export_network(file, rows, draft, int8)]
     scores = data / "scores" / "students" / student / "scores.json"
     tested = json.loads(scores.read_text())[seed]["test"]["clean"] if scores.exists() else {}
-    (draft / "README.md").write_text(card(student, files, exported, tested))
-    shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as scratch:
+        draft = Path(scratch) / out.name
+        draft.mkdir()
+        exported = [found for file in files for found in export_network(file, rows, draft, int8)]
+        (draft / "README.md").write_text(card(student, files, exported, tested))
+        shutil.rmtree(out, ignore_errors=True)
+        draft.rename(out)
     return [found._replace(file=out / found.file.name) for found in exported]
+
+
+def check_replaceable(out: Path) -> None:
+    """Raises ValueError if a folder holds what no export wrote."""
+    if out.is_file():
+        raise ValueError(f"{out}: is a file; give a folder")
+    others = [path.name for path in out.glob("*") if path.name != "README.md" and path.suffix not in (".onnx", ".safetensors")]
+    if others:
+        raise ValueError(
+            f"{out}: holds {others[0]}, which no export wrote and a new one would remove; give a folder of its own"
+        )
 
 
 def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:

@@ -1,5 +1,6 @@
 """What a student answers about single inputs that a person names."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,23 +8,20 @@ import torch
 from matplotlib import pyplot as plt
 
 from pipeline.batches import tensors
-from pipeline.checkpoints import load_network
+from pipeline.checkpoints import load_network, weights_of
 from pipeline.dependencies import source_identity
 from pipeline.params import Params
 from pipeline.pictures import of_row, save
 from pipeline.sources.source import Source
-from pipeline.store import Store, open_store
+from pipeline.store import open_store
 
 
 @torch.no_grad()
-def predict(params: Params, student: Path, given: str, out: Path) -> Iterator[str]:
-    """A line for each input; those that have a name are drawn to <out>/<name>.png. student: data/students/<name>/seed-<n>."""
+def predict(params: Params, data: Path, student: str, seed: int, given: str, out: Path) -> Iterator[str]:
+    """A line for each input; those that have a name are drawn to <out>/<name>.png. data: where students and splits lie."""
     cpu, source = torch.device("cpu"), params.source()
-    if source.recalls:
-        check_unchanged(params, open_store(student.parents[2] / "splits" / "val.zarr"))
-    loaded = [load_network(path, cpu) for path in sorted(student.glob("*.safetensors"))]
-    if not loaded:
-        raise ValueError(f"{student}: no student there; train it with `dvc repro distill@{student.parent.name}`")
+    loaded = [load_network(path, cpu) for path in weights_of(data / "students", student, seed)]
+    check_unchanged(params, source, data / "splits" / "val.zarr")
     for name, inputs in source.read(given).items():
         batch = tensors({key: x[None] for key, x in inputs.items() if x.dtype.kind != "U"}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
@@ -34,10 +32,17 @@ def predict(params: Params, student: Path, given: str, out: Path) -> Iterator[st
         yield drawn + source.words(inputs, answer)
 
 
-def check_unchanged(params: Params, split: Store) -> None:
-    """A student knows users and items by their places in a log; in another log they are others. Raises ValueError."""
-    if source_identity(params) | {"split": split.identity["split"]} != split.identity:
-        raise ValueError(f"{split.path}: prepared from other data, or params, than are here now; run `dvc repro`")
+def check_unchanged(params: Params, source: Source, split: Path) -> None:
+    """Raises ValueError if what a student was taught would be read otherwise now.
+
+    Classes and frames are those of the source's arguments. A source that `recalls` learns more from the data themselves, words
+    or users by their places: in other data they are others.
+    """
+    if not split.exists() and not source.recalls:
+        return  # a student that was pulled without splits
+    now, then = json.loads(json.dumps(source_identity(params))), open_store(split).identity
+    if any(now.get(key) != then.get(key) for key in ("source", *(("seed", "data") if source.recalls else ()))):
+        raise ValueError(f"{split}: prepared from other data, or params, than are here now; run `dvc repro`")
 
 
 def draw(source: Source, inputs: dict, answer: dict, path: Path) -> None:

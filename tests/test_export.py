@@ -12,9 +12,11 @@ from PIL import Image
 
 from pipeline import export
 from pipeline.checkpoints import build_network, load_network, save_network
-from pipeline.class_spec import CLONE
+from pipeline.class_spec import CLONE, ClassSpec
 from pipeline.cli import main
+from pipeline.dependencies import source_identity
 from pipeline.layout import Field
+from pipeline.tasks.classification import Classification
 from pipeline.validation import load_params
 from pipeline.writer import create_store
 
@@ -37,7 +39,8 @@ def project(tmp_path, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
     fields = {"inputs/image": Field((1, 24, 24), "uint8")}
     ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
-    writer = create_store(tmp_path / "data/splits/val.zarr", ids, np.zeros(40, "i4"), fields, identity={}, shard_rows=40)
+    val, identity = tmp_path / "data/splits/val.zarr", source_identity(params)
+    writer = create_store(val, ids, np.zeros(40, "i4"), fields, identity=identity, shard_rows=40)
     writer.write_rest(lambda rows: {"inputs/image": image[rows]})
     writer.publish()
     return tmp_path
@@ -78,8 +81,36 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(proj
 
 
 def test_a_student_that_is_not_there_is_one_line(project):
-    assert "no student 'smal' with seed 0; train it with `dvc repro distill@smal`" in run("export", "smal", fails=True)
-    assert "no student there; train it" in run("predict", "smal", "x.png", fails=True)
+    for command in (["export", "smal"], ["predict", "smal", "x.png"]):
+        assert "no student smal/seed-0; there are small/seed-0; `dvc repro distill@smal` trains it" in run(*command, fails=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [(".", "which no export wrote"), ("..", "which no export"), ("params.yaml", "is a file")]
+)
+def test_an_export_removes_nothing_but_exports(project, out, message):
+    before = sorted(project.rglob("*"))
+    assert message in run("export", "small", "--out", out, fails=True)
+    assert sorted(project.rglob("*")) == before
+    for _ in range(2):
+        run("export", "small", "--out", "exports/small")
+    assert len(list((project / "exports").iterdir())) == 1
+
+
+def test_a_student_of_a_text_leaves_as_onnx(project):
+    spec = ClassSpec.model_validate(
+        {"code": "pipeline/encoders/text.py", "class": "TextEncoder", "input": "first", "vocabulary": 20}
+        | {"width": 8, "layers": 1, "heads": 2, "longest": 12}
+    )
+    tasks = {"topic": Classification(classes=3, temperature=1)}
+    shapes = {"tokens_first": [[12], "int32"], "words_first": [[8], "int32"], "mask": [[8], "bool"]}
+    network = build_network(spec, tasks, shapes, torch.device("cpu")).eval()
+    rng, length = np.random.default_rng(0), np.arange(1, 9)[:, None]
+    rows = {"tokens_first": np.where(np.arange(12) < length, rng.integers(1, 20, (8, 12)), 0).astype("i4")}
+    rows |= {"words_first": (np.arange(8) * (np.arange(8) < length)).astype("i4"), "mask": np.arange(8) < length}
+    with export.quiet():
+        export.write_onnx(network, {name: torch.from_numpy(x[:2]) for name, x in sorted(rows.items())}, project / "text.onnx")
+    assert export.check(network, project / "text.onnx", rows).furthest < 1e-4
 
 
 def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
@@ -91,6 +122,20 @@ def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
     assert all(f"{task}: " in line for task in NAME.split("+") for line in lines)
     assert run("predict", "small", "scenes/b.png").splitlines() == lines[1:]
     assert pixels.imread(project / "predictions/a.png").shape[0] > 100
+    (project / "scenes/more").mkdir()
+    for name in ("a.jpg", "more/c.png"):
+        Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "scenes" / name)
+    names = [line.split(":")[0] for line in run("predict", "small", "scenes").splitlines()]
+    assert names == [f"predictions/{name}.png" for name in ("a.jpg", "a.png", "b", "more/c")]
+
+
+def test_answers_of_other_params_than_were_prepared_are_refused(project):
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "a.png")
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("unlabelled: 4500", "unlabelled: 4000"))
+    assert "prepared from other data, or params, than are here now; run `dvc repro`" in run(
+        "predict", "small", "a.png", fails=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 from transformers import ModernBertConfig, ModernBertModel
 
 
@@ -41,7 +42,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = tokens_of(inputs, self.input, self.vocabulary)
-        tokens = tokens[:, : (tokens != 0).sum(1).max().clamp(min=1)]  # all rows have ended after that
+        if not is_exporting():  # to a graph, whose shapes cannot follow from its data
+            tokens = tokens[:, : (tokens != 0).sum(1).max().clamp(min=1)]  # all rows have ended after that
         if tokens.shape[1] > self.longest:
             raise ValueError(f"longest: {self.longest}, but a row has {tokens.shape[1]} tokens; raise it to that")
         x_BTD = self.transformer(tokens, attention_mask=tokens != 0).last_hidden_state
@@ -54,7 +56,7 @@ def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:
         sides = ", ".join(name.removeprefix("tokens_") for name in inputs if name.startswith("tokens_"))
         raise ValueError(f"input: no side {side!r} in these rows; there are {sides}")
     tokens = inputs[f"tokens_{side}"].long()
-    if tokens.max() >= vocabulary:
+    if not is_exporting() and tokens.max() >= vocabulary:
         raise ValueError(f"vocabulary: {vocabulary}, but there is a token {tokens.max()}; raise it above that")
     return tokens
 

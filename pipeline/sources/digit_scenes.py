@@ -116,12 +116,13 @@ class DigitScenes(Source):
 
     @staticmethod
     def words(inputs: Arrays, answer: Answer) -> str:
-        return image_in_words(answer)
+        return image_in_words(inputs["image"], answer)
 
     def read(self, given: str) -> dict[str, Arrays]:
         """Image files in grey, resized to a scene."""
         return {
-            path.stem: {"image": framed(open_upright(path, "L"), (SIZE, SIZE), "stretch")} for path in image_files(Path(given))
+            name: {"image": framed(open_upright(path, "L"), (SIZE, SIZE), "stretch")}
+            for name, path in image_files(Path(given)).items()
         }
 
 

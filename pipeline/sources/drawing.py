@@ -1,5 +1,6 @@
 """Images with what is said of them, drawn or in words."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,18 @@ def named(kind: int, names: list[str]) -> str:
     return names[kind] if 0 <= kind < len(names) else str(kind)
 
 
-def image_in_words(answer: Answer, names: Names | None = None) -> str:
-    said = {task: in_words(found, (names or {}).get(task, [])) for task, found in answer.items()}
+def image_in_words(image_CHW: np.ndarray, answer: Answer, names: Names | None = None) -> str:
+    """Boxes are in pixels of the image as it is shown to networks, whose size is told with them."""
+    _, height, width = image_CHW.shape
+    said = {task: in_words(found, (names or {}).get(task, []), f"of {width} x {height}") for task, found in answer.items()}
     return "; ".join(f"{task}: {', '.join(words) or 'nothing'}" for task, words in said.items())
 
 
-def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
+def in_words(said: dict[str, Any], names: list[str], frame: str) -> list[str]:
     words = [named(kind, names) for kind in said.get("classes", [])]
     for kind, score, box in said.get("boxes", []):
         sure = "" if score is None else f" ({score:.0%})"
-        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in box)}")
+        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in box)} {frame}")
     if "map" in said:
         kinds, sizes = np.unique(said["map"], return_counts=True)
         shares = zip(kinds.tolist(), sizes / said["map"].size, strict=True)
@@ -58,9 +61,13 @@ def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
     return words
 
 
-def image_files(given: Path) -> list[Path]:
-    """A file, or the files of a folder that are images by their name."""
-    found = sorted(path for path in given.iterdir() if path.suffix.lower() in ENDINGS) if given.is_dir() else [given]
+def image_files(given: Path) -> dict[str, Path]:
+    """{name: file} of a file, or of what in a folder and below are images by their ending, which is named where it must be."""
+    if not given.is_dir():
+        return {given.stem: given}
+    found = sorted(path for path in given.rglob("*") if path.suffix.lower() in ENDINGS)
     if not found:
         raise ValueError(f"{given}: no image in this folder; expected files such as .png or .jpg")
-    return found
+    names = [path.relative_to(given).with_suffix("").as_posix() for path in found]
+    times = Counter(names)
+    return {name if times[name] == 1 else name + path.suffix: path for name, path in zip(names, found, strict=True)}

@@ -210,7 +210,7 @@ class Files(Source):
         draw_image(axis, inputs["image"], answer, self.names)
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        return image_in_words(answer, self.names)
+        return image_in_words(inputs["image"], answer, self.names)
 
     def read(self, given: str) -> dict[str, Arrays]:
-        return {path.stem: {"image": self.show(path)} for path in image_files(Path(given))}
+        return {name: {"image": self.show(path)} for name, path in image_files(Path(given)).items()}

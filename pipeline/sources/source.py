@@ -63,7 +63,7 @@ class Source(ABC):
     """
 
     cell = (1.7, 1.85)  # inches of a row's picture
-    recalls = False  # whether `read` looks up what is asked for in the files that `prepare` read
+    recalls = False  # whether `read` goes by what it finds in the files that `prepare` read
 
     @abstractmethod
     def splits(self) -> dict[str, Split]:

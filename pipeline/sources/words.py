@@ -96,6 +96,7 @@ class WordSource(Source):
     """A source of rows of words: how they are augmented, drawn, and spoken of. names: {task: names of its classes}."""
 
     cell = (2.7, 1.5)
+    recalls = True  # the vocabulary is learnt from the files
     names: dict[str, list[str]]
 
     @abstractmethod
