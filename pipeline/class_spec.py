@@ -1,5 +1,6 @@
 """A class that params name by its file: `{code: plugins/flow.py, class: Flow, width: 8}`."""
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -7,11 +8,16 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 
 CLONE = Path(__file__).resolve().parents[1]
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class ParamsError(Exception):
@@ -59,17 +65,25 @@ class ClassSpec(BaseModel):
             raise ParamsError(f"{self._where}.class: {self.code} has no class {self.class_!r}{near(self.class_, vars(module))}")
         return getattr(module, self.class_)
 
-    def build(self, **more: Any) -> Any:
-        """An instance, from the arguments in params and some that only the caller knows.
+    def given(self, cls: Any) -> dict[str, Any]:
+        """The arguments in params, of the types that the class's constructor names. Raises ParamsError.
 
         An argument that is itself a class with arguments comes as a ClassSpec, for the instance to build.
         """
-        cls = self.load()
-        accepted = inspect.signature(cls).parameters
+        accepted, hints = inspect.signature(cls).parameters, {}
+        with contextlib.suppress(NameError):  # a name that only a type checker imports
+            hints = get_type_hints(cls.__init__, include_extras=True)
         for name in self.arguments:
             if name not in accepted:
-                raise ParamsError(f"{self._where}.{name}: no argument of {self.class_}, which takes {', '.join(accepted)}")
-        given = {name: as_specs(f"{self._where}.{name}", value) for name, value in self.arguments.items()}
+                known = f"{self.class_}, which takes {', '.join(accepted)}"
+                raise ParamsError(f"{self._where}.{name}: no argument of {known}{near(name, accepted)}")
+        found = {name: as_specs(f"{self._where}.{name}", value) for name, value in self.arguments.items()}
+        return {name: of_type(f"{self._where}.{name}", value, hints.get(name, Any)) for name, value in found.items()}
+
+    def build(self, **more: Any) -> Any:
+        """An instance, from the arguments in params and some that only the caller knows. Raises ParamsError."""
+        cls = self.load()
+        accepted, given = inspect.signature(cls).parameters, self.given(cls)
         given |= {name: value for name, value in more.items() if name in accepted}
         for name, parameter in accepted.items():
             if name not in given and parameter.default is parameter.empty:
@@ -78,6 +92,20 @@ class ClassSpec(BaseModel):
             return cls(**given)
         except (TypeError, ValueError) as error:
             raise ParamsError(f"{self._where}: {error}") from error
+
+
+def of_type(where: str, value: Any, wanted: Any) -> Any:
+    """A value that is of a type, or means one ("0.1", for a float). Raises ParamsError."""
+    if isinstance(value, ClassSpec):
+        return value
+    config = None if wanted is ClassSpec else ConfigDict(arbitrary_types_allowed=True)
+    try:
+        found = TypeAdapter(wanted, config=config).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "".join(f".{part}" for part in problem["loc"] if part != "[key]")
+        raise ParamsError(f"{where}{place}: {problem['msg'].lower()}, got {problem['input']!r}") from None
+    return found if isinstance(value, str | int | float) else value
 
 
 def as_specs(where: str, value: Any) -> Any:

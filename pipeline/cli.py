@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.dependencies import check_classes
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors
@@ -48,6 +49,7 @@ def init(folder: Path, data: Path | None) -> None:
 def sync_command() -> None:
     """Write into dvc.yaml what DVC cannot derive from params.yaml: lists of stores, scores and code."""
     changes = sync()
+    check_classes(open_project())
     for stage, lines in changes.items():
         for line in lines:
             click.echo(f"{stage}: {line}")

@@ -1,6 +1,10 @@
-"""YAML that people write: read and written again with its comments and its layout."""
+"""YAML that people write: read as DVC reads it (YAML 1.2), or read and written again with its comments and its layout."""
 
 from ruamel.yaml import YAML
+
+
+def plain() -> YAML:
+    return YAML(typ="safe", pure=True)
 
 
 def round_trip() -> YAML:

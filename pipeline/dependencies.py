@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.class_spec import CLONE, ClassSpec
-from pipeline.params import Params, class_specs
+from pipeline.params import Params, class_specs, specs_in
 from pipeline.sections import on_a_hub
 from pipeline.seeds import derive_seed
 
@@ -58,6 +58,20 @@ def every_spec(params: Params) -> dict[str, ClassSpec]:
         found[key] = spec
         found |= {f"{key}.{number}": inner for number, inner in enumerate(spec.inner().values())}
     return found
+
+
+def check_classes(params: Params) -> None:
+    """Load every class that params name, and those of students of a sweep, and check their arguments. Raises ParamsError."""
+    swept = params.sweep.vary if params.sweep else {}
+    values = {key: found if isinstance(found, list) else [found.low, found.high] for key, found in swept.items()}
+    choices = [{key: value} for key, found in values.items() for value in found if key != "seed"]
+    found = list(every_spec(params).values())
+    for choice in choices:
+        for where, spec in specs_in(f"sweep.vary: {choice}", params.varied(choice)).items():
+            spec._where = where
+            found.append(spec)
+    for spec in found:
+        spec.given(spec.load())
 
 
 def code_deps(stage: str, params: Params) -> list[str]:

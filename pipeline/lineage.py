@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.atomic import write_whole
 from pipeline.class_spec import ParamsError
@@ -136,6 +137,10 @@ def read_stages(path: Path) -> tuple[YAML, Any]:
         content = yaml.load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
+        raise ParamsError(f"{path}: has no stages; take dvc.yaml from the clone's root as a pattern")
     missing = USES.keys() - OPTIONAL - content["stages"].keys()
     if missing:
         raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")

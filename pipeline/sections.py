@@ -6,13 +6,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.class_spec import ClassSpec
+from pipeline.class_spec import ClassSpec, Count, Positive, Share, Weight
 from pipeline.layout import Field as StoredField
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
 Precision = Literal["float32", "bfloat16"]

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
+from ruamel.yaml.error import YAMLError
 
 from pipeline.class_spec import ParamsError, near
+from pipeline.commented import plain
 from pipeline.params import Params, class_specs
 from pipeline.sections import FilledStudent, Range
 
@@ -14,10 +15,10 @@ from pipeline.sections import FilledStudent, Range
 def load_params(path: Path) -> Params:
     """Read and check params.yaml; classes are not imported. Raises ParamsError."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = plain().load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected sections (seed, prepare, tasks, ...), found {type(content).__name__}")
@@ -36,7 +37,7 @@ def load_params(path: Path) -> Params:
 
 def first_problem(error: ValidationError, content: Any) -> str:
     """pydantic's first complaint in our words."""
-    problem = error.errors()[0]
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")  # a typo makes another key missing
     path = [part for part in problem["loc"] if part != "[key]"]
     where = ".".join(map(str, path))
     if problem["type"] == "extra_forbidden":

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from pipeline.class_spec import CLONE, ParamsError
+from pipeline.dependencies import check_classes
 from pipeline.validation import load_params
 
 RAW = {"dtype": "float16", "codec": "raw"}
@@ -166,7 +167,13 @@ def test_wrong_params_are_one_line_that_names_the_key(tmp_path, key, value, mess
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a: [", "cannot be read as YAML"), ("3", "expected sections"), ("", "expected sections"), ("{}", "seed: missing")],
+    [
+        ("a: [", "cannot be read as YAML"),
+        ("3", "expected sections"),
+        ("", "expected sections"),
+        ("{}", "seed: missing"),
+        ("sede: 1", "sede: unknown"),
+    ],
 )
 def test_files_that_are_no_params(tmp_path, content, message):
     with pytest.raises(ParamsError, match=message) as error:
@@ -189,12 +196,38 @@ def test_no_params_at_all(tmp_path):
         ),
         ("tasks.detection.stride", None, "tasks.detection.stride: missing; Detection needs it"),
         ("tasks.detection.class", "Detector", "tasks.detection.class: .* has no class 'Detector'"),
+        ("tasks.detection.classes", "three", "tasks.detection.classes: input should be a valid integer.*, got 'three'"),
+        ("tasks.detection.stride", 0, "tasks.detection.stride: input should be greater than 0, got 0"),
+        ("tasks.detection.box_weight", [2], r"tasks.detection.box_weight: input should be a valid number, got \[2\]"),
     ],
 )
 def test_classes_are_checked_when_they_are_built(tmp_path, key, value, message):
     params = load_params(write(tmp_path, changed(key, value)))
     with pytest.raises(ParamsError, match=message):
         params.tasks["detection"].build()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("students.fused.encoder", {**NARROW, "widht": 8}, "students.fused.encoder.widht: no argument .* did you mean 'width'"),
+        ("sweep.vary", {"encoder.width": [16, -2]}, r"sweep.vary: .*encoder.width: .* greater than 0, got -2"),
+        ("fusions.pca.dims", "64d", "fusions.pca.dims: input should be a valid integer"),
+        ("prepare.source.views", "two", "prepare.source.views: input should be a valid integer"),
+    ],
+)
+def test_all_classes_are_checked_before_any_work(tmp_path, key, value, message):
+    params = load_params(write(tmp_path, changed(key, value)))
+    with pytest.raises(ParamsError, match=message):
+        check_classes(params)
+
+
+def test_names_are_what_dvc_reads(tmp_path):
+    content = (CLONE / "params.yaml").read_text()
+    params = load_params(write(tmp_path, content.replace("  labels_4x: ", "  no: ").replace("strip: [labels", "strip: [no")))
+    assert params.report.strip == ["no", "fused"]
+    with pytest.raises(ParamsError, match=r"cannot be read as YAML: .*duplicate key"):
+        load_params(write(tmp_path, content + "seed: 3\n"))
 
 
 def test_an_empty_split_is_named(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.balances.balance import Balance
+from pipeline.class_spec import Count, Positive
 
 
 @final
@@ -15,7 +16,7 @@ class DWA(Balance):
     every: updates that a mean is taken over. Until there are two, all weigh 1.
     """
 
-    def __init__(self, *, terms: list[str], every: int = 50, temperature: float = 2.0):
+    def __init__(self, *, terms: list[str], every: Count = 50, temperature: Positive = 2.0):
         super().__init__(terms)
         self.every, self.temperature = every, temperature
         self.seen: list[Tensor] = []

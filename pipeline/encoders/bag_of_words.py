@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from pipeline.class_spec import Count
 from pipeline.encoders.text import on_words, tokens_of
 
 
@@ -11,7 +12,7 @@ from pipeline.encoders.text import on_words, tokens_of
 class BagOfWords(nn.Module):
     """A vector a token and nothing else: arguments and inputs as of `TextEncoder`, -> {"words": (B, width, L)}."""
 
-    def __init__(self, *, input: str, vocabulary: int, width: int):
+    def __init__(self, *, input: str, vocabulary: Count, width: Count):
         super().__init__()
         self.input, self.vocabulary = input, vocabulary
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count
+
 
 @final
 class ImageEncoder(nn.Module):
     """A small residual network at stride 4: inputs["image"] (B, channels, H, W) uint8 -> {"trunk": (B, width, H/4, W/4)}."""
 
-    def __init__(self, *, width: int, blocks: int, channels: int = 1):
+    def __init__(self, *, width: Count, blocks: Count, channels: Count = 1):
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width // 2, 5, stride=2, padding=2, bias=False),

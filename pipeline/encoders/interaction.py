@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from pipeline.class_spec import Count
 from pipeline.encoders.two_tower import Tower, existing_only
 
 
@@ -15,7 +16,7 @@ class InteractionEncoder(nn.Module):
     Inputs, user, item: as of TwoTower. dims: of u and v. width: of the MLP. -> {"trunk": (B, dims + width, L)}.
     """
 
-    def __init__(self, *, user: list[int], item: list[int], dims: int, width: int, dropout: float = 0.0):
+    def __init__(self, *, user: list[int], item: list[int], dims: Count, width: Count, dropout: float = 0.0):
         super().__init__()
         self.user, self.item = Tower(user, dims, dropout), Tower(item, dims, dropout)
         self.mlp = nn.Sequential(

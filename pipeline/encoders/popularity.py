@@ -5,6 +5,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count
 from pipeline.encoders.two_tower import existing_only
 
 
@@ -15,7 +16,7 @@ class Popularity(nn.Module):
     What is beyond the last bucket counts as there.
     """
 
-    def __init__(self, *, buckets: int, column: int = 1):
+    def __init__(self, *, buckets: Count, column: int = 1):
         super().__init__()
         self.buckets, self.column = buckets, column
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.compiler import is_exporting
 from transformers import ModernBertConfig, ModernBertModel
 
+from pipeline.class_spec import Count
+
 
 @final
 class TextEncoder(nn.Module):
@@ -17,7 +19,15 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, input: str, vocabulary: int, width: int, layers: int, heads: int, longest: int = 128, dropout: float = 0.1
+        self,
+        *,
+        input: str,
+        vocabulary: Count,
+        width: Count,
+        layers: Count,
+        heads: Count,
+        longest: Count = 128,
+        dropout: float = 0.1,
     ):
         super().__init__()
         config = ModernBertConfig(

@@ -5,6 +5,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from pipeline.class_spec import Count
+
 
 class Tower(nn.Module):
     """The sum of a row's columns, each an embedding: (B, columns, ...) whole numbers -> (B, ..., width), of variance 1.
@@ -36,7 +38,7 @@ class TwoTower(nn.Module):
     {"trunk": (B, 3/2 width, L)}. user, item: sizes of their columns. width: of a vector.
     """
 
-    def __init__(self, *, user: list[int], item: list[int], width: int, dropout: float = 0.0):
+    def __init__(self, *, user: list[int], item: list[int], width: Count, dropout: float = 0.0):
         super().__init__()
         self.width, self.own = width, width // 4
         self.user, self.item = (Tower(sizes, width + self.own, dropout) for sizes in (user, item))

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from pipeline.class_spec import Count
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading
 from pipeline.fusions.moments import Moments
 
@@ -19,7 +20,7 @@ class GCCA(LinearFusion):
     of the scaled teachers. One target, "components": `shared` of them, then the private ones.
     """
 
-    def __init__(self, *, dims: int, ridge: float = 0.01):
+    def __init__(self, *, dims: Count, ridge: float = 0.01):
         self.dims, self.ridge = dims, ridge
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor
 
+from pipeline.class_spec import Count
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading
 from pipeline.fusions.moments import Moments
 
@@ -15,7 +16,7 @@ class PCA(LinearFusion):
     One target, "components": (B, dims, *grid). `energy` is the share of the scaled variance that it keeps.
     """
 
-    def __init__(self, *, dims: int):
+    def __init__(self, *, dims: Count):
         self.dims = dims
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from pipeline.class_spec import Count
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say
 from pipeline.fusions.moments import Moments
 
@@ -13,7 +14,7 @@ from pipeline.fusions.moments import Moments
 class Random(LinearFusion):
     """P = A Q: teachers scaled as in `pca`, then `dims` orthonormal directions that are drawn from `seed` alone."""
 
-    def __init__(self, *, dims: int, seed: int = 0):
+    def __init__(self, *, dims: Count, seed: int = 0):
         self.dims, self.seed = dims, seed
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from pipeline.class_spec import Count
 from pipeline.fusions.fusion import Features
 from pipeline.fusions.learned import LearnedFusion
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading, on_grid, variances
@@ -22,7 +23,7 @@ class TaskAware(LinearFusion, LearnedFusion):
     is enough where features are tapped before a linear head.
     """
 
-    def __init__(self, *, dims: int, updates: int = 400, batch_size: int = 128, learning_rate: float = 0.03):
+    def __init__(self, *, dims: Count, updates: Count = 400, batch_size: Count = 128, learning_rate: float = 0.03):
         self.dims, self.updates, self.batch_size, self.learning_rate = dims, updates, batch_size, learning_rate
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count, Positive
 from pipeline.losses.loss import Loss
 
 SAME = 1 - 1e-6  # cosine of two targets that no projection tells apart
@@ -20,7 +21,7 @@ class CRD(Loss):
     anew. In units of its value at chance: 1 for a student that tells no row from another. It has no zero to reach.
     """
 
-    def __init__(self, *, dims: int = 128, bank: int = 4096, temperature: float = 0.07):
+    def __init__(self, *, dims: Count = 128, bank: Count = 4096, temperature: Positive = 0.07):
         self.dims, self.bank, self.temperature = dims, bank, temperature
 
     def adapter(self, student: int, target: int) -> nn.Module:

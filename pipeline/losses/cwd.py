@@ -5,6 +5,7 @@ from typing import final
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss
 
 
@@ -15,7 +16,7 @@ class CWD(Loss):
     A vector has one position, and nothing to compare: a ValueError. So have positions of a masked sequence, each a row.
     """
 
-    def __init__(self, *, temperature: float = 1.0):
+    def __init__(self, *, temperature: Positive = 1.0):
         self.temperature = temperature
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

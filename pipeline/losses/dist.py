@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, decorrelation
 
 
@@ -15,7 +16,7 @@ class DIST(Loss):
     Of probabilities at `temperature`, times its square. Positions of a map count as rows of the batch.
     """
 
-    def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0):
+    def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: Positive = 1.0):
         self.beta, self.gamma, self.temperature = beta, gamma, temperature
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

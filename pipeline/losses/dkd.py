@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, per_row
 
 
@@ -17,7 +18,7 @@ class DKD(Loss):
     wherever the teacher is right. With alpha = 1, and beta the teacher's mass of the others, it would be KL.
     """
 
-    def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0):
+    def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: Positive = 4.0):
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from pipeline.class_spec import Count
 from pipeline.losses.loss import ABSENT, Loss, per_row
 
 
@@ -17,7 +18,7 @@ class RRD(Loss):
     exist, at ABSENT, count nowhere. Unlike other losses it has no minimum: where all is in order, further apart is better.
     """
 
-    def __init__(self, *, best: int = 10):
+    def __init__(self, *, best: Count = 10):
         self.best = best
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor
 
+from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, standardise
 from pipeline.losses.soft import soft_kl
 
@@ -15,7 +16,7 @@ class StandardisedKL(Loss):
     For softmaxes of more than two classes: of two, standardising leaves only which is larger.
     """
 
-    def __init__(self, *, temperature: float = 2.0):
+    def __init__(self, *, temperature: Positive = 2.0):
         self.temperature = temperature
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count, Positive
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
 from pipeline.tasks.task import Answers, Grid, Task, too_many
@@ -31,7 +32,7 @@ class Classification(Task):
     primary = "accuracy"
     temperature: float
 
-    def __init__(self, *, classes: int, temperature: float):
+    def __init__(self, *, classes: Count, temperature: Positive):
         self.classes, self.temperature = classes, temperature
 
     def head(self, width: int, grid: Grid) -> nn.Module:

@@ -8,6 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count, Weight
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 SHOWN = 0.4  # score from which a box is drawn
@@ -27,7 +28,7 @@ class Detection(Task):
 
     primary = "mAP50"
 
-    def __init__(self, *, classes: int, stride: int, box_weight: float, found: int = 100):
+    def __init__(self, *, classes: Count, stride: Count, box_weight: Weight, found: Count = 100):
         self.classes, self.stride, self.box_weight, self.found = classes, stride, box_weight, found
 
     def head(self, width: int, grid: Grid) -> nn.Module:

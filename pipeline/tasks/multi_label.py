@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_bce
 from pipeline.tasks.task import Answers, Grid, Task
@@ -34,7 +35,7 @@ class MultiLabel(Task):
 
     primary = "macro_AP"
 
-    def __init__(self, *, classes: int):
+    def __init__(self, *, classes: Count):
         self.classes = classes
 
     def head(self, width: int, grid: Grid) -> nn.Module:

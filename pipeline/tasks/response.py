@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Positive
 from pipeline.losses.loss import ABSENT
 from pipeline.tasks.candidates import Score, best_places, list_metrics, list_sums, mean_over
 from pipeline.tasks.task import Answers, Grid, Task
@@ -27,7 +28,7 @@ class Response(Task):
 
     primary = "AUC"
 
-    def __init__(self, *, rate: float = 1.0, start: float = -1.5, temperature: float = 1.0):
+    def __init__(self, *, rate: float = 1.0, start: float = -1.5, temperature: Positive = 1.0):
         if not 0 < rate <= 1:
             raise ValueError(f"rate: {rate}, expected above 0 and at most 1: the share of negatives that was kept")
         self.shift, self.start, self.temperature = -math.log(rate), start, temperature

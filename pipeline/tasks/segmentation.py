@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Count, Positive, Weight
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
@@ -26,7 +27,7 @@ class Segmentation(Task):
     primary = "mIoU"
     temperature: float
 
-    def __init__(self, *, classes: int, upscale: int, background_weight: float, temperature: float):
+    def __init__(self, *, classes: Count, upscale: Count, background_weight: Weight, temperature: Positive):
         self.classes, self.upscale, self.temperature = classes, upscale, temperature
         self.background_weight = background_weight
 

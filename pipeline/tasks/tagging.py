@@ -8,6 +8,7 @@ from seqeval.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.class_spec import Positive
 from pipeline.losses.soft import soft_kl
 from pipeline.sparse import Sparse
 from pipeline.tasks.task import Answers, Grid, Task
@@ -25,7 +26,7 @@ class Tagging(Task):
     primary = "span_F1"
     temperature: float
 
-    def __init__(self, *, kinds: list[str], temperature: float):
+    def __init__(self, *, kinds: list[str], temperature: Positive):
         self.tags = ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
         self.temperature = temperature
 
