@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline.checkpoints import file_digest, load_network
+from pipeline.checkpoints import load_network
 from pipeline.extraction import BLOCK, WHOLE, blocks_of_rows, outputs_on, shown, starts
 from pipeline.recipes import ROUNDING, along_channels, channelwise, expand, project
 from pipeline.shard import StoreError
 from pipeline.sparse import misplaced, with_rest
-from pipeline.store import Store
+from pipeline.store import Store, sha256
 
 SLACK = 1e-4  # of the largest value: kernels differ in rounding from one batch size or machine to another
 Distances = tuple[np.ndarray, np.ndarray]  # how far stored values are from live ones, and how far they may be
@@ -33,7 +33,7 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
     teacher = store.identity.get("teacher")
     if not teacher or "weights" not in teacher:
         raise StoreError(f"{store.path}: no teacher made it here; give a store of data/features that was not imported")
-    if teacher["weights"] != file_digest(weights):
+    if teacher["weights"] != sha256(weights):
         raise StoreError(f"{weights}: not the weights that {store.path} was dumped from; give those, or dump again")
     if store.identity["input"] != inputs.digest:
         raise StoreError(f"{inputs.path}: not the inputs that {store.path} was dumped from; give those, or dump again")

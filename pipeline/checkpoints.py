@@ -1,13 +1,12 @@
 """Networks on disk: one safetensors file each, with what it takes to rebuild them in its header."""
 
-import hashlib
 import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -85,10 +84,13 @@ def save_network(
 
 
 def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, Task], dict[str, Any]]:
-    """The network, in evaluation mode, its tasks, and its header."""
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["stillroom"])
-        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    """The network, in evaluation mode, its tasks, and its header. Raises ValueError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["stillroom"])
+            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: is no network of ours, or damaged ({error}); train it again, or `dvc checkout` it") from None
     tasks = {name: ClassSpec.model_validate(spec).build() for name, spec in header["tasks"].items()}
     network = build_network(ClassSpec.model_validate(header["encoder"]), tasks, header["inputs"], device)
     network.load_state_dict(weights)
@@ -116,8 +118,3 @@ def begin_as(network: Network, path: Path) -> None:
             network.heads[task].load_state_dict(other.heads[task].state_dict())
     except RuntimeError as error:
         raise ValueError(f"{path}: is of another shape: {' '.join(str(error).split())}") from None
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.batches import batches, input_fields, labelled_batches
@@ -78,6 +79,25 @@ def distil(
         later = [[{**p, "update": p["update"] + u} for p in curve] for u, curve in zip(begun, then, strict=True)]
         curves = [before + after if before and after else [] for before, after in zip(curves, later, strict=True)]
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
+
+
+def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
+    """Raises ValueError if a store of another project is of other inputs or classes, or holds what this one measures by."""
+    for name in input_fields(val):
+        theirs, ours = store.fields.get(name), val.fields[name]
+        if theirs is None or (theirs.shape, theirs.dtype) != (ours.shape, ours.dtype):
+            have = f"{theirs.dtype} {theirs.shape}" if theirs else "absent"
+            raise ValueError(f"{store.path}: {name} is {have}, here it is {ours.dtype} {ours.shape}; prepare inputs alike")
+    for name in [f"labels/{task}" for task in tasks]:
+        named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
+        if named and here and named != here:
+            raise ValueError(f"{store.path}: {name} has classes {', '.join(named)}, here {', '.join(here)}; order them alike")
+    both = np.isin(store.sample_id.view("V16"), val.sample_id.view("V16"))
+    if both.any():
+        raise ValueError(
+            f"{store.path}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {val.path}: who learns "
+            "from them cannot be measured by it; split data alike, with the same seed"
+        )
 
 
 def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:

@@ -36,8 +36,13 @@ def describe_field(store: Store, name: str) -> dict[str, Any]:
 
 
 def differences(a: Store, b: Store) -> Iterator[str]:
-    """Where two stores differ, a line each: identity by key, rows, fields, values. None if they hold the same."""
+    """Where two stores differ, a line each: identity by key, rows, fields, values. None if they hold the same.
+
+    Raises StoreError if they say that they are the same, and one is damaged.
+    """
     if a.digest == b.digest:
+        a.verify()
+        b.verify()
         return
     left, right = flat(a.identity), flat(b.identity)
     for key in sorted(left.keys() | right.keys()):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.checkpoints import file_digest, input_shapes, save_network
+from pipeline.checkpoints import input_shapes, save_network
 from pipeline.cost import measured, write_json
-from pipeline.distilling import KNOWLEDGE, distil, extended
+from pipeline.distilling import KNOWLEDGE, check_foreign, distil, extended
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.store import open_store
+from pipeline.store import open_store, sha256
 from pipeline.trust import open_verified
 
 
@@ -26,6 +26,8 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
     student, seeds = params.student(name), range(params.distill.seeds)
     asked = [(student, seed) for seed in seeds]
     knowledge, val_store = open_verified(store), open_store(val)
+    if student.reads not in {"transfer", *params.fusions}:
+        check_foreign(knowledge, val_store, student.tasks)
     groups = [[task] for task in student.tasks] if student.separate else [student.tasks]
     updates = len(seeds) * len(groups) * (student.updates + student.head_updates)
     curves = []
@@ -39,7 +41,7 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
                 path = out / f"seed-{seed}" / f"{'+'.join(group)}.safetensors"
                 about = {"learned_from": knowledge.digest}
                 if student.extends:
-                    about["began_as"] = file_digest(extended(students, student.extends, seed))
+                    about["began_as"] = sha256(extended(students, student.extends, seed))
                 save_network(path, network, student.encoder, params.tasks, input_shapes(knowledge), **about)
         drawn = student.updates * student.batch_size if student.weights.keys() & KNOWLEDGE else 0
         ledger |= {"updates": updates, "knowledge_rows": len(seeds) * len(groups) * drawn}

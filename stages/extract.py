@@ -8,7 +8,7 @@ from typing import Any
 import click
 import torch
 
-from pipeline.checkpoints import file_digest, load_network
+from pipeline.checkpoints import load_network
 from pipeline.cost import bytes_in, measured
 from pipeline.dependencies import code_digest
 from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
@@ -19,7 +19,7 @@ from pipeline.optimize import pick_device
 from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.seeds import derive_seed
-from pipeline.store import Store
+from pipeline.store import Store, sha256
 from pipeline.trust import open_verified
 from pipeline.writer import create_store
 
@@ -73,7 +73,7 @@ def open_teacher(params: Params, name: str, folder: Path, store: Store, device: 
         return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())
     weights = folder / "teacher.safetensors"
     network, _, header = load_network(weights, device)
-    return shown(network, store), {"weights": file_digest(weights), "header": header}
+    return shown(network, store), {"weights": sha256(weights), "header": header}
 
 
 if __name__ == "__main__":

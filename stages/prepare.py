@@ -1,6 +1,9 @@
 """prepare: get the samples; write the transfer set, and the splits that measure."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,26 +25,31 @@ from pipeline.writer import create_store
 @one_line_errors
 def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> None:
     params = open_project()
-    identity, code = source_identity(params), code_digest("prepare", params)
+    source, identity, code = params.source(), source_identity(params), code_digest("prepare", params)
     places = {"transfer": transfer, "val": val}
     unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
-        splits = params.source().splits()
+        splits = source.splits()
         with progress("write stores", total=len(splits), unit="splits") as advance:
             for name, split in splits.items():
                 kind, _, rest = name.partition("/")
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
-                write(path, split, {**identity, "split": name}, code, params.prepare.shard_rows)
+                made = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
+                write(path, split, source.names, made)
                 advance(1)
         if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
-def write(path: Path, split: Split, identity: dict, code: str, shard_rows: int) -> None:
+def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any]) -> None:
+    """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
     fields = {name: field_of(x) for name, x in arrays.items()}
-    writer = create_store(path, split.sample_id, split.view, fields, identity=identity, code=code, shard_rows=shard_rows)
+    for task, classes in names.items():
+        if task in split.labels and classes:
+            fields[f"labels/{task}"] = replace(fields[f"labels/{task}"], attributes={"classes": classes})
+    writer = create_store(path, split.sample_id, split.view, fields, **made)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
 

@@ -9,6 +9,7 @@ import click
 from pipeline.class_spec import ParamsError
 from pipeline.cost import measured, write_json
 from pipeline.dependencies import code_digest
+from pipeline.distilling import check_foreign
 from pipeline.leaderboard import best, lines, show, write_csv
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
@@ -32,6 +33,8 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
         raise ParamsError("params.yaml: sweep: empty; say which student to start from and what varies, or drop the stage")
     stores = {name: open_verified(knowledge / f"{name}.zarr") for name in sorted(params.swept_reads())}
     splits = open_store(val), open_store(test / f"{CLEAN}.zarr")
+    for name in stores.keys() - {"transfer", *params.fusions}:
+        check_foreign(stores[name], splits[0], list(params.tasks))
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     start = params.student(params.sweep.start)
     seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())

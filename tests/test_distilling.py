@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from pipeline.checkpoints import input_shapes, save_network
-from pipeline.distilling import distil
+from pipeline.distilling import check_foreign, distil
 from pipeline.validation import load_params
 from tests.test_sweeping import TASK, small, write_store
 
@@ -43,6 +43,19 @@ def test_a_student_begins_as_the_one_that_it_extends(stores, tmp_path, frozen):
     learnt = {name for name in fresh if not name.startswith("heads.new.")}
     assert learnt == set() if frozen else all("running" in name or "batches" in name for name in learnt)
     assert any(name.startswith("heads.new.") for name in fresh)
+
+
+def test_a_store_of_others_must_mean_the_same_and_hold_nothing_that_measures(tmp_path):
+    val = write_store(tmp_path / "val.zarr", 32, 1, classes=["cat", "dog"])
+    check_foreign(write_store(tmp_path / "good.zarr", 32, 2, classes=["cat", "dog"]), val, [TASK])
+    check_foreign(write_store(tmp_path / "unnamed.zarr", 32, 2), val, [TASK])
+    with pytest.raises(ValueError, match=f"labels/{TASK} has classes dog, cat, here cat, dog; order them alike"):
+        check_foreign(write_store(tmp_path / "turned.zarr", 32, 2, classes=["dog", "cat"]), val, [TASK])
+    with pytest.raises(ValueError, match=r"same.zarr: 32 rows, the first of them row 0, are samples of .*val.zarr"):
+        check_foreign(write_store(tmp_path / "same.zarr", 32, 1), val, [TASK])
+    bare = type("Bare", (), {"path": "bare.zarr", "fields": {}})()
+    with pytest.raises(ValueError, match=r"bare.zarr: inputs/image is absent, here it is uint8 \(1, 24, 24\)"):
+        check_foreign(bare, val, [TASK])
 
 
 def test_labels_of_other_tasks_are_left_alone(stores):

@@ -7,7 +7,6 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.agreement import against_teacher
-from pipeline.checkpoints import file_digest
 from pipeline.cli import main
 from pipeline.extraction import calibrate, outputs_on, shown
 from pipeline.inspection import compare, differences
@@ -15,7 +14,7 @@ from pipeline.layout import Field
 from pipeline.network import Outputs
 from pipeline.sections import Recipe
 from pipeline.shard import StoreError
-from pipeline.store import open_store
+from pipeline.store import open_store, sha256
 from pipeline.writer import create_store
 
 CPU = torch.device("cpu")
@@ -96,6 +95,15 @@ def test_diff_names_every_difference(tmp_path, other, told):
     assert ("the same content" in run("diff", a.path, b.path, code=bool(told))) == (not told)
 
 
+def test_a_damaged_copy_is_not_the_same(tmp_path):
+    a, b = make(tmp_path / "a.zarr"), make(tmp_path / "b.zarr")
+    file = b.path / "labels/boxes/values/c/0/0"
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data)
+    assert "b.zarr/labels/boxes/values/c/0/0: damaged" in run("diff", a.path, b.path, code=1)
+
+
 def test_whole_numbers_beyond_floats_differ():
     assert compare(np.array([[2**53], [3]]), np.array([[2**53 + 1], [3]]))[0] == 1
     assert compare(np.array([[np.nan, 1.0]]), np.array([[np.nan, 1.0]])) == (0, 0.0)
@@ -137,7 +145,7 @@ def dumped(tmp_path, monkeypatch):
         arrays = outputs_on(forward, "t", slice(None), 8, recipe, seed=5)
         spoil(arrays)
         fields = {name: recipe(name).field(x) for name, x in arrays.items()}
-        identity = {"teacher": {"name": "t", "weights": file_digest(weights)}, "input": inputs.digest, "seed": 5}
+        identity = {"teacher": {"name": "t", "weights": sha256(weights)}, "input": inputs.digest, "seed": 5}
         return make("t.zarr", fields, arrays, identity, calibrate(forward, "t", inputs, fields, 5)[0])
 
     return inputs, weights, dump

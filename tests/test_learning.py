@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from pipeline import learning
 from pipeline.balances.dwa import DWA
@@ -192,6 +193,13 @@ def test_a_feature_on_another_grid_is_an_error():
     objective = Objective(network(), TASK, {"fused": 1}, batch, {}, CosineSmoothL1())
     with pytest.raises(ValueError, match=r"the target's grid is \(2, 2\), the student's \(4, 4\)"):
         objective(batch, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 9, save({"x": torch.zeros(1)})])
+def test_a_file_that_is_no_network_is_one_line(tmp_path, content):
+    (tmp_path / "net.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="is no network of ours, or damaged"):
+        load_network(tmp_path / "net.safetensors", CPU)
 
 
 @pytest.mark.parametrize(

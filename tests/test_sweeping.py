@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ TASK = "classification"
 MEASURED = ("seconds", "latency_ms")
 
 
-def write_store(path, rows, seed, tasks=(TASK,)):
+def write_store(path, rows, seed, tasks=(TASK,), classes=()):
     rng = np.random.default_rng(seed)
     present = rng.integers(0, 2, (rows, 10)).astype(np.uint8)
     image = rng.integers(0, 40, (rows, 1, 24, 24)).astype(np.uint8)
@@ -36,6 +37,8 @@ def write_store(path, rows, seed, tasks=(TASK,)):
         arrays |= {f"labels/{task}": present, f"logits/t/{task}": (present * 8.0 - 4).astype("f4")}
         arrays[f"labelled/{task}"] = np.arange(rows) % 2 == 0
     fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
+    if classes:
+        fields[f"labels/{TASK}"] = replace(fields[f"labels/{TASK}"], attributes={"classes": list(classes)})
     ids = rng.integers(0, 256, (rows, 16)).astype(np.uint8)
     writer = create_store(path, ids, np.zeros(rows, "i4"), fields, identity={}, shard_rows=rows)
     writer.write_rest(lambda some: {name: x[some] for name, x in arrays.items()})

@@ -63,6 +63,7 @@ class Source(ABC):
     """
 
     cell = (1.7, 1.85)  # inches of a row's picture
+    names: Mapping[str, list[str]] = {}  # {task: names of its classes}, kept beside its labels
     recalls = False  # whether `read` goes by what it finds in the files that `prepare` read
 
     @abstractmethod
