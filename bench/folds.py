@@ -44,7 +44,7 @@ def run(seeds: tuple[int, ...]) -> None:
         run_stage("prepare")
         run_stage("train_teacher", ONE)
         for number, half in enumerate(HALVES):
-            enter(f"folds-{half}", ROOT, seed, change)
+            enter(f"folds-{half}", ROOT, seed, change_half)
             share(base, *PREPARED[1:])
             learn_from_half(open_store(base / TRANSFER), number)
             (base / "data/teachers" / half).unlink(missing_ok=True)
@@ -63,6 +63,11 @@ def change(params: dict) -> None:
     params["fusions"] = dict.fromkeys(ARMS, none)
     params["students"] = {name: {"reads": name, "updates": UPDATES, "weights": WEIGHTS, "logit_loss": DIST} for name in ARMS}
     params["report"] |= {"baseline": "one", "strip": ["one"]}
+
+
+def change_half(params: dict) -> None:
+    change(params)
+    params["teachers"][ONE]["updates"] = UPDATES
 
 
 def folds(store: Store) -> np.ndarray:
