@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.batches import in_order, input_fields, part, tensors
 from pipeline.checkpoints import load_network, weights_of
 from pipeline.network import Network
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
 
 OPSET = 20
 BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
@@ -57,7 +57,7 @@ def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[E
         draft = Path(scratch) / out.name
         draft.mkdir()
         exported = [found for file in files for found in export_network(file, rows, draft, int8)]
-        (draft / "README.md").write_text(card(student, files, exported, tested))
+        (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val)))
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
     return [found._replace(file=out / found.file.name) for found in exported]
@@ -167,7 +167,19 @@ def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:
     return time.perf_counter() - start
 
 
-def card(student: str, files: list[Path], exported: list[Exported], tested: dict[str, dict[str, float]]) -> str:
+def classes_of(split: Store) -> dict[str, list[str]]:
+    """{task: names of its classes}, where its source knows any."""
+    labels = {name.removeprefix("labels/"): field for name, field in split.fields.items() if name.startswith("labels/")}
+    return {task: field.attributes["classes"] for task, field in labels.items() if "classes" in field.attributes}
+
+
+def card(
+    student: str,
+    files: list[Path],
+    exported: list[Exported],
+    tested: dict[str, dict[str, float]],
+    classes: dict[str, list[str]],
+) -> str:
     """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty."""
     lines = [f"# {student}", "", "A student distilled with Stillroom."]
     for file in files:
@@ -177,7 +189,9 @@ def card(student: str, files: list[Path], exported: list[Exported], tested: dict
         lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
         lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
         lines += [f"- input `{name}`: batch x {shape}, {dtype}" for name, (shape, dtype) in sorted(header["inputs"].items())]
-        lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`" for name in tasks]
+        for name in tasks:
+            named = f"; classes in order: {', '.join(classes[name])}" if name in classes else ""
+            lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
     lines += ["", "| file | furthest from torch, of the largest logit | ms a row, one thread |", "|---|---|---|"]
     lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
     lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []

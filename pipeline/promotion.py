@@ -18,6 +18,8 @@ def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
         found = {line["name"]: line for line in json.loads(leaderboard.read_text())}
     except FileNotFoundError:
         raise ParamsError(f"{leaderboard}: not found; make it: dvc repro sweep") from None
+    except ValueError as error:
+        raise ParamsError(f"{leaderboard}: cannot be read as JSON ({error}); make it again: dvc repro sweep") from None
     if name not in found:
         raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}")
     if new_name in load_params(path).students:

@@ -37,11 +37,12 @@ def project(tmp_path, monkeypatch):
     out = tmp_path / "data/students/small/seed-0" / f"{NAME}.safetensors"
     save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
     image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
-    fields = {"inputs/image": Field((1, 24, 24), "uint8")}
+    named = {"classes": ["background", "zero"]}
+    fields = {"inputs/image": Field((1, 24, 24), "uint8"), "labels/segmentation": Field((), "uint8", attributes=named)}
     ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
     val, identity = tmp_path / "data/splits/val.zarr", source_identity(params)
     writer = create_store(val, ids, np.zeros(40, "i4"), fields, identity=identity, shard_rows=40)
-    writer.write_rest(lambda rows: {"inputs/image": image[rows]})
+    writer.write_rest(lambda rows: {"inputs/image": image[rows], "labels/segmentation": np.zeros(len(image[rows]), "u1")})
     writer.publish()
     return tmp_path
 
@@ -70,6 +71,7 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
             np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
     card = (project / "exports/small/README.md").read_text()
     assert "44,468 parameters" in card and "digest `abc`" in card and "| segmentation | mIoU | 0.5000 |" in card
+    assert "classes in order: background, zero" in card
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(project, monkeypatch):
