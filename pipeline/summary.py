@@ -93,13 +93,15 @@ def weak_teachers(
     for name, row in teachers.items():
         for task in [task for task in tasks if task in row]:
             sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
-            for rival in dict.fromkeys([baseline, labels] if labels else [baseline]):
-                theirs = students[rival].get(task)
-                margin = 2 * theirs[1] if theirs and rival == baseline else 0.0
-                if theirs and sign * (row[task][0] - theirs[0]) <= margin:
+            rivals = dict.fromkeys([baseline, labels] if labels else [baseline])
+            for rival in [rival for rival in rivals if task in students[rival]]:
+                mine, (theirs, spread) = row[task][0], students[rival][task]
+                ahead = sign * (mine - theirs)
+                if ahead <= (2 * spread if rival == baseline else 0):
+                    weak, why = ("may be", "not ahead by two standard deviations; ") if ahead > 0 else ("is", "")
                     lines.append(
-                        f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} "
-                        f"of the student {rival}; train it longer, or make it wider"
+                        f"teacher {name} {weak} too weak: {mine:.1f} {primary} against {theirs:.1f} +- {spread:.1f} of the "
+                        f"student {rival}; {why}train it longer, or make it wider"
                     )
     return lines
 
