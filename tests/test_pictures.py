@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 
 from pipeline import pictures
 from pipeline.layout import Field
-from pipeline.page import write
 from pipeline.sources.digit_scenes import DigitScenes
 from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
@@ -72,11 +71,3 @@ def test_scores_and_curves_are_drawn(tmp_path, monkeypatch):
     pictures.curves({"labels": [(10, 1.0), (20, 2.0)], "fused": [(10, 2.0), (20, 4.0)]}, tmp_path / "curves.png")
     for name in ("scores.png", "curves.png"):
         assert (np.ptp(pixels.imread(tmp_path / name)[..., :3], axis=2) > 0.2).any()
-
-
-def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
-    (tmp_path / "p.png").write_bytes(b"png")
-    write(tmp_path / "index.html", {"Scores": [["", "a<b"], ["x", "1"]]}, ["note & more"], [tmp_path / "p.png"])
-    text = (tmp_path / "index.html").read_text()
-    assert "a&lt;b" in text and "note &amp; more" in text and "data:image/png;base64" in text
-    assert "http" not in text
