@@ -17,7 +17,7 @@ Meanings = dict[str, str]  # {column: a sentence on it}
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0;font-size:.85em;font-variant-numeric:tabular-nums}
 th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
-thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}img{max-width:100%}.scroll{overflow-x:auto}"""
+thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.scroll{overflow-x:auto}"""
 
 
 def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
@@ -141,7 +141,8 @@ def show(tables: Tables, meanings: Meanings, notes: list[str]) -> None:
         console.print(f"- {note}", style="bold red" if warns(note) else None)
 
 
-def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: list[Path]) -> None:
+def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: dict[Path, str]) -> None:
+    """images: {file: its caption}."""
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
     parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
     parts += [f"<p{' class=weak' if warns(note) else ''}>{html.escape(note)}</p>" for note in notes]
@@ -149,9 +150,10 @@ def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], imag
         parts.append(f"<h2>{html.escape(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>")
         parts += [row(line, "td") for line in lines] + ["</table></div>"]
         parts += [f"<p>{html.escape(line)}</p>" for line in explained(head, meanings)]
-    for image in images:
+    for image, caption in images.items():
         data = base64.b64encode(image.read_bytes()).decode()
-        parts.append(f"<h2>{image.stem}</h2><img alt='{image.stem}' src='data:image/png;base64,{data}'>")
+        parts.append(f"<h2>{image.stem}</h2><p>{html.escape(caption)}</p>")
+        parts.append(f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>")
     path.write_text("\n".join(parts) + "\n")
 
 

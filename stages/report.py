@@ -51,7 +51,8 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     tables = page.tables(params, tasks, teachers, students, spent)
     meanings, notes = page.meanings(params, tables), page.notes(params, weak, spent)
     page.show(tables, meanings, notes)
-    page.write(page_path, tables, meanings, notes, [plots / f"{name}.png" for name in ("strip", "scores", "curves")])
+    drawn = {plots / f"{name}.png": caption for name, caption in pictures.CAPTIONS.items()}
+    page.write(page_path, tables, meanings, notes, drawn)
 
 
 def read(path: Path) -> Any:

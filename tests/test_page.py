@@ -40,7 +40,7 @@ def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spe
 def test_terminal_and_page_say_the_same(params, spent, tmp_path, capsys):
     found, said = tables(params, TASKS, {}, {"labels": POINTS}, spent), notes(params, [WEAK], spent)
     show(found, meanings(params, found), said)
-    write(tmp_path / "index.html", found, meanings(params, found), said, [])
+    write(tmp_path / "index.html", found, meanings(params, found), said, {})
     terminal, page = (" ".join(x.split()) for x in (capsys.readouterr().out, (tmp_path / "index.html").read_text()))
     for line in ("delta_mtl: mean over tasks", "test/noisy: average on", "effective rank: in how many", "Equal updates are"):
         assert line in terminal and line in page
@@ -50,7 +50,13 @@ def test_terminal_and_page_say_the_same(params, spent, tmp_path, capsys):
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
     (tmp_path / "p.png").write_bytes(b"png")
-    write(tmp_path / "index.html", {"Scores": [["", "a<b"], ["x", "1"]]}, {"a<b": "<"}, ["note & more"], [tmp_path / "p.png"])
+    write(
+        tmp_path / "index.html",
+        {"Scores": [["", "a<b"], ["x", "1"]]},
+        {"a<b": "<"},
+        ["note & more"],
+        {tmp_path / "p.png": "> c"},
+    )
     text = (tmp_path / "index.html").read_text()
-    assert "a&lt;b" in text and "a&lt;b: &lt;." in text and "note &amp; more" in text and "data:image/png;base64" in text
-    assert "http" not in text
+    assert "a&lt;b" in text and "a&lt;b: &lt;." in text and "note &amp; more" in text and "<p>&gt; c</p>" in text
+    assert "data:image/png;base64" in text and "http" not in text

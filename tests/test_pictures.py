@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import image as pixels
-from matplotlib.axes import Axes
 
 from pipeline import pictures
 from pipeline.layout import Field
@@ -61,13 +60,34 @@ def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_pat
     assert coloured[1] > coloured[2] > 0  # the truth has a mask and a box, the detector a box
 
 
-def test_scores_and_curves_are_drawn(tmp_path, monkeypatch):
+@pytest.fixture
+def figures(monkeypatch):
+    """Those that are saved."""
+    saved = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: saved.append(figure))
+    return saved
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_scores_have_units_a_legend_and_room(figures, tmp_path):
     students = {"labels": {"what": (50.0, 2.0), "average": (50.0, 2.0)}, "fused": {"what": (60.0, 1.0), "average": (60.0, 1.0)}}
     teachers = {"t": {"what": (70.0, 0.0)}, "u": {"what": (90.0, 0.0)}}
-    shown = []
-    monkeypatch.setattr(Axes, "axvline", lambda axis, x, **how: shown.append(x))
     pictures.scores(students, teachers, {"what": MultiLabel(classes=2)}, tmp_path / "scores.png")
-    assert shown == [90.0]
-    pictures.curves({"labels": [(10, 1.0), (20, 2.0)], "fused": [(10, 2.0), (20, 4.0)]}, tmp_path / "curves.png")
-    for name in ("scores.png", "curves.png"):
-        assert (np.ptp(pixels.imread(tmp_path / name)[..., :3], axis=2) > 0.2).any()
+    (figure,) = figures
+    what, average = figure.axes
+    assert what.lines[-1].get_xdata()[0] == 90
+    assert (what.get_xlabel(), average.get_xlabel()) == ("points: 100 x macro_AP", "points: 100 x metric")
+    assert legend_of(figure) == ["student: mean +- sd over seeds", "best teacher"]
+    assert what.get_ylim() == (-0.6, 1.6)
+
+
+def test_curves_have_a_band_of_their_spread(figures, tmp_path):
+    pictures.curves({"labels": [(10, 1.0, 0.5), (20, 2.0, 0.0)], "fused": [(10, 2.0, 1.0), (20, 4.0, 2.0)]}, tmp_path / "c.png")
+    (figure,) = figures
+    bands = [np.ptp(band.get_paths()[0].vertices[:, 1]) for band in figure.axes[0].collections]
+    assert bands == [2 - 0.5, 6 - 1]
+    assert legend_of(figure) == ["labels", "fused"]
+    assert "sd over seeds" in figure.legends[0].get_title().get_text()

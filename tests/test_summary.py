@@ -71,11 +71,11 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
     assert spent.break_even == pytest.approx(48 / (0.04 * 1200))
 
 
-def test_curves_average_over_seeds_and_separate_networks():
+def test_curves_have_a_spread_over_seeds_of_what_is_averaged_over_separate_networks():
     curve = [
         {"seed": 0, "update": 10, "val/a/macro_AP": 0.4},
         {"seed": 0, "update": 10, "val/b/error": 0.2},
         {"seed": 1, "update": 10, "val/a/macro_AP": 0.6, "val/b/error": 0.2},
         {"seed": 0, "update": 20, "val/a/macro_AP": 0.9},
     ]
-    assert val_curves(TASKS, curve) == [(10, pytest.approx(35)), (20, pytest.approx(90))]
+    assert val_curves(TASKS, curve) == [(10, pytest.approx(35), pytest.approx(50**0.5)), (20, pytest.approx(90), 0)]
