@@ -1,6 +1,7 @@
 """Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 from matplotlib import pyplot as plt
@@ -18,6 +19,7 @@ matplotlib.use("Agg")
 
 COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
+LETTERS = 9  # of a title, to an inch
 CAPTIONS = {
     "strip": "Some rows of test/clean, one a line: the input, its labels, and what each network says of it.",
     "scores": "Each student on test/clean, by task and on average over tasks.",
@@ -44,7 +46,7 @@ def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[st
     width, height = source.cell
     figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
     for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(fill(title, int(LETTERS * width)), fontsize=9)
     for row in range(rows):
         for axis, answers in zip(axes[row], said, strict=True):
             axis.set(xticks=[], yticks=[])

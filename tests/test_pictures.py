@@ -1,11 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from matplotlib import image as pixels
+from matplotlib import pyplot as plt
 
 from pipeline import pictures
 from pipeline.layout import Field
 from pipeline.sources.digit_scenes import DigitScenes
+from pipeline.sources.drawing import draw_image
 from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
@@ -91,3 +95,24 @@ def test_curves_have_a_band_of_their_spread(figures, tmp_path):
     assert bands == [2 - 0.5, 6 - 1]
     assert legend_of(figure) == ["labels", "fused"]
     assert "sd over seeds" in figure.legends[0].get_title().get_text()
+
+
+def test_titles_of_the_strip_keep_apart(split, figures, tmp_path):
+    columns = {f"teacher {name}": predictions() for name in ("classification", "detection", "segmentation")}
+    pictures.strip(DigitScenes, TASKS, split, columns, 2, tmp_path / "s.png")
+    (figure,) = figures
+    titles = [axis.title.get_window_extent() for axis in figure.axes[:5]]
+    assert all(b.x0 - a.x1 > 8 for a, b in pairwise(titles))
+
+
+def test_words_of_boxes_cover_no_others_and_stay_in_the_image():
+    figure, axis = plt.subplots(figsize=(1.7, 1.7))
+    boxes = [(3, 0.9, (2, -2, 10, 8)), (4, 0.8, (3, -1, 11, 9)), (5, None, (14, 1, 30, 12)), (6, 1.0, (13, 20, 23, 26))]
+    draw_image(axis, np.zeros((1, 24, 24), np.uint8), {"where": {"boxes": boxes}})
+    figure.canvas.draw()
+    places = [text.get_window_extent() for text in axis.texts]
+    assert all(place.count_overlaps(places) == 1 for place in places)  # itself
+    frame = axis.get_window_extent()
+    assert all(frame.x0 <= p.x0 and p.x1 <= frame.x1 and frame.y0 <= p.y0 and p.y1 <= frame.y1 for p in places)
+    assert all(text.get_fontsize() >= 7.5 for text in axis.texts)
+    plt.close(figure)
