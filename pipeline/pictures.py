@@ -21,7 +21,7 @@ COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
 LETTERS = 9  # of a title, to an inch
 CAPTIONS = {
-    "strip": "Some rows of test/clean, one a line: the input, its labels, and what each network says of it.",
+    "strip": "The first rows of test/clean, one a line: the input, its labels, and what each network says of it.",
     "scores": "Each student on test/clean, by task and on average over tasks.",
     "curves": "Each student on val, on average over tasks, as it learns.",
 }
