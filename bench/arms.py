@@ -139,23 +139,26 @@ def contrasts(
 
 
 def curves(path: Path, panels: dict[str, dict[str, dict[int, list[float]]]], teachers: dict[str, float]) -> None:
-    """{panel: {line: {updates: a value a seed}}}, mean and sd against updates; dashed: the teachers of a panel."""
+    """{panel: {line: {updates: a value a seed}}}, mean and sd, cut at 100, against updates; dashed: the teachers of a panel."""
     columns = 3 if len(panels) > 4 else len(panels)
     figure, axes = plt.subplots(-(-len(panels) // columns), columns, squeeze=False, layout="constrained")
     figure.set_size_inches(3.1 * columns, 2.8 * len(axes))
+    keys = {}
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         for name, values in lines.items():
             y = [mean(seeds) for seeds in values.values()]
             error = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values.values()]
-            axis.errorbar(list(values), y, error, label=name, marker="o", markersize=3, linewidth=1.2, capsize=2)
+            errors = [error, [min(e, 100 - m) for e, m in zip(error, y, strict=True)]]
+            keys[name] = axis.errorbar(list(values), y, errors, marker="o", markersize=3, linewidth=1.2, capsize=2)
         if title in teachers:
-            axis.axhline(teachers[title], color="grey", linestyle="--", linewidth=0.8)
+            keys["teachers"] = axis.axhline(teachers[title], color="grey", linestyle="--", linewidth=0.8)
         ticks = sorted({updates for values in lines.values() for updates in values})
         axis.set(title=title, xscale="log", xlabel="updates")
-        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=6, rotation=30)
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=8)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("points")
-    axes[0, 0].legend(fontsize=7)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("points, mean +- sd over data seeds", fontsize=8)
+    figure.legend(keys.values(), keys.keys(), loc="outside upper center", ncols=len(keys), fontsize=8)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -167,10 +167,10 @@ def plot(results: dict[int, dict]) -> None:
         line(kind, (mean(mean_of(r, "test", {"encoder.width": w, "reads": kind}) for r in results.values()) for w in WIDTHS))
     line("labels alone", (mean(labels_alone(r, w) for r in results.values()) for w in WIDTHS))
     dots = [(x["parameters"], x["test"]) for r in results.values() for x in r["leaderboard"]]
-    axis.scatter(*zip(*dots, strict=True), s=4, color="0.7", zorder=0)
+    axis.scatter(*zip(*dots, strict=True), s=4, color="0.7", zorder=0, label="each student, of any teachers")
     axis.set(xscale="log", xlabel="parameters of the student", ylabel=f"average points at {UPDATES} updates")
     axis.grid(alpha=0.3)
-    axis.legend(title="teachers", fontsize=8)
+    axis.legend(title="teachers (means)", fontsize=8)
     figure.savefig(ROOT / "bench" / "choosing.png", dpi=120)
 
 

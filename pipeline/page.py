@@ -8,17 +8,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.params import Params
-from pipeline.summary import Cell, Ledger, Row
+from pipeline.summary import CLEAN, Cell, Ledger, Row
+from pipeline.tasks.task import Task
 
 Tables = dict[str, list[list[str]]]  # {title: lines, the first of which is the head}
+Meanings = dict[str, str]  # {column: a sentence on it}
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0;font-size:.85em;font-variant-numeric:tabular-nums}
 th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
-thead{position:sticky;top:0;background:#fff}img{max-width:100%}.scroll{overflow-x:auto}"""
+thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.scroll{overflow-x:auto}"""
 
 
-def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
+def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
     columns = list(dict.fromkeys(column for row in students.values() for column in row))
     others = [column for column in columns if ": " in column]
     few = [column for column in columns if "@" in column and column not in others]
@@ -29,12 +31,37 @@ def tables(params: Params, teachers: dict[str, Row], students: dict[str, Row], s
     unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
     probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
     return {
-        "Scores (points: 100 x metric)": [["", "updates", *main], *lines],
+        "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main)], *lines],
         **other_tables(everyone, others),
         **probed,
         "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
     }
+
+
+def headed(tasks: dict[str, Task], column: str) -> str:
+    """The head of a column: of a task with its metric, of another test split with its folder."""
+    if column in ("average", "delta_mtl"):
+        return column
+    if column not in tasks:
+        return f"test/{column}"
+    task = tasks[column]
+    return f"{column} ({task.primary}{'' if task.higher_is_better else ', lower is better'})"
+
+
+def meanings(params: Params, tables: Tables) -> Meanings:
+    splits = [column for head, *_ in tables.values() for column in head if column.startswith("test/")]
+    return {
+        "average": f"mean over tasks; like every column that names no split, of test/{CLEAN}",
+        "delta_mtl": f"mean over tasks of the gain over student {params.report.baseline}, in percent of its score",
+        **dict.fromkeys(splits, "average on this other test split"),
+        "effective rank": "in how many directions the fused code varies (exp of the entropy of its spectrum)",
+    }
+
+
+def explained(head: list[str], meanings: Meanings) -> list[str]:
+    """A sentence on every column of a table that needs one."""
+    return [f"{column}: {meanings[column]}." for column in head if column in meanings]
 
 
 def other_tables(rows: dict[str, Row], columns: list[str]) -> Tables:
@@ -81,8 +108,8 @@ def kept_lines(spent: Ledger) -> list[list[str]]:
 
 def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
     lines = [
-        f"Mean +- standard deviation over {params.distill.seeds} student seeds, of one data seed: differences between students "
-        "need the bench's intervals over data seeds.",
+        f"Mean +- standard deviation over {params.distill.seeds} student seeds, of one data seed: whether a difference between "
+        "students would hold on other data, only runs with other values of `seed` in params.yaml can tell.",
         "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
         f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
         f"dump and fusions cost {spent.cached:.1f} s.",
@@ -92,7 +119,11 @@ def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
     return lines + weak
 
 
-def show(tables: Tables, notes: list[str]) -> None:
+def warns(note: str) -> bool:
+    return "too weak" in note
+
+
+def show(tables: Tables, meanings: Meanings, notes: list[str]) -> None:
     """Print to standard output; on a terminal as wide as it is, in a log without folding."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -104,20 +135,25 @@ def show(tables: Tables, notes: list[str]) -> None:
         for line in lines:
             table.add_row(*line)
         console.print(table)
+        for sentence in explained(head, meanings):
+            console.print(sentence, style="dim")
     for note in notes:
-        console.print(f"- {note}", style="bold red" if "too weak" in note else None)
+        console.print(f"- {note}", style="bold red" if warns(note) else None)
 
 
-def write(path: Path, tables: Tables, notes: list[str], images: list[Path]) -> None:
+def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: dict[Path, str]) -> None:
+    """images: {file: its caption}."""
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
     parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
-    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    parts += [f"<p{' class=weak' if warns(note) else ''}>{html.escape(note)}</p>" for note in notes]
     for title, (head, *lines) in tables.items():
         parts.append(f"<h2>{html.escape(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>")
         parts += [row(line, "td") for line in lines] + ["</table></div>"]
-    for image in images:
+        parts += [f"<p>{html.escape(line)}</p>" for line in explained(head, meanings)]
+    for image, caption in images.items():
         data = base64.b64encode(image.read_bytes()).decode()
-        parts.append(f"<h2>{image.stem}</h2><img alt='{image.stem}' src='data:image/png;base64,{data}'>")
+        parts.append(f"<h2>{image.stem}</h2><p>{html.escape(caption)}</p>")
+        parts.append(f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>")
     path.write_text("\n".join(parts) + "\n")
 
 

@@ -1,6 +1,7 @@
 """Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
 
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 from matplotlib import pyplot as plt
@@ -18,6 +19,12 @@ matplotlib.use("Agg")
 
 COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
+LETTERS = 9  # of a title, to an inch
+CAPTIONS = {
+    "strip": "The first rows of test/clean, one a line: the input, its labels, and what each network says of it.",
+    "scores": "Each student on test/clean, by task and on average over tasks.",
+    "curves": "Each student on val, on average over tasks, as it learns.",
+}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -39,7 +46,7 @@ def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[st
     width, height = source.cell
     figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
     for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(fill(title, int(LETTERS * width)), fontsize=9)
     for row in range(rows):
         for axis, answers in zip(axes[row], said, strict=True):
             axis.set(xticks=[], yticks=[])
@@ -56,35 +63,46 @@ def of_row(answers: dict[str, Answers], row: int) -> Answer:
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, Task], path: Path) -> None:
     """Students' points with their spread, a panel a task, and one of the average; the dashed line is the best teacher there."""
-    columns = [*tasks, "average"]
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(2.9 * len(columns), 0.36 * len(students) + 1), sharey=True, squeeze=False
-    )
-    names = list(students)[::-1]
+    columns, names = [*tasks, "average"], list(students)[::-1]
+    figure, axes = plt.subplots(1, len(columns), sharey=True, squeeze=False, layout="constrained")
+    figure.set_size_inches(2.5 * len(columns), 0.36 * len(students) + 1.5)
+    keys = {}
     for axis, column in zip(axes[0], columns, strict=True):
         at = [(i, *students[name][column]) for i, name in enumerate(names) if column in students[name]]
-        axis.errorbar(
-            [m for _, m, _ in at], [i for i, _, _ in at], xerr=[s for _, _, s in at], fmt="o", capsize=3, color=COLOURS[0]
-        )
+        means, rows, spreads = [m for _, m, _ in at], [i for i, _, _ in at], [s for _, _, s in at]
+        bars = axis.errorbar(means, rows, xerr=spreads, fmt="o", capsize=3, color=COLOURS[0])
+        keys["student: mean +- sd over seeds"] = bars
         best = max if column not in tasks or tasks[column].higher_is_better else min
         ceilings = [row[column][0] for row in teachers.values() if column in row]
         if ceilings:
-            axis.axvline(best(ceilings), linestyle="--", color=COLOURS[1], linewidth=1)
+            keys["best teacher"] = axis.axvline(best(ceilings), linestyle="--", color=COLOURS[1], linewidth=1)
         axis.set_title(column, fontsize=9)
+        axis.set_xlabel(unit(tasks.get(column)), fontsize=8)
         axis.grid(axis="x", alpha=0.3)
         axis.tick_params(labelsize=8)
     axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
+    figure.legend(keys.values(), keys.keys(), loc="outside upper center", ncols=len(keys), fontsize=8)
     save(figure, path)
 
 
-def curves(points: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """Average of val against updates, a line a student."""
-    figure, axis = plt.subplots(figsize=(7, 4))
+def unit(task: Task | None) -> str:
+    """Of points, None: over tasks."""
+    if task is None:
+        return "points: 100 x metric"
+    return f"points: 100 x {task.primary}{'' if task.higher_is_better else ' (lower is better)'}"
+
+
+def curves(points: dict[str, list[tuple[int, float, float]]], path: Path) -> None:
+    """Average of val against updates, a line a student, in a band of its spread."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (name, line) in enumerate(points.items()):
-        axis.plot(
-            *zip(*line, strict=True), marker=".", label=name, color=COLOURS[number % 10], linestyle="-" if number < 10 else "--"
-        )
-    axis.set(xlabel="updates", ylabel="val, average over tasks (points)")
+        updates, means, spreads = zip(*line, strict=True)
+        colour, style = COLOURS[number % 10], "-" if number < 10 else "--"
+        axis.plot(updates, means, marker=".", label=name, color=colour, linestyle=style)
+        low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
+        axis.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.set(xlabel="updates", ylabel="average over tasks on val (points: 100 x metric)")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, ncols=2)
+    figure.legend(title="student: mean\n(band: +- sd over seeds)", loc="outside right upper", fontsize=8, title_fontsize=8)
     save(figure, path)

@@ -3,7 +3,6 @@
 A point is 100 x a metric. Spread is the standard deviation over student seeds; data seeds are the bench's affair.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -93,13 +92,15 @@ def weak_teachers(
     for name, row in teachers.items():
         for task in [task for task in tasks if task in row]:
             sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
-            for rival in dict.fromkeys([baseline, labels] if labels else [baseline]):
-                theirs = students[rival].get(task)
-                margin = 2 * theirs[1] if theirs and rival == baseline else 0.0
-                if theirs and sign * (row[task][0] - theirs[0]) <= margin:
+            rivals = dict.fromkeys([baseline, labels] if labels else [baseline])
+            for rival in [rival for rival in rivals if task in students[rival]]:
+                mine, (theirs, spread) = row[task][0], students[rival][task]
+                ahead = sign * (mine - theirs)
+                if ahead <= (2 * spread if rival == baseline else 0):
+                    weak, why = ("may be", "not ahead by two standard deviations; ") if ahead > 0 else ("is", "")
                     lines.append(
-                        f"teacher {name} is too weak: {row[task][0]:.1f} {primary} against {theirs[0]:.1f} +- {theirs[1]:.1f} "
-                        f"of the student {rival}; train it longer, or make it wider"
+                        f"teacher {name} {weak} too weak: {mine:.1f} {primary} against {theirs:.1f} +- {spread:.1f} of the "
+                        f"student {rival}; {why}train it longer, or make it wider"
                     )
     return lines
 
@@ -160,15 +161,14 @@ def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
     return {name: {column: round(mean_, 2) for column, (mean_, _) in row.items()} for name, row in rows.items()}
 
 
-def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float]]:
-    """(update, average of the primary metrics on val in points), mean over seeds and over a student's separate networks."""
-    updates = sorted({int(point["update"]) for point in curve})
-    return [(update, mean(values)) for update in updates if (values := list(val_points(tasks, curve, update)))]
+def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float, float]]:
+    """(update, mean and spread over seeds of the average of the primary metrics on val, in points).
 
-
-def val_points(tasks: dict[str, Task], curve: list[dict[str, float]], update: int) -> Iterator[float]:
+    A seed's average is over all tasks, those of separate networks too.
+    """
+    found: dict[int, dict[float, list[float]]] = {}
     for point in curve:
-        if point["update"] == update:
-            for name, task in tasks.items():
-                if f"val/{name}/{task.primary}" in point:
-                    yield 100 * point[f"val/{name}/{task.primary}"]
+        values = [100 * point[f"val/{n}/{t.primary}"] for n, t in tasks.items() if f"val/{n}/{t.primary}" in point]
+        if values:
+            found.setdefault(int(point["update"]), {}).setdefault(point["seed"], []).extend(values)
+    return [(update, *cell([mean(values) for values in seeds.values()])) for update, seeds in sorted(found.items())]

@@ -48,10 +48,11 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     pictures.scores(students, teachers, tasks, plots / "scores.png")
     pictures.curves(curve, plots / "curves.png")
     write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
-    tables = page.tables(params, teachers, students, spent)
-    notes = page.notes(params, weak, spent)
-    page.show(tables, notes)
-    page.write(page_path, tables, notes, [plots / f"{name}.png" for name in ("strip", "scores", "curves")])
+    tables = page.tables(params, tasks, teachers, students, spent)
+    meanings, notes = page.meanings(params, tables), page.notes(params, weak, spent)
+    page.show(tables, meanings, notes)
+    drawn = {plots / f"{name}.png": caption for name, caption in pictures.CAPTIONS.items()}
+    page.write(page_path, tables, meanings, notes, drawn)
 
 
 def read(path: Path) -> Any:

@@ -1,13 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from matplotlib import image as pixels
-from matplotlib.axes import Axes
+from matplotlib import pyplot as plt
 
 from pipeline import pictures
 from pipeline.layout import Field
-from pipeline.page import write
 from pipeline.sources.digit_scenes import DigitScenes
+from pipeline.sources.drawing import draw_image
 from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
@@ -62,21 +64,55 @@ def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_pat
     assert coloured[1] > coloured[2] > 0  # the truth has a mask and a box, the detector a box
 
 
-def test_scores_and_curves_are_drawn(tmp_path, monkeypatch):
+@pytest.fixture
+def figures(monkeypatch):
+    """Those that are saved."""
+    saved = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: saved.append(figure))
+    return saved
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_scores_have_units_a_legend_and_room(figures, tmp_path):
     students = {"labels": {"what": (50.0, 2.0), "average": (50.0, 2.0)}, "fused": {"what": (60.0, 1.0), "average": (60.0, 1.0)}}
     teachers = {"t": {"what": (70.0, 0.0)}, "u": {"what": (90.0, 0.0)}}
-    shown = []
-    monkeypatch.setattr(Axes, "axvline", lambda axis, x, **how: shown.append(x))
     pictures.scores(students, teachers, {"what": MultiLabel(classes=2)}, tmp_path / "scores.png")
-    assert shown == [90.0]
-    pictures.curves({"labels": [(10, 1.0), (20, 2.0)], "fused": [(10, 2.0), (20, 4.0)]}, tmp_path / "curves.png")
-    for name in ("scores.png", "curves.png"):
-        assert (np.ptp(pixels.imread(tmp_path / name)[..., :3], axis=2) > 0.2).any()
+    (figure,) = figures
+    what, average = figure.axes
+    assert what.lines[-1].get_xdata()[0] == 90
+    assert (what.get_xlabel(), average.get_xlabel()) == ("points: 100 x macro_AP", "points: 100 x metric")
+    assert legend_of(figure) == ["student: mean +- sd over seeds", "best teacher"]
+    assert what.get_ylim() == (-0.6, 1.6)
 
 
-def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
-    (tmp_path / "p.png").write_bytes(b"png")
-    write(tmp_path / "index.html", {"Scores": [["", "a<b"], ["x", "1"]]}, ["note & more"], [tmp_path / "p.png"])
-    text = (tmp_path / "index.html").read_text()
-    assert "a&lt;b" in text and "note &amp; more" in text and "data:image/png;base64" in text
-    assert "http" not in text
+def test_curves_have_a_band_of_their_spread(figures, tmp_path):
+    pictures.curves({"labels": [(10, 1.0, 0.5), (20, 2.0, 0.0)], "fused": [(10, 2.0, 1.0), (20, 4.0, 2.0)]}, tmp_path / "c.png")
+    (figure,) = figures
+    bands = [np.ptp(band.get_paths()[0].vertices[:, 1]) for band in figure.axes[0].collections]
+    assert bands == [2 - 0.5, 6 - 1]
+    assert legend_of(figure) == ["labels", "fused"]
+    assert "sd over seeds" in figure.legends[0].get_title().get_text()
+
+
+def test_titles_of_the_strip_keep_apart(split, figures, tmp_path):
+    columns = {f"teacher {name}": predictions() for name in ("classification", "detection", "segmentation")}
+    pictures.strip(DigitScenes, TASKS, split, columns, 2, tmp_path / "s.png")
+    (figure,) = figures
+    titles = [axis.title.get_window_extent() for axis in figure.axes[:5]]
+    assert all(b.x0 - a.x1 > 8 for a, b in pairwise(titles))
+
+
+def test_words_of_boxes_cover_no_others_and_stay_in_the_image():
+    figure, axis = plt.subplots(figsize=(1.7, 1.7))
+    boxes = [(3, 0.9, (2, -2, 10, 8)), (4, 0.8, (3, -1, 11, 9)), (5, None, (14, 1, 30, 12)), (6, 1.0, (13, 20, 23, 26))]
+    draw_image(axis, np.zeros((1, 24, 24), np.uint8), {"where": {"boxes": boxes}})
+    figure.canvas.draw()
+    places = [text.get_window_extent() for text in axis.texts]
+    assert all(place.count_overlaps(places) == 1 for place in places)  # itself
+    frame = axis.get_window_extent()
+    assert all(frame.x0 <= p.x0 and p.x1 <= frame.x1 and frame.y0 <= p.y0 and p.y1 <= frame.y1 for p in places)
+    assert all(text.get_fontsize() >= 7.5 for text in axis.texts)
+    plt.close(figure)

@@ -57,7 +57,7 @@ class Lists:
 class Candidates(Source):
     """What all sources of interactions share: how lists become rows, are augmented and drawn."""
 
-    cell = (2.2, 2.2)
+    cell = (2.6, 2.6)
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """Some values unknown, so that networks can do without (DropoutNet): of a new user, a new item."""
@@ -78,12 +78,12 @@ class Candidates(Source):
             answer = {"candidates": {"list": [(place, None) for place in range(min(SHOWN, len(ids)))]}}
         for column, (task, said) in enumerate(answer.items()):
             if task in TASKS:
-                axis.text(column + 0.5, 0.5, task, fontsize=6, ha="center", va="center")
+                axis.text(column + 0.5, 0.5, task, fontsize=7, ha="center", va="center")
             for line, (place, score) in enumerate(said["list"][:SHOWN]):
                 colour = COLOURS[categories[place] % len(COLOURS)]
                 text = f"{ids[place]}" if score is None else f"{ids[place]}  {score:.2f}"
                 box = {"facecolor": colour, "alpha": 0.5, "pad": 0.8, "lw": 0}
-                axis.text(column + 0.5, line + 1.5, text, fontsize=5.5, ha="center", va="center", bbox=box)
+                axis.text(column + 0.5, line + 1.5, text, fontsize=6.5, ha="center", va="center", bbox=box)
 
 
 def hide(rng: np.random.Generator, inputs: Arrays) -> Arrays:

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 
 from pipeline.sources.images import ENDINGS
 from pipeline.sources.source import Answer
@@ -15,6 +16,7 @@ from pipeline.sources.source import Answer
 Names = dict[str, list[str]]  # {task: names of its classes}; of a map, from 1 on: 0 is background
 
 COLOURS = matplotlib.color_sequences["tab10"]
+FEW = 4  # boxes whose words have room to be large
 
 
 def draw_image(axis: Axes, image_CHW: np.ndarray, answer: Answer, names: Names | None = None) -> None:
@@ -28,14 +30,33 @@ def draw_image(axis: Axes, image_CHW: np.ndarray, answer: Answer, names: Names |
         if "map" in said:
             colours = np.array([(0, 0, 0, 0), *((*COLOURS[c % 10], 0.6) for c in range(said["map"].max()))])
             axis.imshow(colours[said["map"]], extent=extent, interpolation="nearest")
-        for kind, score, (x0, y0, x1, y1) in said.get("boxes", []):
-            colour = COLOURS[kind % 10]
-            axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.2, zorder=3))
-            text = named(kind, known) if score is None else f"{named(kind, known)} {score:.0%}"
-            axis.text(x0, y0, text, fontsize=6, color="white", va="bottom", bbox={"facecolor": colour, "pad": 0.5, "lw": 0})
+        draw_boxes(axis, said.get("boxes", []), known)
         if "classes" in said:
             label = " ".join([axis.get_xlabel(), *(named(kind, known) for kind in said["classes"])]).strip()
             axis.set_xlabel(label or "none", fontsize=8, labelpad=2)
+
+
+def draw_boxes(axis: Axes, boxes: list[Any], names: list[str]) -> None:
+    """Each with its words at that corner, inside the image, where they cover least of the words before them."""
+    axis.apply_aspect()  # now, since how much of the image a word covers depends on it
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    taken: list[Bbox] = []
+    for kind, score, (x0, y0, x1, y1) in boxes:
+        colour = COLOURS[kind % 10]
+        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.2, zorder=3))
+        words = named(kind, names) if score is None else f"{named(kind, names)} {score:.0%}"
+        back = {"facecolor": "black", "edgecolor": colour, "pad": 1, "linewidth": 1}
+        size = 7.5 if len(boxes) <= FEW else 6.5
+        text = axis.text(left, top, words, fontsize=size, color="white", va="top", bbox=back, zorder=4)
+        area = text.get_window_extent().padded(2).transformed(axis.transData.inverted())
+        wide, high = abs(area.width), abs(area.height)
+        corners = [(x0, y0 - high), (x0, y1), (x0, y0), (x1 - wide, y0), (x0, y1 - high), (x1 - wide, y1 - high)]
+        places = [
+            Bbox.from_bounds(max(left, min(x, right - wide)), max(top, min(y, bottom - high)), wide, high) for x, y in corners
+        ]
+        place = min(places, key=lambda place: place.count_overlaps(taken))
+        taken.append(place)
+        text.set_position((place.x0, place.y0))
 
 
 def named(kind: int, names: list[str]) -> str:

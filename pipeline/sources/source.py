@@ -85,7 +85,7 @@ class Source(ABC):
 
     def draw(self, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
         """One row and what is said of it."""
-        axis.text(0, 1, self.words(inputs, answer), fontsize=6, va="top", wrap=True)
+        axis.text(0, 1, self.words(inputs, answer), fontsize=7, va="top", wrap=True)
 
     def read(self, given: str) -> dict[str, Arrays]:
         """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn.

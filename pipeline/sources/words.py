@@ -20,7 +20,7 @@ from pipeline.sources.source import Answer, Arrays, Source, content_ids
 PAD, UNKNOWN = 0, 1  # tokens of every vocabulary
 DROPPED = 0.1  # share of a labelled row's tokens
 HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
-LINE = 40  # characters of a picture's
+LINE = 34  # characters of a picture's
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
 Rows = list[list[str]]
@@ -95,7 +95,7 @@ def tags_of(kinds: list[str]) -> list[str]:
 class WordSource(Source):
     """A source of rows of words: how they are augmented, drawn, and spoken of. names: {task: names of its classes}."""
 
-    cell = (2.7, 1.5)
+    cell = (3.0, 1.7)
     recalls = True  # the vocabulary is learnt from the files
     names: dict[str, list[str]]
 
@@ -132,8 +132,8 @@ class WordSource(Source):
             colour = COLOURS.get(tag[2:]) if read else None
             box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
             shade = "white" if colour else "black" if read else "grey"
-            x, y = 0.02 + 0.96 * column / LINE, 0.89 - 0.14 * line
-            axis.text(x, y, word, fontsize=5, family="monospace", va="baseline", color=shade, bbox=box)
+            x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
+            axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
             column += len(word) + 1
         axis.set_xlabel(", ".join(self.classes(answer)), fontsize=7, labelpad=2)
 

@@ -156,6 +156,7 @@ def test_a_drawn_row_names_items_and_says_them_in_words(splits):
     figure, axis = plt.subplots()
     source().draw(axis, inputs, answer)
     source().draw(axis, inputs, {})
+    assert all(text.get_fontsize() >= 6.5 for text in axis.texts)
     drawn = [text.get_text() for text in axis.texts]
     plt.close(figure)
     assert f"{inputs['item'][ID, 3]}  0.50" in drawn and f"{inputs['item'][ID, 1]}" in drawn

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from pipeline.sources.grammar import ARTICLES, NOUNS, SUFFIXES, SecondLanguage, chunks, names, opinions, sentence
 from pipeline.sources.reviews import TAGS, TASKS, UNSEEN, Reviews
@@ -177,3 +178,15 @@ def test_errors_name_the_argument(change, message):
 
 def test_tags_are_in_the_order_of_their_numbers():
     assert TAGS == ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
+
+
+def test_a_drawn_review_is_readable_and_lies_in_its_frame(splits):
+    source, split = reviews(), splits["test/clean"]
+    row = max(range(len(split.view)), key=lambda row: sum(map(len, said(split)[row])))
+    figure, axis = plt.subplots(figsize=source.cell)
+    source.draw(axis, {name: x[row] for name, x in split.inputs.items()}, {})
+    words, frame = [text.get_window_extent() for text in axis.texts], axis.get_window_extent()
+    assert all(text.get_fontsize() >= 6.5 for text in axis.texts)
+    assert all(word.count_overlaps(words) == 1 for word in words)  # itself
+    assert all(frame.x0 < word.x0 and word.x1 < frame.x1 and frame.y0 < word.y0 and word.y1 < frame.y1 for word in words)
+    plt.close(figure)

@@ -1,0 +1,62 @@
+import pytest
+
+from pipeline.class_spec import CLONE
+from pipeline.page import explained, meanings, notes, show, tables, write
+from pipeline.summary import Ledger
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.validation import load_params
+
+
+class LowerIsBetter(MultiLabel):
+    primary, higher_is_better = "error", False
+
+
+TASKS = {"a": MultiLabel(classes=2), "b": LowerIsBetter(classes=2)}
+POINTS = dict.fromkeys(("a", "b", "average", "delta_mtl", "noisy", "count@20", "clean: a recall"), (50.0, 2.0))
+WEAK = "teacher t is too weak: 1 & 2"
+
+
+@pytest.fixture
+def params():
+    return load_params(CLONE / "params.yaml")
+
+
+@pytest.fixture
+def spent():
+    quality = {"pca": {"r2": {"t/x": 0.9}, "effective_rank": 3.0}}
+    return Ledger(1, 2, 3, 4, 5, 6, {"labels": 7.0}, 0.1, {"labels": 0.0}, quality)
+
+
+def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spent):
+    found = tables(params, TASKS, {"t": {"a": (60.0, 0.0)}}, {"labels": POINTS}, spent)
+    scores = found["Scores (points: 100 x metric)"][0]
+    assert scores == ["", "updates", "a (macro_AP)", "b (error, lower is better)", "average", "delta_mtl", "test/noisy"]
+    said = meanings(params, found)
+    lines = [line for head, *_ in found.values() for line in explained(head, said)]
+    assert [line.partition(":")[0] for line in lines] == ["average", "delta_mtl", "test/noisy", "effective rank"]
+    assert f"over student {params.report.baseline}" in lines[1]
+
+
+def test_terminal_and_page_say_the_same(params, spent, tmp_path, capsys):
+    found, said = tables(params, TASKS, {}, {"labels": POINTS}, spent), notes(params, [WEAK], spent)
+    show(found, meanings(params, found), said)
+    write(tmp_path / "index.html", found, meanings(params, found), said, {})
+    terminal, page = (" ".join(x.split()) for x in (capsys.readouterr().out, (tmp_path / "index.html").read_text()))
+    for line in ("delta_mtl: mean over tasks", "test/noisy: average on", "effective rank: in how many", "Equal updates are"):
+        assert line in terminal and line in page
+    assert WEAK in terminal and "<p class=weak>teacher t is too weak: 1 &amp; 2</p>" in page
+    assert "bench" not in terminal + page
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
+    (tmp_path / "p.png").write_bytes(b"png")
+    write(
+        tmp_path / "index.html",
+        {"Scores": [["", "a<b"], ["x", "1"]]},
+        {"a<b": "<"},
+        ["note & more"],
+        {tmp_path / "p.png": "> c"},
+    )
+    text = (tmp_path / "index.html").read_text()
+    assert "a&lt;b" in text and "a&lt;b: &lt;." in text and "note &amp; more" in text and "<p>&gt; c</p>" in text
+    assert "data:image/png;base64" in text and "http" not in text
