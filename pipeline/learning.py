@@ -19,7 +19,16 @@ from pipeline.objective import Objective
 from pipeline.optimize import Diverged, Recipe, optimize
 from pipeline.pools import Rows
 from pipeline.scoring import score
-from pipeline.stack import batched_attention, optimize_stack, shared, side_by_side, stackable, threads_for
+from pipeline.stack import (
+    batched_attention,
+    draws,
+    optimize_stack,
+    shared,
+    side_by_side,
+    stackable,
+    threads_for,
+    with_own_random,
+)
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
@@ -176,6 +185,8 @@ def train(students: list[Student], val: Store, knowledge: Batches, labelled: Bat
         if alone
         else optimize_stack(objectives, recipes, knowledge, labelled)
     )
+    if alone and draws(objectives[0]):
+        updates = with_own_random(updates, students[0].lesson.random)
     since: list[dict[str, Tensor]] = []
     try:
         for update, terms in updates:

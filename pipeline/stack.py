@@ -26,6 +26,8 @@ from pipeline.pools import Rows
 
 MOST = 16  # positions of what is stacked on a CPU: one more transformer costs 0.4 of the first at 16, 1.5 at 36
 
+Steps = Iterator[tuple[int, dict[str, Tensor]]]  # updates so far, the terms of the last
+
 
 def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[Generator[Batch, None, None]]:
     """The same batches for so many readers, each at its own pace, in any thread.
@@ -83,11 +85,26 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
 
 
 def threads_for(objectives: list[Objective]) -> int:
-    """How many to train side by side: as many as torch has cores; one where random numbers depend on turns."""
-    parts = [part for objective in objectives for part in objective.modules()]
-    random = any((isinstance(x, _DropoutNd) and x.p > 0) or (isinstance(x, Balance) and x.random) for x in parts)
+    """How many to train side by side: as many as torch has cores; one where any draws, since threads share a source."""
     on_cpu = next(objectives[0].parameters()).device.type == "cpu"
-    return torch.get_num_threads() if on_cpu and not random else 1
+    return torch.get_num_threads() if on_cpu and not any(map(draws, objectives)) else 1
+
+
+def draws(objective: Objective) -> bool:
+    """Whether a step takes random numbers."""
+    parts = objective.modules()
+    return any((isinstance(x, _DropoutNd) and x.p > 0) or (isinstance(x, Balance) and x.random) for x in parts)
+
+
+def with_own_random(steps: Steps, state: Tensor) -> Steps:
+    """Steps that draw from here on what they would draw alone, on a CPU, whoever draws between them."""
+    while True:
+        torch.set_rng_state(state)
+        step = next(steps, None)
+        state = torch.get_rng_state()
+        if step is None:
+            return
+        yield step
 
 
 def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
@@ -197,7 +214,7 @@ class Stack:
 
 def optimize_stack(
     objectives: list[Objective], recipes: list[Recipe], knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
+) -> Steps:
     """As `optimize`, for a stack: terms are (K,) each. A student whose loss is not finite goes on alone, as NaN."""
     stack = Stack(objectives, recipes)
     for update in range(1, recipes[0].updates + 1):

@@ -223,6 +223,20 @@ def test_batches_do_not_wait_for_who_is_done():
     assert closed
 
 
+def test_dropout_is_its_own_whoever_trains_beside(threads):
+    made = partial(lessons, partial(ImageEncoder, width=8, blocks=1))
+    alike = [made() for _ in range(2)]
+    for lesson in [lesson for found in alike for lesson in found]:
+        lesson.network.encoder.trunk.append(nn.Dropout(0.2))
+    beside, single = alike
+    together(beside)
+    for student, lesson in zip(beside, single, strict=True):
+        torch.manual_seed(5)  # as whatever ran before leaves it
+        learn_together([lesson], rows(1, "knowledge"), rows(2, "labels"), **MORE)
+        states = zip(student.network.state_dict().values(), lesson.network.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in states)
+
+
 def test_dropout_leaves_the_threads_alone(threads):
     counts, students = [], lessons(partial(Flat, norm=lambda width: nn.Dropout(0.1)))
     more = MORE | {"advance": lambda updates: counts.append(torch.get_num_threads())}
