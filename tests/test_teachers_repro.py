@@ -54,6 +54,11 @@ TEACHERS = {
         "imported": {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "dumps"}
         | {"outputs": {"features/trunk": "trunk", "logits/classification": "said"}},
     },
+    "words": {
+        "tasks": ["classification"],
+        "imported": {"code": "pipeline/dumps/npy.py", "class": "Npy", "files": "spoken"}
+        | {"outputs": {"logits/classification": "said"}},
+    },
 }
 
 
@@ -93,10 +98,12 @@ def make_small(params):
     params["prepare"]["source"] |= {"unlabelled": 20, "labelled": dict.fromkeys(params["tasks"], 40)}
     params["teachers"] = json.loads(json.dumps(TEACHERS))
     params["teachers"]["own"]["encoder"]["module"]["width"] = 6
-    params["fusions"] = {"none": {"code": "pipeline/fusions/none.py", "class": "NoFusion"}}
+    none = {"code": "pipeline/fusions/none.py", "class": "NoFusion"}
+    params["fusions"] = {"none": {**none, "teachers": list(TEACHERS)[:4]}, "said": {**none, "teachers": ["words"]}}
     params["students"] = {
         "fused": {"reads": "none", "updates": 4, "weights": {"fused": 1, "logits": 1, "labels": 1}},
         "labels": {"reads": "transfer", "updates": 4, "weights": {"labels": 1}},
+        "told": {"reads": "said", "updates": 4, "weights": {"logits": 1}, "tasks": ["classification"]},
     }
     params["sweep"]["start"] = "fused"
 
@@ -119,8 +126,9 @@ def finished(tmp_path_factory):
     run(folder, sys.executable, "-m", "pipeline.cli", "sync")
     assert repro(folder, "prepare") == ["prepare"]  # whose samples someone else then looks at
     dump(folder)
+    shutil.copytree(folder / "dumps", folder / "spoken")
     ran = repro(folder)
-    assert len(ran) == 4 + 4 + 1 + 2 + 2 + 1
+    assert len(ran) == 5 + 5 + 2 + 3 + 3 + 1
     assert repro(folder) == []
     return folder
 
@@ -138,6 +146,12 @@ def test_teachers_of_every_origin_are_fused(finished):
     assert {name for name in store.fields if name.startswith("logits/")} == {f"logits/{name}" for name in logits}
     assert {name for name in store.fields if name.startswith("fused/")} == {f"fused/{name}" for name in fused}
     assert store.fields["fused/vit/layers-1"].shape == (8, 6, 6)
+
+
+def test_teachers_that_only_speak_teach_by_logits_alone(finished):
+    store = open_store(finished / "data/knowledge/said.zarr")
+    assert [name for name in store.fields if name.split("/")[0] in ("fused", "logits")] == ["logits/words/classification"]
+    assert (finished / "data/students/told/seed-0/classification.safetensors").exists()
 
 
 def test_imported_rows_are_those_of_their_samples(finished):
@@ -163,7 +177,7 @@ def test_a_frozen_encoder_is_as_it_came(finished):
 def test_a_change_runs_one_teacher_the_fusions_and_who_reads_them(project):
     torch.manual_seed(1)
     transformers.ViTModel(VIT).save_pretrained(project / "models/vit")
-    teacher = ("train_teacher@vit", "extract@vit", "fuse@none")
+    teacher = ("train_teacher@vit", "extract@vit", "fuse@none", "fuse@said")  # the latter to the same bytes
     assert set(repro(project)) == {*teacher, "distill@fused", "evaluate@fused", "report"}
 
 
@@ -187,7 +201,7 @@ def storage(project):
         (lambda project: tune(project, 1), {"train_teacher@own"}),
         (code, {"train_teacher@own", "extract@own"}),
         (lambda project: dump(project, scale=2.0), {"train_teacher@outside", "extract@outside"}),
-        (storage, {"extract@vit", "fuse@none", "report"}),  # the last two know every teacher's keys
+        (storage, {"extract@vit", "fuse@none", "fuse@said", "report"}),  # the last three know every teacher's keys
     ],
 )
 def test_dvc_knows_whom_a_change_concerns(project, change, stages):
