@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from bench.arms import MACHINE, by_seed, contrasts, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PREPARED, PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, ONE, WEIGHTS, add_one  # noqa: E402
+from bench.shuffle import written  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import create_store  # noqa: E402
 
@@ -87,7 +88,7 @@ def changed(store: Store, path: Path, values: dict[str, np.ndarray], fields: dic
         return
     identity = {"changed": store.digest, "into": path.stem}
     writer = create_store(path, store.sample_id, store.view, fields, identity=identity, shard_rows=store.shard_rows)
-    writer.write_rest(lambda rows: {name: values[name][rows] if name in values else store.read(name, rows) for name in fields})
+    writer.write_rest(lambda rows: {n: values[n][rows] if n in values else written(store, n, rows) for n in fields})
     writer.publish()
 
 

@@ -38,6 +38,14 @@ def by_class(store: Store) -> np.ndarray:
     return np.argsort(store.read("logits/classification/classification").argmax(1), kind="stable")
 
 
+def written(store: Store, name: str, rows: np.ndarray | slice) -> np.ndarray | list[np.ndarray]:
+    """Rows of a field as a writer takes them."""
+    if not store.fields[name].max_items:
+        return store.read(name, rows)
+    items, lengths = store.read_ragged(name, rows)
+    return np.split(items, np.cumsum(lengths)[:-1])
+
+
 def reordered(store: Store, path: Path, orders: dict[str, np.ndarray]) -> None:
     """A copy of a store with rows of each kind of field, and "ids", in another order; kinds that are not named stay."""
     as_it_is = np.arange(store.n_rows)
@@ -45,12 +53,7 @@ def reordered(store: Store, path: Path, orders: dict[str, np.ndarray]) -> None:
     writer = create_store(path, *ids, store.fields, identity={"reordered": store.digest}, shard_rows=store.shard_rows)
 
     def some(rows: slice) -> dict:
-        wanted = {name: orders.get(name.split("/")[0], as_it_is)[rows] for name in store.fields}
-        arrays = {name: store.read(name, wanted[name]) for name, f in store.fields.items() if not f.max_items}
-        for name in store.fields.keys() - arrays.keys():
-            items, lengths = store.read_ragged(name, wanted[name])
-            arrays[name] = np.split(items, np.cumsum(lengths)[:-1])
-        return arrays
+        return {name: written(store, name, orders.get(name.split("/")[0], as_it_is)[rows]) for name in store.fields}
 
     writer.write_rest(some)
     writer.publish()
