@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.batches import Batch, in_order, input_fields, narrowed, part, tensors
 from pipeline.class_spec import ParamsError
-from pipeline.layout import Field
+from pipeline.layout import Field, digest_ids
 from pipeline.network import Network, Outputs
 from pipeline.params import Params
 from pipeline.pools import Rows
@@ -17,7 +17,7 @@ from pipeline.sections import Recipe
 from pipeline.sparse import sample, top_k
 from pipeline.store import Store
 from pipeline.tasks.task import Task
-from pipeline.writer import Bases, digest_ids
+from pipeline.writer import Bases
 
 BLOCK = 32  # rows of a sample that lie together
 CALIBRATION = 1024  # rows that principal components are fitted on

@@ -229,3 +229,8 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, in hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def digest_ids(sample_id: np.ndarray, view: np.ndarray) -> str:
+    """SHA-256, in hex, of all sample ids, then all views: equal in aligned stores."""
+    return hashlib.sha256(sample_id.astype("u1").tobytes() + view.astype("<i4").tobytes()).hexdigest()

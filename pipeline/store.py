@@ -23,6 +23,7 @@ from pipeline.layout import (
     canonical,
     check_fields,
     digest,
+    digest_ids,
     group_metadata,
     metadata_files,
     shard_file,
@@ -56,7 +57,7 @@ def open_store(path: Path) -> "Store":
         )
     try:
         return Store(path, attributes, stated)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
         raise StoreError(f"{path}/zarr.json: malformed ({error!r}); no stillroom writes this") from None
 
 
@@ -72,6 +73,8 @@ class Store:
         self.shard_rows: int = attributes["shard_rows"]
         every = {name: Field(**{**f, "shape": tuple(f["shape"])}) for name, f in attributes["fields"].items()}
         check_fields(every, self.n_rows, self.shard_rows, str(path))
+        if lacking := sorted(IDS.keys() - every.keys()):
+            raise StoreError(f"{path}/zarr.json: damaged: no field {lacking[0]!r}, which every store has")
         self.fields = {name: f for name, f in every.items() if name not in IDS}
         self.layouts = {a: layout for name, f in every.items() for a, layout in arrays_of(name, f, self.shard_rows).items()}
         self.check_files(every)
@@ -212,7 +215,7 @@ class Store:
         return sum((self.path / file).stat().st_size for file in self.files_of(name))
 
     def verify(self) -> None:
-        """Check every file against the digest that the root records. Raises StoreError naming the first that differs."""
+        """Check every file against the digest that the root records, and rows' ids against theirs. Raises StoreError."""
         stated = self.attributes["files"]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for file, found in zip(stated, threads.map(lambda file: sha256(self.path / file), stated), strict=True):
@@ -220,6 +223,8 @@ class Store:
                     raise StoreError(
                         f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
                     )
+        if self.ids != digest_ids(self.sample_id, self.view):
+            raise StoreError(f"{self.path}/zarr.json: damaged: its ids are not those of its rows; restore it from a remote")
 
 
 def allow_files() -> None:

@@ -25,6 +25,7 @@ from pipeline.layout import (
     canonical,
     check_fields,
     digest,
+    digest_ids,
     field_as_json,
     group_metadata,
     metadata_files,
@@ -66,10 +67,6 @@ def create_store(
 
 def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def digest_ids(sample_id: np.ndarray, view: np.ndarray) -> str:
-    return hashlib.sha256(sample_id.astype("u1").tobytes() + view.astype("<i4").tobytes()).hexdigest()
 
 
 class StoreWriter:

@@ -339,6 +339,9 @@ def renamed(name):
         (lambda a: a.update(format=2), "use a newer stillroom"),
         (forged("inputs/image", dtype="object"), "dtype 'object' is not one of"),
         (forged("inputs/image", codec="pickle"), "codec 'pickle' is not one of"),
+        (forged("inputs/image", chunk_rows=None), "malformed"),
+        (lambda a: a["fields"].pop("view"), "no field 'view', which every store has"),
+        (lambda a: a.update(shard_rows=2**46), "it is absurdly large"),
         (forged("labelled/cls", dtype="qint8"), "for fields of one array with channels"),
         (forged("features/cls/projected", dims=4), "4 principal components"),
         (forged("inputs/image", dims=1), "1 principal components"),
@@ -358,6 +361,12 @@ def test_refuses_what_no_honest_writer_makes(store, change, message):
     rewrite_root(store.path, change)
     with pytest.raises(StoreError, match=message):
         open_store(store.path)
+
+
+def test_ids_that_are_not_those_of_the_rows_fail_verification(store):
+    rewrite_root(store.path, lambda attributes: attributes.update(ids="0" * 64))
+    with pytest.raises(StoreError, match="its ids are not those of its rows"):
+        open_store(store.path).verify()
 
 
 def test_refuses_strangers(store, tmp_path):
