@@ -83,18 +83,23 @@ def make_small(params):
     params["sweep"] |= {"start": "logits", "vary": {"weights.logits": [1, 2], "seed": [0, 1]}, "together": 1}
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A small project after `dvc repro`, committed, pushed to a folder beside it."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
+def begin(folder, change=make_small):
+    """A project as it is before `dvc repro`."""
     folder.mkdir()
     for name in ("pipeline", "stages", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"):
         (folder / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (CLONE / name).is_dir() else shutil.copy
         copy(CLONE / name, folder / name)
-    edit(folder, make_small)
+    edit(folder, change)
     run(folder, "git", "init", "-q")
     run(folder, sys.executable, "-m", "pipeline.cli", "sync")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small project after `dvc repro`, committed, pushed to a folder beside it."""
+    folder = begin(tmp_path_factory.mktemp("finished") / "project")
     ran = repro(folder)
     assert len(ran) == 1 + 3 + 3 + 2 + 3 + 3 + 1 + 1
     run(folder, "dvc", "remote", "add", "-d", "shelf", str(folder.parent / "shelf"))
