@@ -78,15 +78,14 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
 
 
 def check_places(seen: Proposal) -> None:
-    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    """Raises ValueError if a folder of images holds the project or its stores, which then were a dependency of themselves."""
     parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
     named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
-    around = [place for place in named if Path(place).resolve() in (Path.cwd(), Path.cwd() / "data")]
-    if around:
-        place = Path(around[0]).resolve()
-        raise ValueError(
-            f"{place}: images lie where a project's stores would; make the project in another folder, with --data {place}"
-        )
+    for place in [Path(name).resolve() for name in named]:
+        if Path.cwd().is_relative_to(place) or place == Path.cwd() / "data":
+            raise ValueError(
+                f"{place}: images lie where a project's stores would; make the project in another folder, with --data {place}"
+            )
 
 
 def first_params(seen: Proposal) -> tuple[Any, list[str]]:
@@ -228,4 +227,6 @@ def under_version_control() -> None:
         run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
         shutil.copyfile(CLONE / ".dvc" / "config", ".dvc/config")
     if not Path(".gitignore").exists():
-        Path(".gitignore").write_text("/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n")
+        Path(".gitignore").write_text(
+            "/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n/predictions/\n/exports/\n/dvc_plots/\n"
+        )

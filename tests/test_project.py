@@ -16,6 +16,8 @@ from pipeline.cli import main
 from pipeline.lineage import open_project
 from pipeline.project import first_params
 from pipeline.sources.files import Files
+from pipeline.sources.gathering import read_labels
+from pipeline.sources.labels import Part
 from pipeline.sources.proposal import propose
 from pipeline.validation import load_params
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
@@ -194,6 +196,23 @@ def test_bad_labels_are_counted(here):
     assert len(bad) == 5 and bad[0].startswith("own/instances.json, annotation 1: its box is empty")
 
 
+def test_a_csv_is_read_as_people_write_them(here):
+    make_folder(here / "own/images", 12)
+    files = sorted((here / "own/images").rglob("*.png"))
+    kinds = ["cat", "dog", ""] * 12
+    rows = [
+        f'{path.relative_to(here / "own/images")}; {kind}; "a note,\nin two lines"'
+        for path, kind in zip(files, kinds, strict=False)
+    ]
+    (here / "own/labels.csv").write_text("file; größe; note\n" + "\n".join(rows))
+    found = propose(Path("own"))
+    assert found.said[0].startswith("gr__e: one of 2 classes in labels.csv: cat ")
+    (part,) = found.labels["gr__e"]
+    assert part["classes"] == ["cat", "dog"] and part["delimiter"] == ";" and part["label"] == "größe"
+    labels = read_labels({"gr__e": [Part.model_validate(part)]})
+    assert labels[1] == [] and 0 < len(labels[0]["gr__e"][0].labels) < len(files)
+
+
 def images_where_stores_go(root):
     make_folder(root / "project/data", 10)
     (root / "own").symlink_to("project/data")
@@ -203,6 +222,18 @@ def no_labels(root):
     save(root / "own/a.png", shapes(1)[0][0])
 
 
+def labels_cut_short(root):
+    no_labels(root)
+    (root / "own/instances.json").write_text('{"images": [')
+    (root / "own/labels.csv").write_bytes("file,kind\na.png,über\n".encode("utf-16"))
+
+
+def test_a_project_is_not_made_among_its_images(here):
+    make_folder(here / "own", 10)
+    done = init("own/project", "--data", "own")
+    assert done.exit_code == 1 and "own: images lie where a project's stores would" in done.output
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -210,9 +241,11 @@ def no_labels(root):
         (lambda root: (root / "own").mkdir(), "../own: no image below this folder"),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
+        (labels_cut_short, "own/instances.json: cannot be read as JSON"),
+        (labels_cut_short, "own/labels.csv: no table of text in UTF-8"),
         (images_where_stores_go, "project/data: images lie where a project's stores would"),
     ],
-    ids=["no folder", "no images", "no labels", "a project already", "images where stores go"],
+    ids=["no folder", "no images", "no labels", "a project already", "JSON cut short", "UTF-16", "images where stores go"],
 )
 def test_what_cannot_be_a_project_is_one_line_and_leaves_nothing(here, make, message):
     make(here)

@@ -39,17 +39,17 @@ def read_coco(part: Part) -> Found:
                 places[key] = None
         for item in content["annotations"]:
             where = f"{file}, annotation {item.get('id') if isinstance(item, dict) else item!r}"
+            key = item.get("image_id") if isinstance(item, dict) else None
             try:
-                key = item["image_id"]
-                if key not in places:
+                if not isinstance(key, int) or key not in places:
                     raise ValueError(f"no image with id {key!r}")
                 image = places[key]
                 if image:
                     objects[image].append(object_of(item, categories, part, found.sizes[image]))
             except (KeyError, TypeError, ValueError, IndexError) as error:
-                spoilt.add(places.get(item.get("image_id")) if isinstance(item, dict) else None)
-                missing = isinstance(error, KeyError)
-                found.bad.append(f"{where}: {f'no {error}' if missing else error}")
+                spoilt.add(places.get(key) if isinstance(key, int) else None)
+                why = {KeyError: f"no {error}", TypeError: "a value of another type than COCO's"}.get(type(error), error)
+                found.bad.append(f"{where}: {why}")
     found.classes = part.names or found.classes
     found.labels = [(image, label(part, rows)) for image, rows in objects.items() if image not in spoilt]
     return found

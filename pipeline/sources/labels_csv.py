@@ -1,6 +1,7 @@
 """A CSV of labels: a column names the image, others its class, its classes or a number."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from pipeline.sources.labels import Found, ImageFolder, Part, listed, no_class, 
 
 
 def read_csv(part: Part) -> Found:
-    """Lines that begin with # and empty ones count as none. Of several columns a class is there if it is 1."""
+    """Lines that begin with # and empty ones count as none. Of several columns a class is there if it is 1. An empty cell is no
+    label."""
     assert part.csv and part.images
     images, found = ImageFolder(part.images), Found()
     wanted = listed(part, images, found.bad)
@@ -21,7 +23,7 @@ def read_csv(part: Part) -> Found:
             found.bad.append(f"{where}: no image {row[part.path]!r} in {part.images}")
         elif image in seen:
             found.bad.append(f"{where}: {image} has a label already, in {seen[image]}")
-        elif image in wanted:
+        elif image in wanted and any(row[name] for name in names):
             seen[image] = where
             try:
                 found.labels.append((image, label_of(part, names, row)))
@@ -34,27 +36,31 @@ def read_csv(part: Part) -> Found:
     return found
 
 
+def table(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Rows of a CSV, each with the line that it ends on; a cell in quotes may go over several. Raises csv.Error."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
+
+
 def rows_of(part: Part, needed: list[str]) -> list[tuple[str, dict[str, str]]]:
     """(file and line, {column: value}). Raises ValueError if there is no such column."""
     assert part.csv
-    lines = [(n, line) for n, line in enumerate(text_of(Path(part.csv)).splitlines(), 1) if line.strip() and line[0] != "#"]
-    cells = list(csv.reader((line for _, line in lines), delimiter=part.delimiter, skipinitialspace=True))
-    numbers = [number for number, _ in lines]
-    header = part.columns or (cells.pop(0) if cells else [])
-    if not part.columns and numbers:
-        numbers.pop(0)
+    try:
+        rows = table(text_of(Path(part.csv)), part.delimiter)
+    except csv.Error as error:
+        raise ValueError(f"{part.csv}: cannot be read as CSV: {error}") from None
+    header = part.columns or (rows.pop(0)[1] if rows else [])
     for column in needed:
         if column not in header:
             known = ", ".join(header) or "none"
             raise ValueError(f"{part.csv}: no column {column!r}; there are {known}; say which with path, label or columns")
-    if not cells:
+    if not rows:
         raise ValueError(f"{part.csv}: no line below the header")
-    rows = []
-    for number, row in zip(numbers, cells, strict=True):
+    for line, row in rows:
         if len(row) != len(header):
-            raise ValueError(f"{part.csv}, line {number}: {len(row)} cells, the header has {len(header)}")
-        rows.append((f"{part.csv}, line {number}", dict(zip(header, map(str.strip, row), strict=True))))
-    return rows
+            raise ValueError(f"{part.csv}, line {line}: {len(row)} cells, the header has {len(header)}")
+    return [(f"{part.csv}, line {line}", dict(zip(header, row, strict=True))) for line, row in rows]
 
 
 def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
@@ -76,8 +82,4 @@ def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
     for name in labels:
         if part.names and name not in part.names:
             raise ValueError(no_class(name, part.names))
-    if part.kind == "class":
-        if not text:
-            raise ValueError("no label")
-        return text
-    return labels
+    return text if part.kind == "class" else labels

@@ -1,7 +1,7 @@
 """What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
 
 import csv
-import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from pipeline.sources.coco import content_of, unique
 from pipeline.sources.images import ENDINGS, open_upright
-from pipeline.sources.labels import IGNORED
+from pipeline.sources.labels import IGNORED, text_of
+from pipeline.sources.labels_csv import table
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 SAMPLE = 200  # files looked into, where all are of one kind
+SHOWN = 8  # classes that are named with how many they are
+LEFT = ": left out"
 MOST = 0.5  # of a CSV's rows: a column of more different texts is no class
 
 Spec = dict[str, Any]
@@ -51,7 +55,7 @@ def propose(folder: Path) -> Proposal:
         by_folder.setdefault(path.parent, []).append(path)
     maps = {place for place, inside in by_folder.items() if are_maps(inside, by_folder)}
     for place in [place for place in maps if "object" in place.name.lower() or "instance" in place.name.lower()]:
-        found.said.append(f"{place}: maps of single objects, by their name: left out")
+        found.said.append(f"{place}: maps of single objects, by their name{LEFT}")
         del by_folder[place]
     maps &= set(by_folder)
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
@@ -63,7 +67,9 @@ def propose(folder: Path) -> Proposal:
         found.unlabelled.append(str(place))
         found.said.append(f"{place}: {len(photos[place])} images without labels")
     if not found.labels:
-        raise ValueError(f"{folder}: images, but no labels that are known: a folder a class, COCO, VOC, PNG class maps, CSV")
+        why = "".join(f"; {line}" for line in found.said if line.endswith(LEFT))
+        known = "a folder a class, COCO, VOC, PNG class maps, CSV"
+        raise ValueError(f"{folder}: images, but no labels that are known: {known}{why}")
     return found
 
 
@@ -115,8 +121,8 @@ def are_maps(inside: list[Path], by_folder: dict[Path, list[Path]]) -> bool:
 def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
     groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str]]]] = {}
     for path in files:
-        content = coco_content(path) if path.suffix == ".json" else None
-        home = home_of([item.get("file_name", "") for item in content["images"]], photos, path) if content else None
+        content = coco_content(found, path) if path.suffix == ".json" else None
+        home = home_of([item["file_name"] for item in content["images"]], photos, path) if content else None
         if content and home:
             names = tuple(c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]))
             some = content["annotations"][:SAMPLE]
@@ -137,12 +143,16 @@ def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]
     return used
 
 
-def coco_content(path: Path) -> Spec | None:
+def coco_content(found: Proposal, path: Path) -> Spec | None:
     try:
-        content = json.loads(path.read_text())
-        whole = all(isinstance(content[key], list) for key in ("images", "annotations", "categories"))
-        return content if whole and all("name" in c and "id" in c for c in content["categories"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = content_of(str(path))
+        for kind, name in (("images", "file_name"), ("categories", "name")):
+            unique(str(path), kind, content, name)
+        if not all(isinstance(item, dict) for item in content["annotations"]):
+            raise ValueError(f"{path}: an annotation is no object")
+        return content
+    except ValueError as error:
+        found.said.append(f"{error}{LEFT}")
         return None
 
 
@@ -191,46 +201,53 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
     for path in files:
         if path.suffix not in (".csv", ".tsv"):
             continue
-        delimiter = "\t" if path.suffix == ".tsv" else ","
         try:
-            rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter=delimiter))
-        except (OSError, UnicodeDecodeError, csv.Error):
+            text = text_of(path)
+            delimiter = max("\t;,", key=text.partition("\n")[0].count)  # of as many of each the comma
+            rows = [row for _, row in table(text, delimiter)]
+        except (ValueError, csv.Error) as error:
+            found.said.append(f"{path}: no table of text in UTF-8 ({error}){LEFT}")
             continue
-        columns = [name for name in (rows[0] if rows else {}) if name]
-        homes = {name: home for name in columns if (home := home_of([row[name] or "" for row in rows], photos, path))}
+        columns = dict(zip(rows[0], zip(*rows[1:], strict=False), strict=False)) if rows else {}
+        homes = {name: home for name, cells in columns.items() if name and (home := home_of(list(cells), photos, path))}
         if not homes:
+            found.said.append(f"{path}: no column names images below this folder{LEFT}")
             continue
         key, home = next(iter(homes.items()))
-        base = {"csv": str(path), "images": str(home), "path": key} | ({"delimiter": "\t"} if delimiter == "\t" else {})
-        columns_of_labels(found, base, [c for c in columns if c != key], rows)
+        base = {"csv": str(path), "images": str(home), "path": key} | ({"delimiter": delimiter} if delimiter != "," else {})
+        columns_of_labels(found, base, {name: cells for name, cells in columns.items() if name and name != key})
         used |= {place for place in photos if place.is_relative_to(home)}
     return used
 
 
-def columns_of_labels(found: Proposal, base: Spec, columns: list[str], rows: list[Spec]) -> None:
+def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, tuple[str, ...]]) -> None:
     name = Path(base["csv"]).name
-    values = {column: {(row[column] or "").strip() for row in rows} for column in columns}
-    flags = [column for column in columns if values[column] == {"0", "1"}]
+    said = {column: [text for text in cells if text] for column, cells in columns.items()}
+    flags = [column for column, texts in said.items() if set(texts) == {"0", "1"}]
     if len(flags) > 1:
         part = {**base, "label": flags, "gives": "classes", "classes": flags}
         found.add("labels", [part], f"{len(flags)} columns of 0 and 1 in {name}")
-    for column in columns:
-        texts, task = values[column], "".join(c if c.isalnum() else "_" for c in column).strip("_") or "label"
-        part = {**base, "label": column}
+    for column, texts in said.items():
+        task = "".join(c if c.isascii() and c.isalnum() else "_" for c in column).strip("_") or "label"
+        part, kinds = {**base, "label": column}, Counter(texts)
         if column in flags and len(flags) > 1:
             continue
         if any(";" in text for text in texts):
-            names = sorted({word.strip() for text in texts for word in text.split(";") if word.strip()})
-            found.add(task, [{**part, "gives": "classes", "classes": names}], f"{len(names)} labels, any of them, in {name}")
-        elif all(is_fraction(text) for text in texts) and any("." in text for text in texts):
+            kinds = Counter(word.strip() for text in texts for word in text.split(";") if word.strip())
+            spec = {**part, "gives": "classes", "classes": sorted(kinds)}
+            found.add(task, [spec], f"{len(kinds)} labels, any of them, in {name}: {counted(kinds)}")
+        elif texts and all(map(is_fraction, texts)) and any("." in text for text in texts):
             found.add(task, [{**part, "gives": "number"}], f"a number in {name}", unseen=True)
-        elif 1 < len(texts) <= max(2, MOST * len(rows)):
-            names = sorted(texts - {""})
-            found.add(task, [{**part, "gives": "class", "classes": names}], f"one of {len(names)} classes in {name}")
+        elif 1 < len(kinds) <= max(2, MOST * len(texts)):
+            spec = {**part, "gives": "class", "classes": sorted(kinds)}
+            found.add(task, [spec], f"one of {len(kinds)} classes in {name}: {counted(kinds)}")
         else:
-            found.said.append(
-                f"{name}, column {column}: {len(texts)} different values in {len(rows)} lines: no label, left out"
-            )
+            found.said.append(f"{name}, column {column}: {len(kinds)} different values in {len(texts)} lines: no label{LEFT}")
+
+
+def counted(kinds: Counter[str]) -> str:
+    shown = ", ".join(f"{kind} {times}" for kind, times in sorted(kinds.items())[:SHOWN])
+    return shown + (f", and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else "")
 
 
 def is_fraction(text: str) -> bool:

@@ -9,6 +9,7 @@ from pipeline.sources.source import Split
 from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of
 
 NEEDED = ("transfer", "val", "test/clean")
+KNOWN = (*NEEDED, "unseen/train", "unseen/test")
 
 
 @final
@@ -35,6 +36,9 @@ class TextFiles(WordSource):
         for name in NEEDED:
             if not files.get(name):
                 raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
+        for name in files:
+            if name not in KNOWN and not name.startswith("test/"):
+                raise ValueError(f"files.{name}: no such split; there are {', '.join(KNOWN)}, and others that begin with test/")
         if len(tags or {}) > 1:
             raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
         self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}

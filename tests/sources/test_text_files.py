@@ -93,6 +93,7 @@ def test_long_texts_are_cut_with_their_tags(folder):
         ("a.csv", "text,topic\nfine,meal\nwrong,sea\n", "a.csv, line 3: 'topic' is 'sea', expected one of meal, flight"),
         ("a.csv", "text,topic\nfine,meal,more\n", "a.csv, line 2: 3 cells, the header has 2"),
         ("a.csv", "words,topic\nfine,meal\n", "a.csv, line 1: no column 'text'; there are words, topic"),
+        ("a.csv", "text,Topic\nfine,meal\n", "a.csv, b.conll: no column 'topic', and one 'Topic'; name them alike"),
         ("a.csv", "text,topic\n  ,meal\n", "a.csv, line 2: 'text' is empty"),
         ("a.csv", 'text,topic\n"open,meal\n', "a.csv, line 2: unexpected end of data"),
         ("a.csv", b"text,topic\nfine,meal\n\xff,meal\n", "a.csv, line 3: is no text in UTF-8"),
@@ -131,6 +132,10 @@ def test_of_many_problems_three_are_named(folder):
     ("change", "message"),
     [
         ({"files": {"transfer": ["a.csv"]}}, "files.val: missing"),
+        (
+            {"files": {**ARGUMENTS["files"], "tets/clean": ["a.csv"]}},
+            "files.tets/clean: no such split; there are transfer, val",
+        ),
         ({"tags": {"a": KINDS, "b": KINDS}}, "tags: 2 tasks of tags, expected one"),
     ],
 )
