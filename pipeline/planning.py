@@ -150,7 +150,8 @@ def lines(plan: Plan) -> Iterator[str]:
     """What a plan says below its table; the last line is the verdict."""
     written = plan.bytes / plan.write_rate
     forward = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.dump_seconds.items())
-    yield f"{plan.rows} rows in {-(-plan.rows // plan.shard_rows)} shards; {sum(f.files for f in plan.fields)} files"
+    shards = -(-plan.rows // plan.shard_rows)
+    yield f"about {plan.rows} rows in {shards} shard{'s' if shards > 1 else ''}; {sum(f.files for f in plan.fields)} files"
     yield f"dump: {sum(plan.dump_seconds.values()):.0f} s of forward passes ({forward}), beside {written:.0f} s of writing"
     if plan.better_shard_rows > 2 * plan.shard_rows:
         yield f"prepare.shard_rows: {plan.better_shard_rows} instead of {plan.shard_rows} would make fewer and larger files"
