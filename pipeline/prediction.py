@@ -23,7 +23,8 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
     loaded = [load_network(path, cpu) for path in weights_of(data / "students", student, seed)]
     check_unchanged(params, source, data / "splits" / "val.zarr")
     for name, inputs in source.read(given).items():
-        batch = tensors({key: x[None] for key, x in inputs.items() if x.dtype.kind != "U"}, cpu)
+        wanted = {key for _, _, header in loaded for key in header["inputs"]}
+        batch = tensors({key: inputs[key][None] for key in wanted}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
         answer = of_row(said, 0)
         drawn = f"{out / name}.png: " if name else ""
@@ -47,7 +48,7 @@ def check_unchanged(params: Params, source: Source, split: Path) -> None:
 
 def draw(source: Source, inputs: dict, answer: dict, path: Path) -> None:
     width, height = source.cell
-    figure, axis = plt.subplots(figsize=(2 * width, 2 * height))
+    figure, axis = plt.subplots(figsize=(3 * width, 3 * height))
     axis.set(xticks=[], yticks=[])
     source.draw(axis, inputs, answer)
     save(figure, path)

@@ -108,7 +108,7 @@ def test_titles_of_the_strip_keep_apart(split, figures, tmp_path):
 def test_words_of_boxes_cover_no_others_and_stay_in_the_image():
     figure, axis = plt.subplots(figsize=(1.7, 1.7))
     boxes = [(3, 0.9, (2, -2, 10, 8)), (4, 0.8, (3, -1, 11, 9)), (5, None, (14, 1, 30, 12)), (6, 1.0, (13, 20, 23, 26))]
-    draw_image(axis, np.zeros((1, 24, 24), np.uint8), {"where": {"boxes": boxes}})
+    draw_image(axis, {"image": np.zeros((1, 24, 24), np.uint8)}, {"where": {"boxes": boxes}})
     figure.canvas.draw()
     places = [text.get_window_extent() for text in axis.texts]
     assert all(place.count_overlaps(places) == 1 for place in places)  # itself

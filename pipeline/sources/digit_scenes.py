@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 
-from pipeline.sources.drawing import draw_image, image_files, image_in_words
-from pipeline.sources.images import framed, open_upright
+from pipeline.sources.drawing import draw_image, image_files, image_in_words, seen
 from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
 
 SIZE = 24  # pixels a side: three digits have room, and a student trains in seconds
@@ -112,18 +111,15 @@ class DigitScenes(Source):
 
     @classmethod
     def draw(cls, axis: Axes, inputs: Arrays, answer: Answer) -> None:
-        draw_image(axis, inputs["image"], answer)
+        draw_image(axis, inputs, answer)
 
     @staticmethod
     def words(inputs: Arrays, answer: Answer) -> str:
-        return image_in_words(inputs["image"], answer)
+        return image_in_words(inputs, answer)
 
     def read(self, given: str) -> dict[str, Arrays]:
         """Image files in grey, resized to a scene."""
-        return {
-            name: {"image": framed(open_upright(path, "L"), (SIZE, SIZE), "stretch")}
-            for name, path in image_files(Path(given)).items()
-        }
+        return {name: seen(path, "L", (SIZE, SIZE), "stretch") for name, path in image_files(Path(given)).items()}
 
 
 BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}

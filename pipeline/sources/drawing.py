@@ -1,6 +1,7 @@
 """Images with what is said of them, drawn or in words."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
-from pipeline.sources.images import ENDINGS
-from pipeline.sources.source import Answer
+from pipeline.sources.images import ENDINGS, Frame, How, fit, framed, open_upright
+from pipeline.sources.source import Answer, Arrays
 
 Names = dict[str, list[str]]  # {task: names of its classes}; of a map, from 1 on: 0 is background
 
@@ -19,17 +20,32 @@ COLOURS = matplotlib.color_sequences["tab10"]
 FEW = 4  # boxes whose words have room to be large
 
 
-def draw_image(axis: Axes, image_CHW: np.ndarray, answer: Answer, names: Names | None = None) -> None:
-    """Draws "boxes" (class, score or None, x0 y0 x1 y1 in pixels), a "map" of classes, 0 background, and "classes"."""
-    height, width = image_CHW.shape[1:]
+def seen(path: Path, mode: str, frame: Frame, how: How) -> Arrays:
+    """An image as networks see it, and, for people, as it is: "image" (C, H, W), "picture" (h, w) or (h, w, 3), and "extent":
+    where in the frame the whole picture lies, as left, right, bottom, top."""
+    image = open_upright(path, mode)
+    kept, place = fit(*image.size, frame, how)
+    across, down = (place[2] - place[0]) / (kept[2] - kept[0]), (place[3] - place[1]) / (kept[3] - kept[1])
+    left, top = place[0] - kept[0] * across, place[1] - kept[1] * down
+    extent = np.array([left, left + image.width * across, top + image.height * down, top])
+    return {"image": framed(image, frame, how), "picture": np.asarray(image), "extent": extent}
+
+
+def draw_image(axis: Axes, inputs: Arrays, answer: Answer, names: Names | None = None) -> None:
+    """Draws "boxes" (class, score or None, x0 y0 x1 y1 in pixels of inputs["image"]), a "map" of classes, 0 background, and
+    "classes"; on inputs["picture"], if there is one."""
+    height, width = inputs["image"].shape[1:]
     extent = (0, width, height, 0)
-    axis.imshow(image_CHW.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
-    axis.set(xlim=(0, width), ylim=(height, 0))
+    picture = inputs.get("picture", inputs["image"].transpose(1, 2, 0).squeeze())
+    left, right, bottom, top = around = tuple(inputs.get("extent", np.array(extent)).tolist())
+    aspect = picture.shape[0] / picture.shape[1] * (right - left) / (bottom - top)
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=around, aspect=aspect)
+    axis.set(xlim=(left, right), ylim=(bottom, top))
     for task, said in answer.items():
         known = (names or {}).get(task, [])
         if "map" in said:
             colours = np.array([(0, 0, 0, 0), *((*COLOURS[c % 10], 0.6) for c in range(said["map"].max()))])
-            axis.imshow(colours[said["map"]], extent=extent, interpolation="nearest")
+            axis.imshow(colours[said["map"]], extent=extent, interpolation="nearest", aspect=aspect)
         draw_boxes(axis, said.get("boxes", []), known)
         if "classes" in said:
             label = " ".join([axis.get_xlabel(), *(named(kind, known) for kind in said["classes"])]).strip()
@@ -63,18 +79,25 @@ def named(kind: int, names: list[str]) -> str:
     return names[kind] if 0 <= kind < len(names) else str(kind)
 
 
-def image_in_words(image_CHW: np.ndarray, answer: Answer, names: Names | None = None) -> str:
-    """Boxes are in pixels of the image as it is shown to networks, whose size is told with them."""
-    _, height, width = image_CHW.shape
-    said = {task: in_words(found, (names or {}).get(task, []), f"of {width} x {height}") for task, found in answer.items()}
+def image_in_words(inputs: Arrays, answer: Answer, names: Names | None = None) -> str:
+    """Boxes are in pixels of inputs["picture"], or of inputs["image"] if there is none."""
+    height, width = inputs["image"].shape[1:]
+    left, right, bottom, top = inputs.get("extent", np.array([0, width, height, 0]))
+    high, wide = inputs["picture"].shape[:2] if "picture" in inputs else (height, width)
+    scale, origin = np.array([wide / (right - left), high / (bottom - top)] * 2), np.array([left, top] * 2)
+
+    def moved(box: np.ndarray) -> np.ndarray:
+        return (box - origin) * scale
+
+    said = {task: in_words(found, (names or {}).get(task, []), moved) for task, found in answer.items()}
     return "; ".join(f"{task}: {', '.join(words) or 'nothing'}" for task, words in said.items())
 
 
-def in_words(said: dict[str, Any], names: list[str], frame: str) -> list[str]:
+def in_words(said: dict[str, Any], names: list[str], moved: Callable[[np.ndarray], np.ndarray]) -> list[str]:
     words = [named(kind, names) for kind in said.get("classes", [])]
     for kind, score, box in said.get("boxes", []):
         sure = "" if score is None else f" ({score:.0%})"
-        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in box)} {frame}")
+        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in moved(box))}")
     if "map" in said:
         kinds, sizes = np.unique(said["map"], return_counts=True)
         shares = zip(kinds.tolist(), sizes / said["map"].size, strict=True)

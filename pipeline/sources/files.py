@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from pipeline.sources.drawing import draw_image, image_files, image_in_words
+from pipeline.sources.drawing import draw_image, image_files, image_in_words, seen
 from pipeline.sources.duplicates import assign, near_duplicates
 from pipeline.sources.gathering import SHOWN, Label, Sample, classes_of, look_at_all, merged, read_labels
 from pipeline.sources.images import How, augmented, corrupted, framed, framed_boxes, framed_mask, open_upright
@@ -207,10 +207,10 @@ class Files(Source):
         return augmented(rng, inputs, labels, self.flip)
 
     def draw(self, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
-        draw_image(axis, inputs["image"], answer, self.names)
+        draw_image(axis, inputs, answer, self.names)
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        return image_in_words(inputs["image"], answer, self.names)
+        return image_in_words(inputs, answer, self.names)
 
     def read(self, given: str) -> dict[str, Arrays]:
-        return {name: {"image": self.show(path)} for name, path in image_files(Path(given)).items()}
+        return {name: seen(path, self.mode, self.frame, self.how) for name, path in image_files(Path(given)).items()}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.sources.drawing import image_in_words, seen
 from pipeline.sources.images import (
     GREY,
     augmented,
@@ -121,3 +122,19 @@ def test_corruption_is_one_of_three():
     image = (np.indices((16, 16)).sum(0) % 2 * 200).astype(np.uint8)[None]
     kinds = {float(corrupted(np.random.default_rng(seed), image).std().round(-1)) for seed in range(12)}
     assert len(kinds) == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "extent", "words"),
+    [
+        ("pad", [0, 32, 24, 8], "where: 1 (90%) at 25 12 50 38"),
+        ("stretch", [0, 32, 32, 0], "where: 1 (90%) at 25 19 50 31"),
+        ("crop", [-16, 48, 32, 0], "where: 1 (90%) at 38 19 50 31"),
+    ],
+)
+def test_answers_are_told_in_pixels_of_the_picture(tmp_path, how, extent, words):
+    Image.fromarray(np.zeros((50, 100, 3), np.uint8)).save(tmp_path / "a.png")
+    inputs = seen(tmp_path / "a.png", "RGB", (32, 32), how)
+    assert inputs["image"].shape == (3, 32, 32) and inputs["picture"].shape == (50, 100, 3)
+    assert inputs["extent"].tolist() == extent
+    assert image_in_words(inputs, {"where": {"boxes": [(1, 0.9, np.array([8, 12, 16, 20]))]}}) == words
