@@ -103,7 +103,7 @@ def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
 def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:
     """Raises ValueError if the store lacks a kind of knowledge, or a head would stay as it was drawn."""
     for kind in sorted(student.weights.keys() & KNOWLEDGE):
-        if not any(wanted(field, tasks, {kind: 1}) for field in store.fields):
+        if not any(wanted(field, student.tasks, {kind: 1}) for field in store.fields):
             raise ValueError(f"{store.path}: holds nothing for the weight of {kind}; drop that weight, or read another store")
     told = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
     begun = params.student(student.extends).tasks if student.extends else []
