@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MODES = {2: "bilinear", 3: "bicubic"}  # by Pillow's numbers of filters
-DONE = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_pad")  # or harmless
+NOT_DONE = ("do_flip_channel_order", "do_grayscale")  # what else processors do to pixels
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Preprocessing:
     def of(cls, settings: dict[str, Any], **given: Any) -> Self:
         """From a Hugging Face processor's settings; what is given goes before them. Raises ValueError if either lacks it, or
         if they ask for what is not done here."""
-        other = [key for key, value in settings.items() if key.startswith("do_") and value and key not in DONE]
+        other = [key for key in NOT_DONE if settings.get(key)]
         if other:
             raise ValueError(
                 f"preprocessor_config.json: {other[0]} is not done here; wrap the model as a module of your own that does"
