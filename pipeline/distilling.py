@@ -54,6 +54,8 @@ def distil(
 ) -> list[tuple[Network, Curve]]:
     """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
 
+    Each learns what it would alone, but for the order of rows where they are streamed: that depends on all fields together.
+
     students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
     networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is. finished:
     where students lie that these extend.
