@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from pipeline.class_spec import Count, Weight
 from pipeline.sources.drawing import draw_image, image_files, image_in_words, seen
 from pipeline.sources.duplicates import assign, near_duplicates
 from pipeline.sources.gathering import SHOWN, Label, Sample, classes_of, look_at_all, merged, read_labels
@@ -41,10 +42,10 @@ class Files(Source):
         seed: int,
         how: How = "pad",
         channels: int = 3,
-        views: int = 2,
+        views: Count = 2,
         val: float = 0.1,
         test: float = 0.2,
-        near: float = 0.2,
+        near: Weight = 0.2,
         flip: bool = True,
         skip_bad: bool = False,
         unlabelled: list[str] | None = None,

@@ -5,6 +5,7 @@ from typing import Any, final
 
 import numpy as np
 
+from pipeline.class_spec import Count
 from pipeline.sources.candidates import RESPONSES
 from pipeline.sources.logged import Log, LoggedCandidates
 from pipeline.sources.tables import Table, codes, read_table
@@ -29,10 +30,10 @@ class InteractionFiles(LoggedCandidates):
         columns: dict[str, str],
         users: dict[str, Any] | None = None,
         items: dict[str, Any] | None = None,
-        length: int,
+        length: Count,
         negatives: int,
         unlabelled: int,
-        views: int,
+        views: Count,
         val: float,
         test: float,
         cold: float,

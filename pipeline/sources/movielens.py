@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from pipeline.class_spec import Count
 from pipeline.sources.logged import Log, LoggedCandidates
 from pipeline.sources.tables import Table, codes, read_lines, read_table
 
@@ -27,10 +28,10 @@ class MovieLens(LoggedCandidates):
         *,
         path: str,
         liked: float,
-        length: int,
+        length: Count,
         negatives: int,
         unlabelled: int,
-        views: int,
+        views: Count,
         val: float,
         test: float,
         cold: float,

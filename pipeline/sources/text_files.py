@@ -4,6 +4,7 @@ from typing import final
 
 import numpy as np
 
+from pipeline.class_spec import Count
 from pipeline.sources.records import Record, read_records
 from pipeline.sources.source import Split
 from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of
@@ -30,8 +31,8 @@ class TextFiles(WordSource):
         text: str = "text",
         classes: dict[str, list[str]] | None = None,
         tags: dict[str, list[str]] | None = None,
-        longest: int = 64,
-        vocabulary: int,
+        longest: Count = 64,
+        vocabulary: Count,
     ):
         for name in NEEDED:
             if not files.get(name):
