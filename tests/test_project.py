@@ -116,6 +116,8 @@ def test_a_project_is_whole(here, monkeypatch):
     deps = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["prepare"]["deps"]
     assert {"../own/Annotations", "../own/JPEGImages", "../own/SegmentationClass"} <= set(deps)
     assert {".git", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"} == {p.name for p in Path().iterdir()}
+    assert {"/predictions/", "/exports/", "/dvc_plots/"} <= set(Path(".gitignore").read_text().splitlines())
+    assert "bench/" not in Path("params.yaml").read_text()
 
 
 def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
@@ -199,6 +201,11 @@ def images_where_stores_go(root):
     (root / "own").symlink_to("project/data")
 
 
+def stores_among_images(root):
+    make_folder(root, 10)
+    (root / "own").symlink_to(".")
+
+
 def no_labels(root):
     save(root / "own/a.png", shapes(1)[0][0])
 
@@ -211,8 +218,12 @@ def no_labels(root):
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
         (images_where_stores_go, "project/data: images lie where a project's stores would"),
+        (
+            stores_among_images,
+            "images lie where a project's stores would; make the project in a folder that is not in this one",
+        ),
     ],
-    ids=["no folder", "no images", "no labels", "a project already", "images where stores go"],
+    ids=["no folder", "no images", "no labels", "a project already", "images where stores go", "stores among images"],
 )
 def test_what_cannot_be_a_project_is_one_line_and_leaves_nothing(here, make, message):
     make(here)
