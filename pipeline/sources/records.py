@@ -44,6 +44,10 @@ def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tag
     return list(found.values())
 
 
+def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
+    return list(dict.fromkeys(column for path in paths for _, row in rows_of(Path(path), text, tags, []) for column in row))
+
+
 def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
     """Rows of a file of any kind; what is wrong with one is added to `bad`."""
     readers = {".csv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
