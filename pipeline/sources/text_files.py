@@ -36,13 +36,13 @@ class TextFiles(WordSource):
         longest: int = 64,
         vocabulary: int,
     ):
-        for name in NEEDED:
-            if not files.get(name):
-                raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
         for name in files:
             if name not in UNSEEN + NEEDED and not re.fullmatch(r"test/[A-Za-z0-9_-]+", name):
                 known = ", ".join(NEEDED + UNSEEN)
                 raise ValueError(f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known} and test/<name>")
+        for name in NEEDED:
+            if not files.get(name):
+                raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
         if len(tags or {}) > 1:
             raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
         self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
@@ -75,7 +75,8 @@ class TextFiles(WordSource):
         lacking = [name for name in self.files if name not in having and name not in UNSEEN]
         if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
             return
-        where, columns = ", ".join(self.files[lacking[0]]), columns_of(self.files[lacking[0]], self.text, label)
+        files = self.files[lacking[0]]
+        where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
         if label not in columns:
             raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")
         raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")

@@ -156,7 +156,7 @@ def test_of_many_problems_three_are_named(folder):
         ({"files": {"transfer": ["a.csv"]}}, "files.val: missing"),
         ({"tags": {"a": KINDS, "b": KINDS}}, "tags: 2 tasks of tags, expected one"),
         (
-            {"files": {**ARGUMENTS["files"], "tets/clean": ["a.csv"]}},
+            {"files": {"transfer": ["a.csv"], "val": ["a.csv"], "tets/clean": ["a.csv"]}},
             "files.tets/clean: no split; did you mean 'test/clean'.; there are transfer, .* and test/<name>",
         ),
     ],
