@@ -16,6 +16,7 @@ from pipeline.cli import main
 from pipeline.lineage import open_project
 from pipeline.project import first_params
 from pipeline.sources.files import Files
+from pipeline.sources.label_columns import counted
 from pipeline.sources.proposal import propose
 from pipeline.validation import load_params
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
@@ -127,6 +128,93 @@ def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
     seen = propose(Path("own"))
     assert seen.labels.keys() == {"shape"} and seen.unseen["red"][0]["gives"] == "number"
     assert any("column note: 60 different values in 60 lines: no label" in line for line in seen.said)
+
+
+def columns(root, header, *rows):
+    """labels.csv with these columns beside the images', or with text as it is."""
+    names = [row[0] for row in make_csv(root / "own", 12)]
+    lines = [f"{header}\n", *(f"{name}{row}\n" for name, row in zip(names, rows, strict=False))]
+    (root / "own/labels.csv").write_text("".join(lines))
+
+
+def test_columns_of_any_name_with_blanks_over_two_lines_and_empty_ones(here):
+    columns(here, "file, größe,my label, 类别", *[f', {"a" if i < 5 else "b"}, "x\ny", {i % 2}' for i in range(10)], ", , z, 1")
+    seen = propose(Path("own"))
+    assert {task: part["label"] for task, (part,) in seen.labels.items()} == {
+        "groe": "größe",
+        "my_label": "my label",
+        "label": "类别",
+    }
+    assert seen.labels["groe"][0]["classes"] == ["a", "b"]
+    _, bad = first_params(seen)
+    assert bad == []
+
+
+def test_classes_are_said_with_how_many_there_are_and_the_rarest_first(here):
+    columns(here, "file,kind,many", *[f",{'dog' if i else 'dgo'},{i // 2}" for i in range(12)])
+    make_coco(here / "own/coco", 20)
+    make_folder(here / "own/in", 20)
+    said = "\n".join(propose(Path("own")).said)
+    assert "kind: one of 2 classes (dgo 1, dog 11) in labels.csv" in said
+    assert "many: one of 6 classes (0 2, 1 2, 2 2, 3 2, 4 2, 5 2) in labels.csv" in said
+    assert "COCO boxes of 3 classes (" in said and "3 classes, a folder each (" in said
+    assert counted("aabcdefghij") == " (b 1, c 1, d 1, e 1, f 1, g 1, h 1, i 1, and 2 more)"
+
+
+def csv_in(text, encoding="utf-8"):
+    return lambda root: (columns(root, ""), (root / "own/labels.csv").write_text(text, encoding=encoding))
+
+
+def coco_in(change):
+    def make(root):
+        content = make_coco(root / "own", 5)
+        change(content)
+        write_json(root / "own/instances.json", content)
+
+    return make
+
+
+def cut_json(root):
+    make_coco(root / "own", 5)
+    (root / "own/instances.json").write_text('{"images": [')
+
+
+def broken_xml(root):
+    make_voc(root / "own", 3)
+    shutil.rmtree(root / "own/SegmentationClass")
+    for path in (root / "own/Annotations").iterdir():
+        path.write_text("<")
+
+
+LEFT_OUT = [
+    (
+        csv_in("file;kind\n0000.png;a\n"),
+        "labels.csv: left out: one column, 'file;kind'; expected another with labels, between commas",
+    ),
+    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
+    (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),
+    (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
+    (csv_in("file,kind\n/a/b/c/d/e/images/0000.png,a\n"), "labels.csv: left out: no column names images; there are file, kind"),
+    (cut_json, "instances.json: left out: cannot be read as JSON"),
+    (
+        coco_in(lambda content: content["images"][1].update(file_name=3)),
+        "left out: entry 2 of images: {'id': 2, 'file_name': 3",
+    ),
+    (coco_in(lambda content: content["images"].insert(0, 1)), "left out: entry 1 of images: 1, expected an object with an id"),
+    (coco_in(lambda content: content.update(annotations=[1])), "left out: annotations: [1]: no object with a bbox or"),
+    (coco_in(lambda content: content["categories"][2].update(id="a")), "left out: entry 3 of categories: {'id': 'a'"),
+    (broken_xml, "own/Annotations/0000.xml and 2 more: left out: cannot be read as XML"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), LEFT_OUT, ids=[message for _, message in LEFT_OUT])
+def test_a_file_that_is_left_out_is_said_with_why(here, make, message):
+    make(here)
+    with pytest.raises(ValueError, match="images, but no labels that are known") as error:
+        propose(Path("own"))
+    assert message in str(error.value)
+    make_folder(here / "own/in", 10)
+    assert any(message in line for line in propose(Path("own")).said)
 
 
 def test_images_without_labels_are_for_the_transfer_set(here):

@@ -1,6 +1,7 @@
 """A CSV of labels: a column names the image, others its class, its classes or a number."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ def read_csv(part: Part) -> Found:
         elif image in wanted:
             seen[image] = where
             try:
-                found.labels.append((image, label_of(part, names, row)))
+                label = label_of(part, names, row)
+                if label is not None:
+                    found.labels.append((image, label))
             except ValueError as error:
                 found.bad.append(f"{where}: {error}")
     if part.kind == "number":
@@ -37,27 +40,36 @@ def read_csv(part: Part) -> Found:
 def rows_of(part: Part, needed: list[str]) -> list[tuple[str, dict[str, str]]]:
     """(file and line, {column: value}). Raises ValueError if there is no such column."""
     assert part.csv
-    lines = [(n, line) for n, line in enumerate(text_of(Path(part.csv)).splitlines(), 1) if line.strip() and line[0] != "#"]
-    cells = list(csv.reader((line for _, line in lines), delimiter=part.delimiter, skipinitialspace=True))
-    numbers = [number for number, _ in lines]
-    header = part.columns or (cells.pop(0) if cells else [])
-    if not part.columns and numbers:
-        numbers.pop(0)
+    header, rows = read_rows(Path(part.csv), part.delimiter, part.columns)
     for column in needed:
         if column not in header:
-            known = ", ".join(header) or "none"
+            known = ", ".join(header)
             raise ValueError(f"{part.csv}: no column {column!r}; there are {known}; say which with path, label or columns")
-    if not cells:
-        raise ValueError(f"{part.csv}: no line below the header")
-    rows = []
-    for number, row in zip(numbers, cells, strict=True):
-        if len(row) != len(header):
-            raise ValueError(f"{part.csv}, line {number}: {len(row)} cells, the header has {len(header)}")
-        rows.append((f"{part.csv}, line {number}", dict(zip(header, map(str.strip, row), strict=True))))
-    return rows
+    return [(f"{part.csv}, line {line}", dict(zip(header, cells, strict=True))) for line, cells in rows]
+
+
+def read_rows(path: Path, delimiter: str, columns: list[str] | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, by default the first row; (line, cells) of each row. A cell in quotes may go over several lines, and is
+    named by its last. Raises ValueError if there are no rows, or one is of another length than the header."""
+    lines = [(n, line) for n, line in enumerate(io.StringIO(text_of(path)), 1) if line.strip() and line[0] != "#"]
+    reader = csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        rows = [(lines[reader.line_num - 1][0], [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {lines[reader.line_num - 1][0]}: {error}") from None
+    header = columns or (rows.pop(0)[1] if rows else [])
+    if not rows:
+        raise ValueError(f"{path}: no line below the header")
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells, the header has {len(header)}")
+    return header, rows
 
 
 def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
+    """None where the cells are empty: no label. In a column of several classes an empty cell says that none is there."""
+    if not any(row[name] for name in names):
+        return [] if part.kind == "classes" and isinstance(part.label, str) else None
     if not isinstance(part.label, str):
         for name in names:
             if row[name] not in ("0", "1"):
@@ -76,8 +88,4 @@ def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
     for name in labels:
         if part.names and name not in part.names:
             raise ValueError(no_class(name, part.names))
-    if part.kind == "class":
-        if not text:
-            raise ValueError("no label")
-        return text
-    return labels
+    return text if part.kind == "class" else labels

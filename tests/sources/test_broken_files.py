@@ -218,7 +218,7 @@ FILES = [
     ),
     ("a cell too many", line(4, "1.png", "disc", "a", "3", "?"), CSV, "csv/labels.csv, line 4: 5 cells, the header has 4"),
     ("no such image", line(4, "x.png", "disc", "a", "3"), CSV, "csv/labels.csv, line 4: no image 'x.png' in csv/images"),
-    ("no label", line(4, "0002.png", "", "a", "3"), CSV, "csv/labels.csv, line 4: no label"),
+    ("an open quote", write("csv/labels.csv", 'image,shape\n1.png,"disc\n'), CSV, "csv/labels.csv, line 2: unexpected end"),
     ("a label twice", line(4, "0001.png", "disc", "a", "3"), CSV, "line 4: csv/images/0001.png has a label already"),
     ("a header alone", write("csv/labels.csv", "image,shape\n"), CSV, "csv/labels.csv: no line below the header"),
     ("a list of strangers", write("l.txt", "x\n"), {"a": {"folder": "folder", "only": "l.txt"}}, "l.txt, line 1: no image 'x'"),
