@@ -174,6 +174,10 @@ def coco_in(change):
     return make
 
 
+def whole_paths(root):
+    csv_in(f"file,kind\n{root}/own/images/0000.png,a\n")(root)
+
+
 def cut_json(root):
     make_coco(root / "own", 5)
     (root / "own/instances.json").write_text('{"images": [')
@@ -194,7 +198,11 @@ LEFT_OUT = [
     (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
     (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),
     (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
-    (csv_in("file,kind\n/a/b/c/d/e/images/0000.png,a\n"), "labels.csv: left out: no column names images; there are file, kind"),
+    (
+        csv_in("file,kind\n/a/b/c/d/e/images/0000.png,a\n"),
+        "labels.csv: left out: no column names images, relative to a folder; there are",
+    ),
+    (whole_paths, "labels.csv: left out: no column names images, relative to a folder; there are file, kind"),
     (cut_json, "instances.json: left out: cannot be read as JSON"),
     (
         coco_in(lambda content: content["images"][1].update(file_name=3)),
@@ -211,10 +219,10 @@ LEFT_OUT = [
 def test_a_file_that_is_left_out_is_said_with_why(here, make, message):
     make(here)
     with pytest.raises(ValueError, match="images, but no labels that are known") as error:
-        propose(Path("own"))
+        propose(here / "own")
     assert message in str(error.value)
     make_folder(here / "own/in", 10)
-    assert any(message in line for line in propose(Path("own")).said)
+    assert any(message in line for line in propose(here / "own").said)
 
 
 def test_images_without_labels_are_for_the_transfer_set(here):

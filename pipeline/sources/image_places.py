@@ -17,8 +17,8 @@ def split_of(path: Path) -> str | None:
 
 def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:
     """The folder below which most of some names, with or without ending, lie as images; of equals the one that is closest
-    to their labels, by the name of its split, then by its place."""
-    wanted = [Path(name) for name in names[:SAMPLE]]
+    to their labels, by the name of its split, then by its place. Names are relative to such a folder."""
+    wanted = [Path(name) for name in names[:SAMPLE] if not Path(name).is_absolute()]
     best, most = None, (0, False, 0)
     for place, inside in photos.items():
         stems = {path.stem for path in inside}

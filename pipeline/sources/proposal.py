@@ -191,7 +191,9 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
         texts = {name: [cells[at] for _, cells in rows] for at, name in enumerate(columns) if name}
         homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
         if not homes:
-            found.leave_out(path, f"no column names images; there are {', '.join(columns)}, between {apart}")
+            found.leave_out(
+                path, f"no column names images, relative to a folder; there are {', '.join(columns)}, between {apart}"
+            )
             continue
         key, home = next(iter(homes.items()))
         if len(texts) == 1:
