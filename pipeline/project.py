@@ -78,14 +78,17 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
 
 
 def check_places(seen: Proposal) -> None:
-    """Raises ValueError if a folder of images holds the project or its stores, which then were a dependency of themselves."""
+    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    here = Path.cwd()
     parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
     named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
-    for place in [Path(name).resolve() for name in named]:
-        if Path.cwd().is_relative_to(place) or place == Path.cwd() / "data":
-            raise ValueError(
-                f"{place}: images lie where a project's stores would; make the project in another folder, with --data {place}"
-            )
+    places = [Path(place).resolve() for place in named]
+    around = [place for place in places if here.is_relative_to(place) or place == here / "data"]
+    if around:
+        raise ValueError(
+            f"{around[0]}: images lie where a project's stores would; make the project in a folder that is not in this one, "
+            f"with --data {around[0]}"
+        )
 
 
 def first_params(seen: Proposal) -> tuple[Any, list[str]]:
@@ -227,6 +230,5 @@ def under_version_control() -> None:
         run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
         shutil.copyfile(CLONE / ".dvc" / "config", ".dvc/config")
     if not Path(".gitignore").exists():
-        Path(".gitignore").write_text(
-            "/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n/predictions/\n/exports/\n/dvc_plots/\n"
-        )
+        made = "/predictions/\n/exports/\n/dvc_plots/\n"
+        Path(".gitignore").write_text(f"/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n{made}")

@@ -16,8 +16,7 @@ from pipeline.cli import main
 from pipeline.lineage import open_project
 from pipeline.project import first_params
 from pipeline.sources.files import Files
-from pipeline.sources.gathering import read_labels
-from pipeline.sources.labels import Part
+from pipeline.sources.label_columns import counted
 from pipeline.sources.proposal import propose
 from pipeline.validation import load_params
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
@@ -118,6 +117,8 @@ def test_a_project_is_whole(here, monkeypatch):
     deps = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["prepare"]["deps"]
     assert {"../own/Annotations", "../own/JPEGImages", "../own/SegmentationClass"} <= set(deps)
     assert {".git", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"} == {p.name for p in Path().iterdir()}
+    assert {"/predictions/", "/exports/", "/dvc_plots/"} <= set(Path(".gitignore").read_text().splitlines())
+    assert "bench/" not in Path("params.yaml").read_text()
 
 
 def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
@@ -127,6 +128,101 @@ def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
     seen = propose(Path("own"))
     assert seen.labels.keys() == {"shape"} and seen.unseen["red"][0]["gives"] == "number"
     assert any("column note: 60 different values in 60 lines: no label" in line for line in seen.said)
+
+
+def columns(root, header, *rows):
+    """labels.csv with these columns beside the images', or with text as it is."""
+    names = [row[0] for row in make_csv(root / "own", 12)]
+    lines = [f"{header}\n", *(f"{name}{row}\n" for name, row in zip(names, rows, strict=False))]
+    (root / "own/labels.csv").write_text("".join(lines))
+
+
+def test_columns_of_any_name_with_blanks_over_two_lines_and_empty_ones(here):
+    columns(here, "file, größe,my label, 类别", *[f', {"a" if i < 5 else "b"}, "x\ny", {i % 2}' for i in range(10)], ", , z, 1")
+    seen = propose(Path("own"))
+    assert {task: part["label"] for task, (part,) in seen.labels.items()} == {
+        "groe": "größe",
+        "my_label": "my label",
+        "label": "类别",
+    }
+    assert seen.labels["groe"][0]["classes"] == ["a", "b"]
+    _, bad = first_params(seen)
+    assert bad == []
+
+
+def test_classes_are_said_with_how_many_there_are_and_the_rarest_first(here):
+    columns(here, "file,kind,many", *[f",{'dog' if i else 'dgo'},{i // 2}" for i in range(12)])
+    make_coco(here / "own/coco", 20)
+    make_folder(here / "own/in", 20)
+    said = "\n".join(propose(Path("own")).said)
+    assert "kind: one of 2 classes (dgo 1, dog 11) in labels.csv" in said
+    assert "many: one of 6 classes (0 2, 1 2, 2 2, 3 2, 4 2, 5 2) in labels.csv" in said
+    assert "COCO boxes of 3 classes (" in said and "3 classes, a folder each (" in said
+    assert counted("aabcdefghij") == " (b 1, c 1, d 1, e 1, f 1, g 1, h 1, i 1, and 2 more)"
+
+
+def csv_in(text, encoding="utf-8"):
+    return lambda root: (columns(root, ""), (root / "own/labels.csv").write_text(text, encoding=encoding))
+
+
+def coco_in(change):
+    def make(root):
+        content = make_coco(root / "own", 5)
+        change(content)
+        write_json(root / "own/instances.json", content)
+
+    return make
+
+
+def whole_paths(root):
+    csv_in(f"file,kind\n{root}/own/images/0000.png,a\n")(root)
+
+
+def cut_json(root):
+    make_coco(root / "own", 5)
+    (root / "own/instances.json").write_text('{"images": [')
+
+
+def broken_xml(root):
+    make_voc(root / "own", 3)
+    shutil.rmtree(root / "own/SegmentationClass")
+    for path in (root / "own/Annotations").iterdir():
+        path.write_text("<")
+
+
+LEFT_OUT = [
+    (
+        csv_in("file;kind\n0000.png;a\n"),
+        "labels.csv: left out: one column, 'file;kind'; expected another with labels, between commas",
+    ),
+    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
+    (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),
+    (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
+    (
+        csv_in("file,kind\n/a/b/c/d/e/images/0000.png,a\n"),
+        "labels.csv: left out: no column names images, relative to a folder; there are",
+    ),
+    (whole_paths, "labels.csv: left out: no column names images, relative to a folder; there are file, kind"),
+    (cut_json, "instances.json: left out: cannot be read as JSON"),
+    (
+        coco_in(lambda content: content["images"][1].update(file_name=3)),
+        "left out: entry 2 of images: {'id': 2, 'file_name': 3",
+    ),
+    (coco_in(lambda content: content["images"].insert(0, 1)), "left out: entry 1 of images: 1, expected an object with an id"),
+    (coco_in(lambda content: content.update(annotations=[1])), "left out: annotations: [1]: no object with a bbox or"),
+    (coco_in(lambda content: content["categories"][2].update(id="a")), "left out: entry 3 of categories: {'id': 'a'"),
+    (broken_xml, "own/Annotations/0000.xml and 2 more: left out: cannot be read as XML"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), LEFT_OUT, ids=[message for _, message in LEFT_OUT])
+def test_a_file_that_is_left_out_is_said_with_why(here, make, message):
+    make(here)
+    with pytest.raises(ValueError, match="images, but no labels that are known") as error:
+        propose(here / "own")
+    assert message in str(error.value)
+    make_folder(here / "own/in", 10)
+    assert any(message in line for line in propose(here / "own").said)
 
 
 def test_images_without_labels_are_for_the_transfer_set(here):
@@ -196,42 +292,18 @@ def test_bad_labels_are_counted(here):
     assert len(bad) == 5 and bad[0].startswith("own/instances.json, annotation 1: its box is empty")
 
 
-def test_a_csv_is_read_as_people_write_them(here):
-    make_folder(here / "own/images", 12)
-    files = sorted((here / "own/images").rglob("*.png"))
-    kinds = ["cat", "dog", ""] * 12
-    rows = [
-        f'{path.relative_to(here / "own/images")}; {kind}; "a note,\nin two lines"'
-        for path, kind in zip(files, kinds, strict=False)
-    ]
-    (here / "own/labels.csv").write_text("file; größe; note\n" + "\n".join(rows))
-    found = propose(Path("own"))
-    assert found.said[0].startswith("gr__e: one of 2 classes in labels.csv: cat ")
-    (part,) = found.labels["gr__e"]
-    assert part["classes"] == ["cat", "dog"] and part["delimiter"] == ";" and part["label"] == "größe"
-    labels = read_labels({"gr__e": [Part.model_validate(part)]})
-    assert labels[1] == [] and 0 < len(labels[0]["gr__e"][0].labels) < len(files)
-
-
 def images_where_stores_go(root):
     make_folder(root / "project/data", 10)
     (root / "own").symlink_to("project/data")
 
 
+def stores_among_images(root):
+    make_folder(root, 10)
+    (root / "own").symlink_to(".")
+
+
 def no_labels(root):
     save(root / "own/a.png", shapes(1)[0][0])
-
-
-def labels_cut_short(root):
-    no_labels(root)
-    (root / "own/instances.json").write_text('{"images": [')
-    (root / "own/labels.csv").write_bytes("file,kind\na.png,über\n".encode("utf-16"))
-
-
-def test_a_project_is_not_made_among_its_images(here):
-    make_folder(here / "own", 10)
-    done = init("own/project", "--data", "own")
-    assert done.exit_code == 1 and "own: images lie where a project's stores would" in done.output
 
 
 @pytest.mark.parametrize(
@@ -241,11 +313,13 @@ def test_a_project_is_not_made_among_its_images(here):
         (lambda root: (root / "own").mkdir(), "../own: no image below this folder"),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
-        (labels_cut_short, "own/instances.json: cannot be read as JSON"),
-        (labels_cut_short, "own/labels.csv: no table of text in UTF-8"),
         (images_where_stores_go, "project/data: images lie where a project's stores would"),
+        (
+            stores_among_images,
+            "images lie where a project's stores would; make the project in a folder that is not in this one",
+        ),
     ],
-    ids=["no folder", "no images", "no labels", "a project already", "JSON cut short", "UTF-16", "images where stores go"],
+    ids=["no folder", "no images", "no labels", "a project already", "images where stores go", "stores among images"],
 )
 def test_what_cannot_be_a_project_is_one_line_and_leaves_nothing(here, make, message):
     make(here)

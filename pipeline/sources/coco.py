@@ -10,6 +10,8 @@ import numpy as np
 from pipeline.sources.labels import IGNORED, Found, ImageFolder, Part, checked_box, listed, no_class, text_of
 
 STEPS = 5  # points a pixel along a polygon's edge
+POLYGONS = "its segmentation is no list of polygons x, y, x, y, x, y, ..."
+BOX = "its bbox is no list of four numbers x, y, width, height"
 
 
 def read_coco(part: Part) -> Found:
@@ -37,19 +39,19 @@ def read_coco(part: Part) -> Found:
                 objects.setdefault(image, [])
             else:
                 places[key] = None
-        for item in content["annotations"]:
-            where = f"{file}, annotation {item.get('id') if isinstance(item, dict) else item!r}"
-            key = item.get("image_id") if isinstance(item, dict) else None
+        for number, item in enumerate(content["annotations"], 1):
+            if not isinstance(item, dict):
+                found.bad.append(f"{file}, entry {number} of annotations: {item!r:.80}, expected an object with an image_id")
+                continue
+            image = None
             try:
-                if not isinstance(key, int) or key not in places:
-                    raise ValueError(f"no image with id {key!r}")
-                image = places[key]
+                image = named(item, "image_id", places, "image")
                 if image:
                     objects[image].append(object_of(item, categories, part, found.sizes[image]))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                spoilt.add(places.get(key) if isinstance(key, int) else None)
-                why = {KeyError: f"no {error}", TypeError: "a value of another type than COCO's"}.get(type(error), error)
-                found.bad.append(f"{where}: {why}")
+            except (KeyError, ValueError) as error:
+                spoilt.add(image)
+                problem = f"no {error}" if isinstance(error, KeyError) else error
+                found.bad.append(f"{file}, annotation {item.get('id', f'at place {number}')}: {problem}")
     found.classes = part.names or found.classes
     found.labels = [(image, label(part, rows)) for image, rows in objects.items() if image not in spoilt]
     return found
@@ -69,9 +71,10 @@ def content_of(file: str) -> dict[str, Any]:
 def unique(file: str, kind: str, content: dict[str, Any], name: str, whole: bool = False) -> dict[Any, Any]:
     """{id: name, or the whole item} of images or categories. Raises ValueError on what is missing or comes twice."""
     found: dict[Any, Any] = {}
-    for item in content[kind]:
+    for number, item in enumerate(content[kind], 1):
         if not isinstance(item, dict) or not isinstance(item.get("id"), int) or not isinstance(item.get(name), str):
-            raise ValueError(f"{file}: {kind}: {item!r:.80} has no whole number id and no {name}")
+            expected = f"expected an object with an id, a whole number, and a {name}, a text"
+            raise ValueError(f"{file}, entry {number} of {kind}: {item!r:.80}, {expected}")
         if item["id"] in found:
             raise ValueError(f"{file}: {kind}: id {item['id']} comes twice")
         if whole and not all(isinstance(item.get(side), int) and item[side] > 0 for side in ("width", "height")):
@@ -82,16 +85,35 @@ def unique(file: str, kind: str, content: dict[str, Any], name: str, whole: bool
     return found
 
 
+def named(item: dict[str, Any], key: str, known: dict[int, Any], what: str) -> Any:
+    """What an id stands for. Raises KeyError, ValueError."""
+    if not isinstance(item[key], int | float) or item[key] not in known:
+        raise ValueError(f"no {what} with id {item[key]!r:.80}")
+    return known[item[key]]
+
+
+def numbers(values: Any, expected: str) -> np.ndarray:
+    """(n,) float64. Raises ValueError, saying what was expected."""
+    try:
+        found = np.array(values, float)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if found.ndim != 1:
+        raise ValueError(expected)
+    return found
+
+
 def object_of(item: dict[str, Any], categories: dict[int, str], part: Part, size: tuple[int, int]) -> tuple[str, bool, Any]:
-    """(class, whether it is a crowd, its box or run lengths). Raises ValueError, KeyError, TypeError."""
-    if item["category_id"] not in categories:
-        raise ValueError(f"no category with id {item['category_id']!r}")
-    name, crowd = categories[item["category_id"]], bool(item.get("iscrowd", 0))
+    """(class, whether it is a crowd, its box or run lengths). Raises ValueError, KeyError."""
+    name, crowd = named(item, "category_id", categories, "category"), bool(item.get("iscrowd", 0))
     if part.names and name not in part.names:
         raise ValueError(no_class(name, part.names))
     if part.kind == "masks":
         return name, crowd, toggles(item["segmentation"], *size)
-    x, y, w, h = (float(v) for v in item["bbox"])
+    box = numbers(item["bbox"], BOX)
+    if len(box) != 4:
+        raise ValueError(BOX)
+    x, y, w, h = box.tolist()
     return name, crowd, checked_box((x, y, x + w, y + h), *size)
 
 
@@ -122,18 +144,18 @@ def toggles(segmentation: Any, width: int, height: int) -> np.ndarray:
     """Where a mask begins or ends, as `filled` takes it, from polygons or run lengths, packed or not."""
     if isinstance(segmentation, list):
         if not segmentation or not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
-            raise ValueError("its segmentation is no list of polygons x, y, x, y, x, y, ...")
-        parts = [outline(np.array(polygon, float), width, height) for polygon in segmentation]
+            raise ValueError(POLYGONS)
+        parts = [outline(numbers(polygon, POLYGONS), width, height) for polygon in segmentation]
         return parts[0] if len(parts) == 1 else edges(np.any([filled(p, width, height) for p in parts], axis=0))
     if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError("its segmentation has neither polygons nor run lengths (counts and size)")
-    if list(segmentation["size"]) != [height, width]:
+    if segmentation["size"] != [height, width]:
         raise ValueError(f"its mask is of size {segmentation['size']}, its image has height, width [{height}, {width}]")
     counts = segmentation["counts"]
-    ends = np.cumsum(unpacked(counts) if isinstance(counts, str) else counts)
-    if not len(ends) or np.any(np.diff(ends, prepend=0) < 0) or ends[-1] != width * height:
+    runs = numbers(unpacked(counts) if isinstance(counts, str) else counts, "its run lengths are no list of numbers")
+    if not (runs >= 0).all() or (runs != np.rint(runs)).any() or runs.sum() != width * height:
         raise ValueError(f"its run lengths do not fill an image of {width} x {height}")
-    return ends
+    return np.cumsum(runs.astype(int))
 
 
 def edges(mask: np.ndarray) -> np.ndarray:

@@ -10,8 +10,7 @@ from pipeline.sources.labels import Found, ImageFolder, Part, listed, no_class, 
 
 
 def read_csv(part: Part) -> Found:
-    """Lines that begin with # and empty ones count as none. Of several columns a class is there if it is 1. An empty cell is no
-    label."""
+    """Lines that begin with # and empty ones count as none. Of several columns a class is there if it is 1."""
     assert part.csv and part.images
     images, found = ImageFolder(part.images), Found()
     wanted = listed(part, images, found.bad)
@@ -23,10 +22,12 @@ def read_csv(part: Part) -> Found:
             found.bad.append(f"{where}: no image {row[part.path]!r} in {part.images}")
         elif image in seen:
             found.bad.append(f"{where}: {image} has a label already, in {seen[image]}")
-        elif image in wanted and any(row[name] for name in names):
+        elif image in wanted:
             seen[image] = where
             try:
-                found.labels.append((image, label_of(part, names, row)))
+                label = label_of(part, names, row)
+                if label is not None:
+                    found.labels.append((image, label))
             except ValueError as error:
                 found.bad.append(f"{where}: {error}")
     if part.kind == "number":
@@ -36,34 +37,39 @@ def read_csv(part: Part) -> Found:
     return found
 
 
-def table(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Rows of a CSV, each with the line that it ends on; a cell in quotes may go over several. Raises csv.Error."""
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
-
-
 def rows_of(part: Part, needed: list[str]) -> list[tuple[str, dict[str, str]]]:
     """(file and line, {column: value}). Raises ValueError if there is no such column."""
     assert part.csv
-    try:
-        rows = table(text_of(Path(part.csv)), part.delimiter)
-    except csv.Error as error:
-        raise ValueError(f"{part.csv}: cannot be read as CSV: {error}") from None
-    header = part.columns or (rows.pop(0)[1] if rows else [])
+    header, rows = read_rows(Path(part.csv), part.delimiter, part.columns)
     for column in needed:
         if column not in header:
-            known = ", ".join(header) or "none"
+            known = ", ".join(header)
             raise ValueError(f"{part.csv}: no column {column!r}; there are {known}; say which with path, label or columns")
+    return [(f"{part.csv}, line {line}", dict(zip(header, cells, strict=True))) for line, cells in rows]
+
+
+def read_rows(path: Path, delimiter: str, columns: list[str] | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, by default the first row; (line, cells) of each row. A cell in quotes may go over several lines, and is
+    named by its last. Raises ValueError if there are no rows, or one is of another length than the header."""
+    lines = [(n, line) for n, line in enumerate(io.StringIO(text_of(path)), 1) if line.strip() and line[0] != "#"]
+    reader = csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        rows = [(lines[reader.line_num - 1][0], [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {lines[reader.line_num - 1][0]}: {error}") from None
+    header = columns or (rows.pop(0)[1] if rows else [])
     if not rows:
-        raise ValueError(f"{part.csv}: no line below the header")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"{part.csv}, line {line}: {len(row)} cells, the header has {len(header)}")
-    return [(f"{part.csv}, line {line}", dict(zip(header, row, strict=True))) for line, row in rows]
+        raise ValueError(f"{path}: no line below the header")
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells, the header has {len(header)}")
+    return header, rows
 
 
 def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
+    """None where the cells are empty: no label. In a column of several classes an empty cell says that none is there."""
+    if not any(row[name] for name in names):
+        return [] if part.kind == "classes" and isinstance(part.label, str) else None
     if not isinstance(part.label, str):
         for name in names:
             if row[name] not in ("0", "1"):

@@ -1,8 +1,5 @@
 """What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
 
-import csv
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,33 +9,36 @@ import numpy as np
 from PIL import Image
 
 from pipeline.sources.coco import content_of, unique
-from pipeline.sources.images import ENDINGS, open_upright
-from pipeline.sources.labels import IGNORED, text_of
-from pipeline.sources.labels_csv import table
+from pipeline.sources.image_places import SAMPLE, SPLITS, are_maps, home_of, split_of
+from pipeline.sources.images import ENDINGS
+from pipeline.sources.label_columns import counted, label_of_column, task_name
+from pipeline.sources.labels import IGNORED
+from pipeline.sources.labels_csv import read_rows
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-SAMPLE = 200  # files looked into, where all are of one kind
-SHOWN = 8  # classes that are named with how many they are
-LEFT = ": left out"
-MOST = 0.5  # of a CSV's rows: a column of more different texts is no class
+SHOWN = 3  # files left out, in an error
 
 Spec = dict[str, Any]
 
 
 @dataclass
 class Proposal:
-    """labels, unseen: as params have them, of `Files`; unlabelled: folders; said: what was found, in words."""
+    """labels, unseen: as params have them, of `Files`; unlabelled: folders; said: what was found, in words; left_out: {why:
+    files that may hold labels, and do not}."""
 
     labels: dict[str, list[Spec]] = field(default_factory=dict)
     unseen: dict[str, list[Spec]] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
 
     def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
         taken = self.labels | self.unseen
         name = task if task not in taken else next(f"{task}{n}" for n in range(2, 99) if f"{task}{n}" not in taken)
         (self.unseen if unseen else self.labels)[name] = parts
         self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
+
+    def leave_out(self, path: Path, why: object) -> None:
+        self.left_out.setdefault(str(why).removeprefix(str(path)).lstrip(",: "), []).append(path)
 
 
 def propose(folder: Path) -> Proposal:
@@ -55,7 +55,7 @@ def propose(folder: Path) -> Proposal:
         by_folder.setdefault(path.parent, []).append(path)
     maps = {place for place, inside in by_folder.items() if are_maps(inside, by_folder)}
     for place in [place for place in maps if "object" in place.name.lower() or "instance" in place.name.lower()]:
-        found.said.append(f"{place}: maps of single objects, by their name{LEFT}")
+        found.said.append(f"{place}: maps of single objects, by their name: left out")
         del by_folder[place]
     maps &= set(by_folder)
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
@@ -66,16 +66,15 @@ def propose(folder: Path) -> Proposal:
     for place in sorted(set(photos) - used):
         found.unlabelled.append(str(place))
         found.said.append(f"{place}: {len(photos[place])} images without labels")
+    left = [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: left out: {why}"
+        for why, paths in found.left_out.items()
+    ]
     if not found.labels:
-        why = "".join(f"; {line}" for line in found.said if line.endswith(LEFT))
         known = "a folder a class, COCO, VOC, PNG class maps, CSV"
-        raise ValueError(f"{folder}: images, but no labels that are known: {known}{why}")
+        raise ValueError("; ".join([f"{folder}: images, but no labels that are known: {known}", *left[:SHOWN]]))
+    found.said += left
     return found
-
-
-def split_of(path: Path) -> str | None:
-    words = path.stem.lower().replace("-", "_").split("_")
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def with_split(part: Spec, path: Path) -> Spec:
@@ -83,77 +82,51 @@ def with_split(part: Spec, path: Path) -> Spec:
     return part | ({"split": split} if split else {})
 
 
-def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:
-    """The folder below which most of some names, with or without ending, lie as images; of equals the one that is closest
-    to their labels, by the name of its split, then by its place."""
-    wanted = [Path(name) for name in names[:SAMPLE]]
-    best, most = None, (0, False, 0)
-    for place, inside in photos.items():
-        stems = {path.stem for path in inside}
-        hits = sum(name.stem in stems and (len(name.parts) == 1 or place.name == name.parent.name) for name in wanted)
-        split = split_of(labels)
-        alike = split is not None and split in {split_of(Path(part)) for part in place.parts}
-        rank = hits, alike, len([1 for a, b in zip(place.parts, labels.parts, strict=False) if a == b])
-        if hits and rank > most:
-            depth = max(len(name.parts) for name in wanted) - 1
-            best, most = place.parents[depth - 1] if depth else place, rank
-    return best
-
-
-def are_maps(inside: list[Path], by_folder: dict[Path, list[Path]]) -> bool:
-    """Whether PNG files are class maps: one number a pixel, few numbers, named as the images of another folder."""
-    if any(path.suffix.lower() != ".png" for path in inside):
-        return False
-    stems = {path.stem for path in inside}
-    others = [place for place, more in by_folder.items() if place != inside[0].parent and stems & {p.stem for p in more}]
-    if not others:
-        return False
-    for path in inside[:8]:
-        try:
-            image = open_upright(path, None)
-        except ValueError:
-            continue
-        if image.mode not in ("P", "L", "1") or (image.mode == "L" and len(np.unique(np.asarray(image))) > 64):
-            return False
-    return True
-
-
 def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
-    groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str]]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
     for path in files:
-        content = coco_content(found, path) if path.suffix == ".json" else None
-        home = home_of([item["file_name"] for item in content["images"]], photos, path) if content else None
-        if content and home:
-            names = tuple(c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]))
-            some = content["annotations"][:SAMPLE]
-            kinds = {kind for kind, key in (("boxes", "bbox"), ("masks", "segmentation")) if any(a.get(key) for a in some)}
-            groups.setdefault(names, []).append((path, home, kinds))
+        if path.suffix == ".json":
+            try:
+                content = coco_content(path, photos)
+                groups.setdefault(content[0], []).append((path, *content[1:]))
+            except (OSError, ValueError) as error:
+                found.leave_out(path, error)
     used = set()
     for names, several in groups.items():
         for kind, task in (("boxes", "detection"), ("masks", "segmentation")):
             parts = [
                 with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": list(names)}, path)
-                for path, home, kinds in several
+                for path, home, kinds, _ in several
                 if kind in kinds
             ]
             if parts:
-                said = ", ".join(path.name for path, _, _ in several)
-                found.add(task, parts, f"COCO {kind} of {len(names)} classes in {said}")
-        used |= {place for _, home, _ in several for place in photos if place.is_relative_to(home)}
+                objects = counted(name for _, _, _, said in several for name in said)
+                said = ", ".join(path.name for path, _, _, _ in several)
+                found.add(task, parts, f"COCO {kind} of {len(names)} classes{objects} in {said}")
+        used |= {place for _, home, _, _ in several for place in photos if place.is_relative_to(home)}
     return used
 
 
-def coco_content(found: Proposal, path: Path) -> Spec | None:
-    try:
-        content = content_of(str(path))
-        for kind, name in (("images", "file_name"), ("categories", "name")):
-            unique(str(path), kind, content, name)
-        if not all(isinstance(item, dict) for item in content["annotations"]):
-            raise ValueError(f"{path}: an annotation is no object")
-        return content
-    except ValueError as error:
-        found.said.append(f"{error}{LEFT}")
-        return None
+def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str, ...], Path, set[str], list[str]]:
+    """Classes, the folder of the images, what there is of boxes and masks, the class of each object. Raises ValueError."""
+    content = content_of(str(path))
+    categories = unique(str(path), "categories", content, "name")
+    images = unique(str(path), "images", content, "file_name", whole=True)
+    home = home_of([item["file_name"] for item in images.values()], photos, path)
+    if not home:
+        raise ValueError(f"no image is where a file_name says, such as {[item['file_name'] for item in images.values()][:1]}")
+    objects = [item for item in content["annotations"] if isinstance(item, dict)]
+    pairs = ("boxes", "bbox"), ("masks", "segmentation")
+    kinds = {kind for kind, key in pairs if any(item.get(key) for item in objects[:SAMPLE])}
+    if not kinds:
+        raise ValueError(f"annotations: {content['annotations'][:1]!r:.80}: no object with a bbox or a segmentation")
+    said = [item.get("category_id") for item in objects]
+    return (
+        tuple(categories[key] for key in sorted(categories)),
+        home,
+        kinds,
+        [categories[key] for key in said if isinstance(key, int) and key in categories],
+    )
 
 
 def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
@@ -164,20 +137,28 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
     used = set()
     for place, inside in folders.items():
         home = home_of([path.stem for path in inside], photos, place)
-        names = sorted({name for path in inside for name in names_in(path)})
-        if home and names:
+        said = {path: names_in(path) for path in inside}
+        objects = [name for names in said.values() for name in names or []]
+        if home and objects:
+            names = sorted(set(objects))
             parts = [{"voc": str(place), "images": str(home), "classes": names}]
-            found.add("detection", parts, f"VOC boxes of {len(names)} classes in {len(inside)} files of {place.name}")
+            words = f"VOC boxes of {len(names)} classes{counted(objects)} in {len(inside)} files of {place.name}"
+            found.add("detection", parts, words)
             used.add(home)
+            continue
+        for path, names_said in said.items():
+            no_object = "cannot be read as XML" if names_said is None else "no <object> with a <name>"
+            found.leave_out(path, no_object if home else "no image has its name")
     return used
 
 
-def names_in(path: Path) -> Iterator[str]:
+def names_in(path: Path) -> list[str] | None:
+    """Of objects; None if it is no XML."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError):
-        return
-    yield from ((item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name"))
+        return None
+    return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]
 
 
 def map_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
@@ -201,60 +182,43 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
     for path in files:
         if path.suffix not in (".csv", ".tsv"):
             continue
+        delimiter, apart = ("\t", "tabs") if path.suffix == ".tsv" else (",", "commas")
         try:
-            text = text_of(path)
-            delimiter = max("\t;,", key=text.partition("\n")[0].count)  # of as many of each the comma
-            rows = [row for _, row in table(text, delimiter)]
-        except (ValueError, csv.Error) as error:
-            found.said.append(f"{path}: no table of text in UTF-8 ({error}){LEFT}")
+            columns, rows = read_rows(path, delimiter)
+        except (OSError, ValueError) as error:
+            found.leave_out(path, error)
             continue
-        columns = dict(zip(rows[0], zip(*rows[1:], strict=False), strict=False)) if rows else {}
-        homes = {name: home for name, cells in columns.items() if name and (home := home_of(list(cells), photos, path))}
+        texts = {name: [cells[at] for _, cells in rows] for at, name in enumerate(columns) if name}
+        homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
         if not homes:
-            found.said.append(f"{path}: no column names images below this folder{LEFT}")
+            found.leave_out(
+                path, f"no column names images, relative to a folder; there are {', '.join(columns)}, between {apart}"
+            )
             continue
         key, home = next(iter(homes.items()))
-        base = {"csv": str(path), "images": str(home), "path": key} | ({"delimiter": delimiter} if delimiter != "," else {})
-        columns_of_labels(found, base, {name: cells for name, cells in columns.items() if name and name != key})
+        if len(texts) == 1:
+            found.leave_out(path, f"one column, {key!r}; expected another with labels, between {apart}")
+            continue
+        base = {"csv": str(path), "images": str(home), "path": key} | ({"delimiter": "\t"} if delimiter == "\t" else {})
+        columns_of_labels(found, base, {column: cells for column, cells in texts.items() if column != key})
         used |= {place for place in photos if place.is_relative_to(home)}
     return used
 
 
-def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, tuple[str, ...]]) -> None:
+def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]) -> None:
     name = Path(base["csv"]).name
-    said = {column: [text for text in cells if text] for column, cells in columns.items()}
-    flags = [column for column, texts in said.items() if set(texts) == {"0", "1"}]
+    flags = [column for column, cells in columns.items() if set(cells) == {"0", "1"}]
     if len(flags) > 1:
         part = {**base, "label": flags, "gives": "classes", "classes": flags}
-        found.add("labels", [part], f"{len(flags)} columns of 0 and 1 in {name}")
-    for column, texts in said.items():
-        task = "".join(c if c.isascii() and c.isalnum() else "_" for c in column).strip("_") or "label"
-        part, kinds = {**base, "label": column}, Counter(texts)
-        if column in flags and len(flags) > 1:
-            continue
-        if any(";" in text for text in texts):
-            kinds = Counter(word.strip() for text in texts for word in text.split(";") if word.strip())
-            spec = {**part, "gives": "classes", "classes": sorted(kinds)}
-            found.add(task, [spec], f"{len(kinds)} labels, any of them, in {name}: {counted(kinds)}")
-        elif texts and all(map(is_fraction, texts)) and any("." in text for text in texts):
-            found.add(task, [{**part, "gives": "number"}], f"a number in {name}", unseen=True)
-        elif 1 < len(kinds) <= max(2, MOST * len(texts)):
-            spec = {**part, "gives": "class", "classes": sorted(kinds)}
-            found.add(task, [spec], f"one of {len(kinds)} classes in {name}: {counted(kinds)}")
+        ones = [column for column in flags for cell in columns.pop(column) if cell == "1"]
+        found.add("labels", [part], f"{len(flags)} columns of 0 and 1{counted(ones)} in {name}")
+    for column, cells in columns.items():
+        keys, said = label_of_column(cells)
+        if keys:
+            part = {**base, "label": column, **keys}
+            found.add(task_name(column), [part], f"{said} in {name}", unseen=keys["gives"] == "number")
         else:
-            found.said.append(f"{name}, column {column}: {len(kinds)} different values in {len(texts)} lines: no label{LEFT}")
-
-
-def counted(kinds: Counter[str]) -> str:
-    shown = ", ".join(f"{kind} {times}" for kind, times in sorted(kinds.items())[:SHOWN])
-    return shown + (f", and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else "")
-
-
-def is_fraction(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
+            found.said.append(f"{name}, column {column}: {said}, left out")
 
 
 def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Path], root: Path) -> None:
@@ -270,5 +234,6 @@ def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Pat
     for parents in groups.values():
         names = sorted({place.name for parent in parents for place in sets[parent]})
         parts = [with_split({"folder": str(parent), "classes": names}, parent) for parent in parents]
-        found.add("classification", parts, f"{len(names)} classes, a folder each, in {', '.join(map(str, parents))}")
+        images = counted(place.name for parent in parents for place in sets[parent] for _ in photos[place])
+        found.add("classification", parts, f"{len(names)} classes, a folder each{images}, in {', '.join(map(str, parents))}")
         used |= {place for parent in parents for place in sets[parent]}

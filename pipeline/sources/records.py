@@ -27,10 +27,8 @@ def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tag
     """Records of some files; the same text is one record. Raises ValueError that names file and line of what is wrong."""
     found: dict[tuple[str, ...], Record] = {}
     bad: list[str] = []
-    columns: set[str] = set()
     for path in paths:
         for where, row in rows_of(Path(path), text, next(iter(tags), ""), bad):
-            columns |= row.keys()
             try:
                 record = Record(words_of(row, text), labels_of(row, classes, tags), where)
                 for name, kinds in tags.items():
@@ -43,11 +41,11 @@ def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tag
         raise ValueError("; ".join(bad[:SHOWN]) + more)
     if not found:
         raise ValueError(f"{', '.join(paths)}: no row")
-    for name in {*classes, *tags} - columns:
-        meant = next((column for column in sorted(columns) if column.strip().lower() == name.lower()), None)
-        if meant is not None:  # else these rows have no such label
-            raise ValueError(f"{', '.join(paths)}: no column {name!r}, and one {meant!r}; name them alike")
     return list(found.values())
+
+
+def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
+    return list(dict.fromkeys(column for path in paths for _, row in rows_of(Path(path), text, tags, []) for column in row))
 
 
 def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:

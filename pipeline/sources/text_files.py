@@ -1,22 +1,24 @@
 """Your own text: CSV, JSONL, Parquet and CoNLL files, each row with the labels that it has."""
 
+import re
 from typing import final
 
 import numpy as np
 
-from pipeline.class_spec import Count
-from pipeline.sources.records import Record, read_records
+from pipeline.class_spec import Count, near
+from pipeline.sources.records import Record, columns_of, read_records
 from pipeline.sources.source import Split
 from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of
 
 NEEDED = ("transfer", "val", "test/clean")
-KNOWN = (*NEEDED, "unseen/train", "unseen/test")
+UNSEEN = ("unseen/train", "unseen/test")
 
 
 @final
 class TextFiles(WordSource):
     """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
-    .csv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both.
+    .csv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both. In every split
+    but those of unseen tasks some row has a label of each task.
 
     text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
     classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
@@ -34,12 +36,13 @@ class TextFiles(WordSource):
         longest: Count = 64,
         vocabulary: Count,
     ):
+        for name in files:
+            if name not in UNSEEN + NEEDED and not re.fullmatch(r"test/[A-Za-z0-9_-]+", name):
+                known = ", ".join(NEEDED + UNSEEN)
+                raise ValueError(f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known} and test/<name>")
         for name in NEEDED:
             if not files.get(name):
                 raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
-        for name in files:
-            if name not in KNOWN and not name.startswith("test/"):
-                raise ValueError(f"files.{name}: no such split; there are {', '.join(KNOWN)}, and others that begin with test/")
         if len(tags or {}) > 1:
             raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
         self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
@@ -63,7 +66,20 @@ class TextFiles(WordSource):
                 other, where = seen.setdefault(tuple(record.words), (name, record.where))
                 if other != name and not (name.startswith("test/") and other.startswith("test/")):
                     raise ValueError(f"{record.where}: this text of {name} is in {other} too ({where}); splits share no row")
+        for label in [*self.names, *self.tags]:
+            self.check_splits(label, {name for name, records in found.items() if any(label in r.labels for r in records)})
         return found
+
+    def check_splits(self, label: str, having: set[str]) -> None:
+        """having: splits with such a label. Raises ValueError if one is lacking, where the label is not of an unseen task."""
+        lacking = [name for name in self.files if name not in having and name not in UNSEEN]
+        if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
+            return
+        files = self.files[lacking[0]]
+        where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
+        if label not in columns:
+            raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")
+        raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
 
     def learnt(self) -> Vocabulary:
         return self.learn(self.records()["transfer"])

@@ -92,6 +92,11 @@ def other_size(root):
     SQUARE.save(root / "coco/images/0004.png")
 
 
+def half_a_pixel(content):
+    counts = content["annotations"][2]["segmentation"]["counts"]
+    counts[0], counts[1] = counts[0] - 0.5, counts[1] + 0.5
+
+
 def twice(root):
     image = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     for shape in ("disc", "ring"):
@@ -136,12 +141,28 @@ FILES = [
     ("another size", other_size, COCO, "coco/images/0004.png: where: labels are of an image of"),
     ("two categories alike", coco(lambda c: c["categories"][0].update(name="ring")), COCO, "the same name"),
     ("no such category", annotation(category_id=99), COCO, "annotation 3: no category with id 99"),
-    ("a list for an image", annotation(image_id=[1]), COCO, "annotation 3: no image with id [1]"),
-    ("a list for a box", annotation(bbox=[[5], 5, 4, 4]), COCO, "annotation 3: a value of another type than COCO's"),
     ("no such image", annotation(image_id=99), COCO, "annotation 3: no image with id 99"),
     ("no box", coco(lambda c: c["annotations"][2].pop("bbox")), COCO, "annotation 3: no 'bbox'"),
     ("an empty box", annotation(bbox=[5, 5, 0, 4]), COCO, "annotation 3: its box is empty or outside the image"),
-    ("a box of three numbers", annotation(bbox=[5, 5, 4]), COCO, "annotation 3: "),
+    ("a box of three numbers", annotation(bbox=[5, 5, 4]), COCO, "annotation 3: its bbox is no list of four numbers"),
+    ("a box of words", annotation(bbox=["a", 5, 5, 4]), COCO, "annotation 3: its bbox is no list of four numbers"),
+    ("a box beyond floats", annotation(bbox=[10**400, 5, 5, 4]), COCO, "annotation 3: its bbox is no list of four numbers"),
+    ("a list for an image", annotation(image_id=[1]), COCO, "annotation 3: no image with id [1]"),
+    ("a list for a category", annotation(category_id=[1]), COCO, "annotation 3: no category with id [1]"),
+    (
+        "an annotation that is a number",
+        coco(lambda c: c["annotations"].insert(1, 7)),
+        COCO,
+        "entry 2 of annotations: 7, ",
+    ),
+    ("an image that is a number", coco(lambda c: c["images"].insert(1, 7)), COCO, "entry 2 of images: 7, expected an object"),
+    (
+        "no file name",
+        coco(lambda c: c["images"][1].update(file_name=None)),
+        COCO,
+        "entry 2 of images: {'id': 2, 'file_na",
+    ),
+    ("a category by a word", coco(lambda c: c["categories"][0].update(id="a")), COCO, "entry 1 of categories: {'id': 'a'"),
     (
         "a box that is infinite",
         annotation(bbox=[1, 1, float("inf"), 3]),
@@ -149,6 +170,24 @@ FILES = [
         "annotation 3: its box is not of finite numbers",
     ),
     ("half a polygon", annotation(segmentation=[[1, 2, 3]]), MASKS, "annotation 3: its segmentation is no list of polygons"),
+    (
+        "a polygon of words",
+        annotation(segmentation=[["a"] * 6]),
+        MASKS,
+        "annotation 3: its segmentation is no list of polygons",
+    ),
+    (
+        "runs of words",
+        coco(lambda c: c["annotations"][2]["segmentation"].update(counts=["a"])),
+        MASKS,
+        "annotation 3: its run lengths are no list of numbers",
+    ),
+    (
+        "half a pixel",
+        coco(half_a_pixel),
+        MASKS,
+        "annotation 3: its run lengths do not fill an image",
+    ),
     (
         "a polygon far away",
         annotation(segmentation=[[1, 2, 3, 4, 1e9, 6]]),
@@ -179,6 +218,7 @@ FILES = [
     ),
     ("a cell too many", line(4, "1.png", "disc", "a", "3", "?"), CSV, "csv/labels.csv, line 4: 5 cells, the header has 4"),
     ("no such image", line(4, "x.png", "disc", "a", "3"), CSV, "csv/labels.csv, line 4: no image 'x.png' in csv/images"),
+    ("an open quote", write("csv/labels.csv", 'image,shape\n1.png,"disc\n'), CSV, "csv/labels.csv, line 2: unexpected end"),
     ("a label twice", line(4, "0001.png", "disc", "a", "3"), CSV, "line 4: csv/images/0001.png has a label already"),
     ("a header alone", write("csv/labels.csv", "image,shape\n"), CSV, "csv/labels.csv: no line below the header"),
     ("a list of strangers", write("l.txt", "x\n"), {"a": {"folder": "folder", "only": "l.txt"}}, "l.txt, line 1: no image 'x'"),

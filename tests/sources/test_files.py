@@ -7,6 +7,7 @@ from PIL import Image, ImageEnhance
 
 from pipeline.dependencies import data_deps, digest_of_data
 from pipeline.sources.files import Files
+from pipeline.sources.gathering import read_labels
 from pipeline.sources.labels import IGNORED
 from tests.samples import SHAPES, box_of, make_coco, make_csv, make_folder, make_voc, save, save_map, shapes, write_voc
 
@@ -100,6 +101,22 @@ def test_csv_of_a_class_several_and_an_unseen_number(here):
     assert len(splits["unseen/train"].view) == len(splits["val"].view)
     reds = {round(float(row[3]), 2) for row in rows}
     assert all(round(float(x), 2) in reds for x in splits["unseen/test"].labels["red"])
+
+
+def test_cells_with_blanks_or_over_two_lines_and_empty_ones_that_are_no_label(here):
+    rows = make_csv(here, 30)
+    lines = [
+        f'{name}, {shape if i > 3 else ""}, "a\nb", {red if i > 5 else ""}, {has if i > 7 else ""}'
+        for i, (name, shape, has, red) in enumerate(rows)
+    ]
+    (here / "labels.csv").write_text("\n".join(["image, shape, note, red, has", *lines]))
+    part = {"csv": "labels.csv", "images": "images"}
+    labels = {"shape": {**part, "label": "shape"}, "has": {**part, "label": "has", "gives": "classes"}}
+    source = files(labels, unseen={"red": {**part, "label": "red", "gives": "number"}})
+    found, bad = read_labels(source.parts | source.unseen)
+    assert bad == [] and {name: len(of[0].labels) for name, of in found.items()} == {"shape": 26, "has": 30, "red": 24}
+    assert sorted(shape for _, shape in found["shape"][0].labels) == sorted(row[1] for row in rows[4:])
+    assert [has for _, has in found["has"][0].labels if not has] == [[]] * 8
 
 
 def test_several_columns_and_no_header(here):

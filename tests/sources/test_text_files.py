@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch):
     ]
     (tmp_path / "val.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     table = {"text": ["late again", "Lima is far"], "topic": ["flight", None], "entities": [None, "B-LOC O O"]}
-    parquet.write_table(pyarrow.table(table), tmp_path / "test.parquet")
+    parquet.write_table(pyarrow.table({**table, "sentiment": ["against", None]}), tmp_path / "test.parquet")
     return tmp_path
 
 
@@ -93,7 +93,6 @@ def test_long_texts_are_cut_with_their_tags(folder):
         ("a.csv", "text,topic\nfine,meal\nwrong,sea\n", "a.csv, line 3: 'topic' is 'sea', expected one of meal, flight"),
         ("a.csv", "text,topic\nfine,meal,more\n", "a.csv, line 2: 3 cells, the header has 2"),
         ("a.csv", "words,topic\nfine,meal\n", "a.csv, line 1: no column 'text'; there are words, topic"),
-        ("a.csv", "text,Topic\nfine,meal\n", "a.csv, b.conll: no column 'topic', and one 'Topic'; name them alike"),
         ("a.csv", "text,topic\n  ,meal\n", "a.csv, line 2: 'text' is empty"),
         ("a.csv", 'text,topic\n"open,meal\n', "a.csv, line 2: unexpected end of data"),
         ("a.csv", b"text,topic\nfine,meal\n\xff,meal\n", "a.csv, line 3: is no text in UTF-8"),
@@ -106,6 +105,21 @@ def test_long_texts_are_cut_with_their_tags(folder):
         ("val.jsonl", '{"text": "a b", "entities": "O"}\n', "val.jsonl, line 1: 'entities': 1 tags of 2 words"),
         ("val.jsonl", '{"text": "nothing to say"}\n', "val.jsonl, line 1: this text of val is in transfer too .a.csv, line 4."),
         ("test.parquet", "no", "test.parquet: cannot be read as Parquet"),
+        (
+            "val.jsonl",
+            '{"text": "fine", "Topic": "meal", "sentiment": "for"}\n',
+            "val.jsonl: no column 'topic'; did you mean 'Topic'.; there are text, Topic, sentiment",
+        ),
+        (
+            "val.jsonl",
+            '{"text": "fine", "topic": "", "sentiment": "for"}\n',
+            "val.jsonl: no row has a label of topic; val needs one at least",
+        ),
+        (
+            "val.jsonl",
+            '{"text": "fine", "topic": "meal", "sentiment": "for"}\n',
+            "val.jsonl: no column 'entities'; there are text, topic, sentiment",
+        ),
     ],
 )
 def test_what_is_malformed_is_named_by_file_and_line_and_nothing_is_loaded(folder, file, content, message):
@@ -114,6 +128,14 @@ def test_what_is_malformed_is_named_by_file_and_line_and_nothing_is_loaded(folde
         (folder / "b.conll").write_text("\n")
     with pytest.raises(ValueError, match=message):
         source().splits()
+
+
+def test_a_label_of_unseen_splits_alone_is_of_an_unseen_task(folder):
+    for name in ("train", "test"):
+        (folder / f"{name}.csv").write_text(f"text,stars\nan unseen {name},five\n")
+    files = {**ARGUMENTS["files"], "unseen/train": ["train.csv"], "unseen/test": ["test.csv"]}
+    splits = source(files=files, classes={**ARGUMENTS["classes"], "stars": ["one", "five"]}).splits()
+    assert splits["unseen/test"].labels["stars"].tolist() == [1] and not splits["val"].labelled["stars"].any()
 
 
 def test_labels_of_one_text_that_differ_name_both_lines(folder):
@@ -132,11 +154,11 @@ def test_of_many_problems_three_are_named(folder):
     ("change", "message"),
     [
         ({"files": {"transfer": ["a.csv"]}}, "files.val: missing"),
-        (
-            {"files": {**ARGUMENTS["files"], "tets/clean": ["a.csv"]}},
-            "files.tets/clean: no such split; there are transfer, val",
-        ),
         ({"tags": {"a": KINDS, "b": KINDS}}, "tags: 2 tasks of tags, expected one"),
+        (
+            {"files": {"transfer": ["a.csv"], "val": ["a.csv"], "tets/clean": ["a.csv"]}},
+            "files.tets/clean: no split; did you mean 'test/clean'.; there are transfer, .* and test/<name>",
+        ),
     ],
 )
 def test_errors_name_the_argument(change, message):

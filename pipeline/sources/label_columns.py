@@ -1,0 +1,47 @@
+"""What the cells of a column say: a class, classes, a number, or no label; and that in words."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+MOST = 0.5  # of the cells that are filled: a column of more different texts is no class
+NAMED = 8  # classes, in words
+
+
+def label_of_column(cells: list[str]) -> tuple[dict[str, Any], str]:
+    """Keys of a part, none if the column is no label; and what it is, in words. An empty cell is no label."""
+    filled = [cell for cell in cells if cell]
+    words = [word.strip() for cell in filled for word in cell.split(";") if word.strip()]
+    names = sorted(set(filled))
+    if any(";" in name for name in names):
+        names = sorted(set(words))
+        return {"gives": "classes", "classes": names}, f"{len(names)} labels{counted(words)}, any of them,"
+    if all(is_fraction(name) for name in names) and any("." in name for name in names):
+        return {"gives": "number"}, "a number"
+    if 1 < len(names) <= max(2, MOST * len(filled)):
+        return {"gives": "class", "classes": names}, f"one of {len(names)} classes{counted(filled)}"
+    return {}, f"{len(names)} different values in {len(cells)} lines: no label"
+
+
+def is_fraction(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def counted(names: Iterable[str]) -> str:
+    """Names with how often each comes, the rarest first: a misspelt one is among them."""
+    counts = sorted(Counter(names).items(), key=lambda pair: (pair[1], pair[0]))
+    more = f", and {len(counts) - NAMED} more" if len(counts) > NAMED else ""
+    return f" ({', '.join(f'{name} {count}' for name, count in counts[:NAMED])}{more})" if counts else ""
+
+
+def task_name(column: str) -> str:
+    """As params allow it, since it names files."""
+    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-") or "label"
