@@ -31,7 +31,12 @@ STUDENTS = {
 # Those of knowledge were written down before the runs; labels against labels, by val, say whether that is a plateau.
 CONTRASTS = {
     50: [(KNOWLEDGE, "labels_9600"), ("labels_9600", "labels_4800")],
-    250: [(KNOWLEDGE, "labels_19200"), (KNOWLEDGE, "labels_38400"), ("labels_19200", "labels_9600")],
+    250: [
+        (KNOWLEDGE, "labels_19200"),
+        (KNOWLEDGE, "labels_38400"),
+        ("labels_19200", "labels_9600"),
+        ("labels_38400", "labels_19200"),
+    ],
 }
 
 
