@@ -24,7 +24,7 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
     check_unchanged(params, source, data / "splits" / "val.zarr")
     for name, inputs in source.read(given).items():
         wanted = {key for _, _, header in loaded for key in header["inputs"]}
-        batch = tensors({key: inputs[key][None] for key in wanted}, cpu)
+        batch = tensors({key: inputs[key][None] for key in wanted & inputs.keys()}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
         answer = of_row(said, 0)
         drawn = f"{out / name}.png: " if name else ""

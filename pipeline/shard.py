@@ -117,7 +117,7 @@ class Shard:
         try:
             with path.open("rb") as file:
                 self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise self.damaged(f"cannot be read ({error})") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole") from None
