@@ -23,6 +23,7 @@ from pipeline.lineage import sync
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "bench" / ".work"
 MACHINE = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread a process"
+AMX = MACHINE.replace("AVX-512", "AMX")
 HEAD = ["| claim | of | mean | interval | seeds |", "|---|---|---|---|---|"]
 
 environ["STILLROOM_DEBUG"] = "1"

@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, by_seed, contrasts, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.arms import AMX, by_seed, contrasts, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PREPARED, PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, ONE, WEIGHTS, add_one  # noqa: E402
 from bench.shuffle import written  # noqa: E402
@@ -122,7 +122,7 @@ def tell(name: str) -> None:
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     seeds = ", ".join(map(str, found["one"]))
-    lines = ["# Out of fold", "", f"Data seeds {seeds}; {MACHINE.replace('AVX-512', 'AMX')}. Points on the clean test split,"]
+    lines = ["# Out of fold", "", f"Data seeds {seeds}; {AMX}. Points on the clean test split,"]
     lines += ["mean +- sd over data seeds.", ""]
     lines += [f"| knowledge | {' | '.join(SHORT)} |", "|---" * (1 + len(SHORT)) + "|"]
     for name, results in found.items():

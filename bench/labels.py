@@ -16,7 +16,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, arm, by_seed, contrasts, enter, read, run_arms, run_teachers, spread, student_result  # noqa: E402
+from bench.arms import AMX, arm, by_seed, contrasts, enter, read, run_arms, run_teachers, spread, student_result  # noqa: E402
 from bench.demo import PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, NONE, ONE, WEIGHTS, add_one  # noqa: E402
 
@@ -71,7 +71,7 @@ def result_of(name: str) -> dict:
 
 @main.command()
 def table() -> None:
-    lines = ["# Few labels", "", f"One student seed a data seed; {MACHINE.replace('AVX-512', 'AMX')}.", ""]
+    lines = ["# Few labels", "", f"One student seed a data seed; {AMX}.", ""]
     lines += ["Points on the clean test split, mean +- sd over data seeds; val: average on the validation split.", ""]
     lines += [f"| labels | arm | data seeds | {' | '.join(SHORT)} | val | CPU seconds |", "|---" * (5 + len(SHORT)) + "|"]
     differ = ["", "## Differences", "", "Paired by data seed: mean, 95 % t interval, every seed.", ""]

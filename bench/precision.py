@@ -17,7 +17,7 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, by_seed, enter, read, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.arms import AMX, by_seed, enter, read, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PREPARED, PRIMARY, SHORT, TEACHER_UPDATES, points, teacher_points  # noqa: E402
 from bench.evidence import LOGITS, METHODS, arm  # noqa: E402
 
@@ -64,7 +64,7 @@ def result_of(precision: str, seed: int) -> dict:
 def table() -> None:
     found = {precision: by_seed(RESULTS, precision) for precision in PRECISIONS}
     seeds = sorted(set.intersection(*(set(results) for results in found.values())))
-    lines = ["# Precision", "", f"Data seeds {', '.join(map(str, seeds))}; {MACHINE.replace('AVX-512', 'AMX')}.", ""]
+    lines = ["# Precision", "", f"Data seeds {', '.join(map(str, seeds))}; {AMX}.", ""]
     lines += ["Points on the clean test split and CPU seconds, mean +- sd; ratio: median of the seeds'.", ""]
     lines += [f"| networks | {' | '.join(PRECISIONS)} | bfloat16 - float32, 90 % | ratio of seconds |", "|---" * 5 + "|"]
     for who, column in product(("teachers", "student"), SHORT):

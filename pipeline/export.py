@@ -27,6 +27,7 @@ OPSET = 20
 BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
 CLOSE = 1e-3  # of the largest logit: kernels differ in rounding
 SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are taken from
+SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
 CPU = torch.device("cpu")
 
 Rows = dict[str, np.ndarray]
@@ -64,14 +65,16 @@ def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[E
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises ValueError if a folder holds what no export wrote."""
-    if out.is_file():
+    """Raises ValueError if there is something that no export wrote, and that a new one would remove."""
+    if not out.exists():
+        return
+    if not out.is_dir():
         raise ValueError(f"{out}: is a file; give a folder")
-    others = [path.name for path in out.glob("*") if path.name != "README.md" and path.suffix not in (".onnx", ".safetensors")]
+    names, model_card = [path.name for path in out.iterdir()], out / "README.md"
+    ours = model_card.is_file() and SAID in model_card.read_text(errors="replace")
+    others = [name for name in names if not ours or not name.endswith(("README.md", ".onnx", ".safetensors"))]
     if others:
-        raise ValueError(
-            f"{out}: holds {others[0]}, which no export wrote and a new one would remove; give a folder of its own"
-        )
+        raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
 
 
 def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:
@@ -181,7 +184,7 @@ def card(
     classes: dict[str, list[str]],
 ) -> str:
     """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty."""
-    lines = [f"# {student}", "", "A student distilled with Stillroom."]
+    lines = [f"# {student}", "", SAID]
     for file in files:
         network, tasks, header = load_network(file, CPU)
         lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]

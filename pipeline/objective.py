@@ -74,12 +74,11 @@ class Objective(nn.Module):
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
-        theirs = tuple(target.ids.shape[2:]) if isinstance(target, Sparse) else tuple(target.shape[1:])
-        ours = shape[1:] if isinstance(target, Sparse) else shape
+        theirs, ours = (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
         if theirs != ours:
             raise ValueError(
-                f"{name}: the teacher's are {theirs} a row, the student's {ours}; an encoder whose last tap has that teacher's "
-                "grid can learn from them, else take the weight of logits away"
+                f"{name}: the teacher's are {tuple(theirs)} a row, the student's {ours}; an encoder whose last tap has "
+                "that teacher's grid can learn from them, else take the weight of logits away"
             )
         return constant_loss(self.loss_of(name), shape, target)
 

@@ -4,9 +4,11 @@ A shard is its chunks one after another, each followed by its crc32c, then the i
 little-endian u64 pairs, and the crc32c of those. Only rows are chunked, so a chunk is a block of whole rows.
 """
 
+import contextlib
 import ctypes
 import math
 import mmap
+import resource
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,6 +106,13 @@ def encode_shard(rows: np.ndarray, layout: Layout) -> list[Any]:
         end += len(data) + CRC
     table = np.array(index, "<u8").tobytes()
     return [*parts, table, checksum(table)]
+
+
+def allow_files() -> None:
+    """As many open files as the system lets this process have: every mapped shard is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Shard:

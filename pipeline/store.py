@@ -1,11 +1,9 @@
 """Aligned rows on Zarr v3, published whole: open, read, verify. FORMAT.md says what is on disk, writer.py writes it."""
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import resource
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -29,7 +27,7 @@ from pipeline.layout import (
     shard_file,
 )
 from pipeline.recipes import dequantize, expand, from_bfloat16
-from pipeline.shard import MappedArray, Shard, StoreError, as_items, as_rows
+from pipeline.shard import MappedArray, Shard, StoreError, allow_files, as_items, as_rows
 
 Rows = slice | np.ndarray | None
 LINE = 64  # bytes
@@ -225,13 +223,6 @@ class Store:
                     )
         if self.ids != digest_ids(self.sample_id, self.view):
             raise StoreError(f"{self.path}/zarr.json: damaged: its ids are not those of its rows; restore it from a remote")
-
-
-def allow_files() -> None:
-    """As many open files as the system lets this process have: every mapped shard is one."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def sha256(path: Path) -> str:

@@ -72,9 +72,7 @@ class Trials:
         self.advance(sum(updates_of(c.student) for c in asked if c.name not in missing))
         for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
-        found = [
-            json.loads(self.file(c.name).read_text()) | {"choice": c.choice} for c in asked
-        ]  # another sweep may have made it
+        found = [json.loads(self.file(c.name).read_text()) | {"choice": c.choice} for c in asked]  # not an earlier sweep's
         self.records |= {record["name"]: record for record in found}
         return found
 
@@ -91,9 +89,8 @@ class Trials:
         student = params.filled(spec)
         for where, problem in student_problems(params, f"sweep, {choice}", student):
             raise ParamsError(f"{where}: {problem}")
-        settings = params.distill.model_dump(
-            exclude={*PARTS, "seeds", "batch_size", "learning_rate"}
-        )  # those are the student's
+        students_own = {*PARTS, "seeds", "batch_size", "learning_rate"}
+        settings = params.distill.model_dump(exclude=students_own)
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
         splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
         depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles]

@@ -88,7 +88,13 @@ def test_a_student_that_is_not_there_is_one_line(project):
 
 
 @pytest.mark.parametrize(
-    ("out", "message"), [(".", "which no export wrote"), ("..", "which no export"), ("params.yaml", "is a file")]
+    ("out", "message"),
+    [
+        (".", "which no export wrote"),
+        ("..", "which no export"),
+        ("params.yaml", "is a file"),
+        ("data/students/small/seed-0", "holds"),
+    ],
 )
 def test_an_export_removes_nothing_but_exports(project, out, message):
     before = sorted(project.rglob("*"))

@@ -1,7 +1,6 @@
 """Images with what is said of them, drawn or in words."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +79,33 @@ def named(kind: int, names: list[str]) -> str:
 
 
 def image_in_words(inputs: Arrays, answer: Answer, names: Names | None = None) -> str:
-    """Boxes are in pixels of inputs["picture"], or of inputs["image"] if there is none."""
-    height, width = inputs["image"].shape[1:]
-    left, right, bottom, top = inputs.get("extent", np.array([0, width, height, 0]))
-    high, wide = inputs["picture"].shape[:2] if "picture" in inputs else (height, width)
-    scale, origin = np.array([wide / (right - left), high / (bottom - top)] * 2), np.array([left, top] * 2)
-
-    def moved(box: np.ndarray) -> np.ndarray:
-        return (box - origin) * scale
-
-    said = {task: in_words(found, (names or {}).get(task, []), moved) for task, found in answer.items()}
+    """Boxes are in pixels of inputs["picture"], or of inputs["image"] if there is none; so are shares of a map."""
+    said = {task: in_words(on_picture(inputs, found), (names or {}).get(task, [])) for task, found in answer.items()}
     return "; ".join(f"{task}: {', '.join(words) or 'nothing'}" for task, words in said.items())
 
 
-def in_words(said: dict[str, Any], names: list[str], moved: Callable[[np.ndarray], np.ndarray]) -> list[str]:
+def on_picture(inputs: Arrays, found: dict[str, Any]) -> dict[str, Any]:
+    """What is said of inputs["image"], said of inputs["picture"]: boxes in its pixels, of a map what lies on it."""
+    if "picture" not in inputs:
+        return found
+    (height, width), (high, wide) = inputs["image"].shape[1:], inputs["picture"].shape[:2]
+    left, right, bottom, top = inputs["extent"].tolist()
+    scale, origin = np.array([wide / (right - left), high / (bottom - top)] * 2), np.array([left, top] * 2)
+    moved = dict(found)
+    if "boxes" in found:
+        moved["boxes"] = [(kind, score, (box - origin) * scale) for kind, score, box in found["boxes"]]
+    if "map" in found:
+        down, across = found["map"].shape[0] / height, found["map"].shape[1] / width
+        rows = slice(max(0, round(top * down)), round(bottom * down))
+        moved["map"] = found["map"][rows, max(0, round(left * across)) : round(right * across)]
+    return moved
+
+
+def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
     words = [named(kind, names) for kind in said.get("classes", [])]
     for kind, score, box in said.get("boxes", []):
         sure = "" if score is None else f" ({score:.0%})"
-        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in moved(box))}")
+        words.append(f"{named(kind, names)}{sure} at {' '.join(f'{x:.0f}' for x in box)}")
     if "map" in said:
         kinds, sizes = np.unique(said["map"], return_counts=True)
         shares = zip(kinds.tolist(), sizes / said["map"].size, strict=True)

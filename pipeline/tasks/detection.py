@@ -95,8 +95,8 @@ class Detection(Task):
         x, y = (label[..., 1] + label[..., 3]) / 2, (label[..., 2] + label[..., 4]) / 2
         if (label[..., 0] >= 0).any() and (x.max() > width or y.max() > height):
             return (
-                f"a box lies at {x.max():.0f}, {y.max():.0f}, beyond predictions of {grid[0]} x {grid[1]} cells of stride "
-                f"{self.stride}; set stride to image pixels a cell"
+                f"boxes lie as far as x {x.max():.0f} and y {y.max():.0f}, beyond predictions of {grid[0]} x {grid[1]} cells "
+                f"of stride {self.stride}; set stride to image pixels a cell"
             )
         return too_many(label[..., 0].max(), self.classes)
 

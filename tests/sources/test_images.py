@@ -138,3 +138,6 @@ def test_answers_are_told_in_pixels_of_the_picture(tmp_path, how, extent, words)
     assert inputs["image"].shape == (3, 32, 32) and inputs["picture"].shape == (50, 100, 3)
     assert inputs["extent"].tolist() == extent
     assert image_in_words(inputs, {"where": {"boxes": [(1, 0.9, np.array([8, 12, 16, 20]))]}}) == words
+    said = np.zeros((16, 16), int)
+    said[8:] = 1  # half of the frame, and, where it is shown whole, of the picture
+    assert image_in_words(inputs, {"which": {"map": said}}) == "which: 1 on 50%"
