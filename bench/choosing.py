@@ -33,7 +33,7 @@ UPDATES = 600
 WIDTHS = [8, 16, 24, 48]
 KINDS = {"small": {"width": 32, "updates": 2400}, "brief": {"width": 96, "updates": 400}}  # teachers, one a task
 TEACHERS = {"large": list(PRIMARY), **{kind: [f"{task}_{kind}" for task in PRIMARY] for kind in KINDS}, "joint": [ONE]}
-VARY = {"encoder.width": WIDTHS, "reads": list(TEACHERS), "temperature": [1, 4], "weights.logits": [1, 3]}
+VARY: dict[str, list] = {"encoder.width": WIDTHS, "reads": list(TEACHERS), "temperature": [1, 4], "weights.logits": [1, 3]}
 COLUMNS = ["test", *(f"test {task}" for task in PRIMARY)]
 
 
@@ -105,17 +105,17 @@ def table() -> None:
             lines.append(f"| {key} {value} | {average} | {gain} | {' | '.join(tasks)} | {of_teachers} |")
     for width in WIDTHS:
         found = [r["labels"][str(width)]["test"]["clean"] for r in results.values()]
-        tasks = [[100 * x[task][metric] for x in found] for task, metric in PRIMARY.items()]
+        tasks = [spread(100 * x[task][metric] for x in found) for task, metric in PRIMARY.items()]
         average = spread(labels_alone(r, width) for r in results.values())
-        lines.append(f"| labels alone, width {width} | {average} | | {' | '.join(map(spread, tasks))} | |")
+        lines.append(f"| labels alone, width {width} | {average} | | {' | '.join(tasks)} | |")
     lines += ["", "Gain over labels alone by width and teachers; the best of four temperatures and weights, on val."]
     lines += ["Last: logits at three times the weight of labels, minus at the same, mean over teachers and temperatures.", ""]
     lines += ["| width | parameters | " + " | ".join(TEACHERS) + " | weight 3 over 1 |", "|---" * (3 + len(TEACHERS)) + "|"]
     for width in WIDTHS:
         parameters = next(x["parameters"] for x in results[min(results)]["leaderboard"] if x["encoder.width"] == width)
-        cells = [spread(best_gain(r, width, kind) for r in results.values()) for kind in TEACHERS]
-        cells.append(spread(heavier_gain(r, width) for r in results.values()))
-        lines.append(f"| {width} | {parameters:,} | {' | '.join(cells)} |")
+        gains = [spread(best_gain(r, width, kind) for r in results.values()) for kind in TEACHERS]
+        gains.append(spread(heavier_gain(r, width) for r in results.values()))
+        lines.append(f"| {width} | {parameters:,} | {' | '.join(gains)} |")
     (ROOT / "bench" / "choosing.md").write_text("\n".join(lines) + "\n")
     plot(results)
 

@@ -1,5 +1,6 @@
 """Unseen segmentation: a student that never saw a mask, fine-tuned on k scenes with theirs, encoder and all."""
 
+from itertools import count
 from pathlib import Path
 from statistics import mean
 
@@ -13,7 +14,7 @@ from pipeline.learning import learn
 from pipeline.lineage import open_project
 from pipeline.network import Network
 from pipeline.optimize import Recipe
-from pipeline.pools import load
+from pipeline.pools import length, load
 from pipeline.scoring import score
 from pipeline.store import Store, open_store
 
@@ -51,6 +52,6 @@ def finetune(file: Path, scratch: bool, train: Store, test: Store, shots: int, d
 
 
 def augmented(kept, augment, rng):
-    for batch in cut(iter(lambda: kept, None), BATCH, rng):
+    for batch in cut(((kept, rng.permutation(length(kept))) for _ in count()), BATCH):
         inputs, labels = augment(rng, {"image": batch["inputs/image"]}, {TASK: batch[f"labels/{TASK}"]})
         yield batch | {"inputs/image": inputs["image"], f"labels/{TASK}": labels[TASK]}
