@@ -1,5 +1,6 @@
 """A student for use elsewhere: its weights, ONNX that answers as it does, and a card that says what it is."""
 
+import inspect
 import json
 import logging
 import shutil
@@ -195,6 +196,7 @@ def card(
         for name in tasks:
             named = f"; classes in order: {', '.join(classes[name])}" if name in classes else ""
             lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
+            lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
     lines += ["", "| file | furthest from torch, of the largest logit | ms a row, one thread |", "|---|---|---|"]
     lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
     lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []

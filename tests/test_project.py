@@ -150,6 +150,14 @@ def test_columns_of_any_name_with_blanks_over_two_lines_and_empty_ones(here):
     assert bad == []
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_cells_between_semicolons_or_tabs(here, delimiter):
+    columns(here, f"file{delimiter}kind", *[f"{delimiter}{'a, b' if i % 2 else 'c'}" for i in range(10)])
+    seen = propose(Path("own"))
+    assert seen.labels["kind"][0] | {"delimiter": delimiter, "classes": ["a, b", "c"]} == seen.labels["kind"][0]
+    assert first_params(seen)[1] == []
+
+
 def test_classes_are_said_with_how_many_there_are_and_the_rarest_first(here):
     columns(here, "file,kind,many", *[f",{'dog' if i else 'dgo'},{i // 2}" for i in range(12)])
     make_coco(here / "own/coco", 20)
@@ -192,8 +200,8 @@ def broken_xml(root):
 
 LEFT_OUT = [
     (
-        csv_in("file;kind\n0000.png;a\n"),
-        "labels.csv: left out: one column, 'file;kind'; expected another with labels, between commas",
+        csv_in("file|kind\n0000.png|a\n"),
+        "labels.csv: left out: one column, 'file|kind'; expected another with labels, between commas, semicolons or tabs",
     ),
     (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
     (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),

@@ -12,10 +12,11 @@ from pipeline.sources.coco import content_of, unique
 from pipeline.sources.image_places import SAMPLE, SPLITS, are_maps, home_of, split_of
 from pipeline.sources.images import ENDINGS
 from pipeline.sources.label_columns import counted, label_of_column, task_name
-from pipeline.sources.labels import IGNORED
+from pipeline.sources.labels import IGNORED, text_of
 from pipeline.sources.labels_csv import read_rows
 
 SHOWN = 3  # files left out, in an error
+APART = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells of a table
 
 Spec = dict[str, Any]
 
@@ -182,8 +183,8 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
     for path in files:
         if path.suffix not in (".csv", ".tsv"):
             continue
-        delimiter, apart = ("\t", "tabs") if path.suffix == ".tsv" else (",", "commas")
         try:
+            delimiter = max(APART, key=text_of(path).partition("\n")[0].count)
             columns, rows = read_rows(path, delimiter)
         except (OSError, ValueError) as error:
             found.leave_out(path, error)
@@ -192,14 +193,14 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
         homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
         if not homes:
             found.leave_out(
-                path, f"no column names images, relative to a folder; there are {', '.join(columns)}, between {apart}"
+                path, f"no column names images, relative to a folder; there are {', '.join(columns)}, between {APART[delimiter]}"
             )
             continue
         key, home = next(iter(homes.items()))
         if len(texts) == 1:
-            found.leave_out(path, f"one column, {key!r}; expected another with labels, between {apart}")
+            found.leave_out(path, f"one column, {key!r}; expected another with labels, between commas, semicolons or tabs")
             continue
-        base = {"csv": str(path), "images": str(home), "path": key} | ({"delimiter": "\t"} if delimiter == "\t" else {})
+        base = {"csv": str(path), "images": str(home), "path": key} | ({} if delimiter == "," else {"delimiter": delimiter})
         columns_of_labels(found, base, {column: cells for column, cells in texts.items() if column != key})
         used |= {place for place in photos if place.is_relative_to(home)}
     return used
