@@ -33,7 +33,7 @@ class Log:
 
 
 class LoggedCandidates(Candidates):
-    """length: candidates a list, of which `negatives` are drawn from what the user never meets; short lists are masked.
+    """length: candidates a list, of which `negatives` are drawn from what the user has not met; short lists are masked.
 
     Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
     rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold, new: shares of the users
@@ -71,8 +71,10 @@ class LoggedCandidates(Candidates):
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         rows = self.divided(log, rng)
         maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
+        learned, ever = rows["transfer"], np.ones(len(log.user), bool)
+        # who learns must not be told, by what is never a negative, what users meet later
         made = {
-            name: maker.lists(flag, rows["test/new_items" if name == "test/new_items" else "transfer"])
+            name: maker.lists(flag, flag if name == "test/new_items" else learned, learned if name == "transfer" else ever)
             for name, flag in rows.items()
         }
         parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
@@ -136,7 +138,6 @@ class ListMaker:
         clicked = log.outcomes.get("click", np.ones(len(log.user))) > 0
         self.moments = np.unique(log.time)
         self.clicks = np.sort(log.item[clicked] * (len(self.moments) + 1) + self.moment(log.time[clicked]))
-        self.met = np.unique(log.user * len(log.items) + log.item)
 
     def moment(self, time: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.moments, time)
@@ -146,12 +147,14 @@ class ListMaker:
         first = item * (len(self.moments) + 1)
         return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
 
-    def lists(self, of: np.ndarray, like: np.ndarray) -> Lists:
+    def lists(self, of: np.ndarray, like: np.ndarray, known: np.ndarray) -> Lists:
         """Each user's interactions in order of time, so many a list; with negatives, all in random order.
 
-        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from.
+        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. known: (N,) bool, those
+        that no negative may be.
         """
-        order, pool = np.flatnonzero(of), np.unique(self.log.item[like])
+        pairs = self.log.user * len(self.log.items) + self.log.item
+        order, pool, met = np.flatnonzero(of), np.unique(self.log.item[like]), np.unique(pairs[known])
         order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
         user, most = self.log.user[order], self.length - self.negatives
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
@@ -162,19 +165,19 @@ class ListMaker:
         logged[row, place] = order
         item = np.where(logged >= 0, self.log.item[logged], -1)
         for at in range(most, self.length):
-            item[:, at] = self.unmet(user[first], pool)
+            item[:, at] = self.unmet(user[first], pool, met)
         if self.negatives:
             mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
             item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
         outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in self.log.outcomes.items()}
         return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
-    def unmet(self, user: np.ndarray, pool: np.ndarray) -> np.ndarray:
-        """An item of the pool that each user never met; -1 where eight draws find none."""
+    def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray) -> np.ndarray:
+        """An item of the pool that each user did not meet; -1 where eight draws find none."""
         found = np.full(len(user), -1)
         for _ in range(8):
             drawn = self.rng.choice(pool, len(user))
-            fresh = ~np.isin(user * len(self.log.items) + drawn, self.met)
+            fresh = ~np.isin(user * len(self.log.items) + drawn, met)
             found = np.where((found < 0) & fresh, drawn, found)
         return found
 

@@ -168,7 +168,7 @@ def test_popularity_is_the_clicks_before_a_list_begins(many):
     clicked = log.outcomes["click"] > 0
     wanted = [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(item, time, strict=True)]
     assert maker.seen(item, time).tolist() == wanted
-    lists = maker.lists(log.user == 4, log.user >= 0)
+    lists = maker.lists(log.user == 4, log.user >= 0, log.user >= 0)
     begin = np.sort(log.time[log.user == 4])[::6]
     seen = np.array(
         [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(lists.number, begin, strict=True)]
@@ -179,13 +179,32 @@ def test_popularity_is_the_clicks_before_a_list_begins(many):
     )
 
 
+def test_negatives_do_not_tell_what_is_met_later(folder):
+    """Users meet 60 of 100 items at random: whether one was ever a negative for them says nothing of later ones."""
+    rng = np.random.default_rng(0)
+    lines = [(user, item, rng.random()) for user in range(100) for item in rng.permutation(100)[:60]]
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"u{u},i{i},{at},1,\n" for u, i, at in lines))
+    splits = source(items=None, length=20, negatives=16, val=0.1, new=0.15, cold=0.05).splits()
+    refused = {(u, i) for u, i, click in triples(splits["transfer"]) if click == 0}
+    for name in ("val", "test/clean"):
+        shares = [np.mean([(u, i) in refused for u, i, click in triples(splits[name]) if click == met]) for met in (0, 1)]
+        assert abs(shares[0] - shares[1]) < 0.03, name
+
+
+def triples(split):
+    """(user, item, clicked) of every candidate that exists."""
+    click, item, _ = np.moveaxis(split.labels["click"], -1, 0).astype(int)
+    user = np.broadcast_to(split.inputs["user"][:, :1], click.shape)
+    return [(u, i, c) for u, i, c in zip(user.flat, item.flat, click.flat, strict=True) if c >= 0]
+
+
 def test_negatives_are_items_that_the_user_never_met(folder):
     (folder / "log.csv").write_text(
         "who,what,at,clicked,stars\n" + "".join(f"ann,i{n},{n},1,3\n" for n in range(8)) + "bob,i9,9,1,3\n"
     )
     log = source(items=None).read_log()
     maker = ListMaker(log, np.ones(9, bool), 6, 3, np.random.default_rng(0))
-    lists = maker.lists(log.user == 0, log.user >= 0)
+    lists = maker.lists(log.user == 0, log.user >= 0, log.user >= 0)
     assert lists.number[lists.click == 0].tolist() == [8] * (lists.click == 0).sum()  # the one that ann never met
     assert (lists.click == 1).sum() == 8 and not lists.rating[lists.click == 0].any()
 
@@ -253,7 +272,7 @@ def test_malformed_movielens_is_refused_by_file_and_line(folder, file, text, mes
 def test_ids_of_what_was_never_learned_are_unknown(many):
     log = many.read_log()
     learned = (log.item != 5) & (log.user != 2)
-    lists = ListMaker(log, learned, 6, 0, np.random.default_rng(0)).lists(log.user >= 0, learned)
+    lists = ListMaker(log, learned, 6, 0, np.random.default_rng(0)).lists(log.user >= 0, learned, learned)
     exists = lists.click >= 0
     np.testing.assert_array_equal(lists.item[:, ID][exists] == 0, (lists.number == 5)[exists])
     assert (lists.user[:, 0] == 0).any() and set(lists.user[:, 0]) == {0, *range(1, 41)} - {3}
