@@ -29,19 +29,25 @@ def unseen_examples(
     which shows what needs no probe.
     """
     labels = [name.split("/")[1] for name, field in few.fields.items() if name.startswith("labels/") and not field.shape]
-    answers = {label: [split.read(f"labels/{label}", None) for split in (few, test)] for label in labels if label not in tasks}
+    labels = [label for label in labels if label not in tasks]
     pooled = [pooled_features(networks, split) for split in (few, test)]
-    examples = {
-        label: (regressor if np.issubdtype(few_y.dtype, np.floating) else classifier, (pooled[0], few_y), (pooled[1], test_y))
-        for label, (few_y, test_y) in answers.items()
-    }
-    few_said, test_said = (implied(networks, tasks, split) for split in (few, test))
-    for label, task in few_said:
-        if label in answers:
-            few_y, test_y = answers[label]
-            said = (few_said[label, task], few_y), (test_said[label, task], test_y)
-            examples[f"{label}_from_{task}"] = (BestColumn, *said)
-    return examples
+    said = [implied(networks, tasks, split) for split in (few, test)]
+    found: dict[str, tuple[Callable[[], Any], Examples, Examples]] = {}
+    for label in labels:
+        known = examples(few, label, pooled[0])
+        model = regressor if np.issubdtype(known[1].dtype, np.floating) else classifier
+        found[label] = (model, known, examples(test, label, pooled[1]))
+    for label, task in said[0]:
+        if label in labels:
+            columns = (examples(split, label, x[label, task]) for split, x in zip((few, test), said, strict=True))
+            found[f"{label}_from_{task}"] = (BestColumn, *columns)
+    return found
+
+
+def examples(split: Store, label: str, x: np.ndarray) -> Examples:
+    """The rows of x (N, D) that carry a label, and it."""
+    has = split.read(f"labelled/{label}") if f"labelled/{label}" in split.fields else slice(None)
+    return x[has], split.read(f"labels/{label}")[has]
 
 
 def implied(networks: list[Network], tasks: dict[str, Task], split: Store) -> dict[tuple[str, str], np.ndarray]:

@@ -1,17 +1,20 @@
 import numpy as np
 import pytest
 
-from pipeline.unseen import BestColumn, classifier, few_shot, regressor
+from pipeline.layout import field_of
+from pipeline.store import open_store
+from pipeline.unseen import BestColumn, classifier, examples, few_shot, regressor
+from pipeline.writer import create_store
 
 
-def examples(rows, seed):
+def drawn(rows, seed):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, rows)
     return rng.normal(size=(rows, 20)) + 2 * np.eye(3)[y] @ np.ones((3, 20)) * (y[:, None] - 1), y
 
 
 def test_a_probe_finds_what_is_there_and_nothing_else():
-    train, test = examples(200, 0), examples(500, 1)
+    train, test = drawn(200, 0), drawn(500, 1)
     assert min(few_shot(classifier, train, test, 50, 3, seed=0)) > 0.95
     noise = np.random.default_rng(2).normal(size=train[0].shape)
     assert max(few_shot(classifier, (noise, train[1]), test, 50, 3, seed=0)) < 0.6
@@ -28,7 +31,7 @@ def test_a_real_label_is_scored_by_r2():
 
 
 def test_draws_are_other_examples_and_the_same_for_every_student():
-    train, test = examples(200, 0), examples(100, 1)
+    train, test = drawn(200, 0), drawn(100, 1)
     one = few_shot(classifier, train, test, 20, 4, seed=3)
     assert one == few_shot(classifier, train, test, 20, 4, seed=3)
     assert len(set(one)) > 1
@@ -43,7 +46,7 @@ def test_counting_boxes_takes_the_threshold_that_is_right_most_often():
 
 
 def test_a_draw_that_no_classifier_can_learn_from_is_an_error_that_names_the_key():
-    x, y = examples(30, 0)
+    x, y = drawn(30, 0)
     with pytest.raises(ValueError, match=r"evaluate.shots: 5 examples drawn at random are of 1 to 1 classes"):
         few_shot(classifier, (x, y * 0), (x, y), 5, 2, seed=0)
     with pytest.raises(ValueError, match=r"evaluate.shots: 3 examples drawn at random are of 3 to 3 classes"):
@@ -51,6 +54,17 @@ def test_a_draw_that_no_classifier_can_learn_from_is_an_error_that_names_the_key
 
 
 def test_too_few_examples_is_an_error_that_names_the_key():
-    train, test = examples(30, 0), examples(30, 1)
+    train, test = drawn(30, 0), drawn(30, 1)
     with pytest.raises(ValueError, match=r"evaluate.shots: 50 shots asked of 30 unseen examples"):
         few_shot(classifier, train, test, 50, 1, seed=0)
+
+
+def test_rows_without_the_label_are_no_examples(tmp_path):
+    values = {"labels/intent": np.array([0, -1, 1], np.int64), "labelled/intent": np.array([True, False, True])}
+    fields = {name: field_of(x) for name, x in values.items()}
+    ids = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    writer = create_store(tmp_path / "few.zarr", ids, np.zeros(3, np.int32), fields, identity={}, shard_rows=4)
+    writer.write_rest(lambda rows: {name: x[rows] for name, x in values.items()})
+    writer.publish()
+    x, y = examples(open_store(tmp_path / "few.zarr"), "intent", np.arange(6).reshape(3, 2))
+    assert (x.tolist(), y.tolist()) == ([[0, 1], [4, 5]], [0, 1])
