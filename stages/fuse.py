@@ -44,15 +44,16 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "device": pick_device(params.device).type,
         **identity_of(fusion, params),
     }
-    total = 2 * inputs.n_rows + lessons(fusion)
+    seen = inputs.n_rows - max(1, inputs.n_rows // 10)
+    total = 2 * inputs.n_rows + seen + lessons(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
-        seen = inputs.n_rows - max(1, inputs.n_rows // 10)
         sample, quality = {}, None  # teachers that gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
             fusion.fit(stream(slice(0, seen), masked=True))
             readable = refine(fusion, params, name, inputs, stores, seen, advance)
-            quality = assess(fusion, stream(slice(seen, None), masked=True))._replace(readable=readable)
+            quality = assess(fusion, stream(slice(0, seen), masked=True), stream(slice(seen, None), masked=True))
+            quality = quality._replace(readable=readable)
             sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}

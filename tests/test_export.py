@@ -71,7 +71,9 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
             np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
     card = (project / "exports/small/README.md").read_text()
     assert "44,468 parameters" in card and "digest `abc`" in card and "| segmentation | mIoU | 0.5000 |" in card
-    assert "classes in order: background, zero" in card and "> Predictions: (B, C + 4, h, w): heatmap logits, then the box" in card
+    assert (
+        "classes in order: background, zero" in card and "> Predictions: (B, C + 4, h, w): heatmap logits, then the box" in card
+    )
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(project, monkeypatch):

@@ -73,9 +73,9 @@ def test_it_keeps_what_decides_where_components_keep_what_is_loud():
     logits = flat(torch.from_numpy(found["logits/a/parts"]))
     kept, lost = (flat(f.transform(features(found))["components"]) for f in (fusion, PCA(dims=5).fit([features(found)])))
     assert explained(logits, kept) > 0.9 > 0.1 > explained(logits, lost)
-    assert min(assess(fusion, [features(found)]).r2.values()) > 0.5
+    assert min(assess(fusion, [features(found)], [features(found)]).r2.values()) > 0.5
     assert read.keys() == {"logits/a/parts", "logits/b/any"} and read["logits/a/parts"] < 0.3
-    assert "leave 0." in "".join(lines(assess(fusion, [features(found)])._replace(readable=read)))
+    assert "leave 0." in "".join(lines(assess(fusion, [features(found)], [features(found)])._replace(readable=read)))
 
 
 def test_before_it_learns_it_is_pca():

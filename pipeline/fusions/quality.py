@@ -25,27 +25,38 @@ class Quality(NamedTuple):
     readable: dict[str, float] = {}
 
 
-def assess(fusion: Fusion, batches: Iterable[Features]) -> Quality:
-    """A fusion's quality on rows that it was not fitted on."""
-    return of_moments(Moments({**features, **renamed(fusion.transform(features))} for features in batches))
+def assess(fusion: Fusion, seen: Iterable[Features], held: Iterable[Features]) -> Quality:
+    """A fusion's quality on held rows, which neither it nor the regression, which is of `seen` rows, was fitted on."""
+    fitted, judged = (Moments({**x, **renamed(fusion.transform(x))} for x in batches) for batches in (seen, held))
+    return of_moments(fitted, judged)
 
 
 def renamed(fused: Features) -> Features:
     return {FUSED + name: x for name, x in fused.items()}
 
 
-def of_moments(moments: Moments) -> Quality:
-    """moments: of teachers' features and, as "fused <target>", a fusion's targets together."""
-    ends = torch.tensor(list(moments.widths.values())).cumsum(0).tolist()
-    at = {name: slice(end - d, end) for (name, d), end in zip(moments.widths.items(), ends, strict=True)}
-    c, code = moments.covariance, [name for name in at if name.startswith(FUSED)]
+def of_moments(seen: Moments, held: Moments) -> Quality:
+    """Moments of teachers' features and, as "fused <target>", a fusion's targets together."""
+    ends = torch.tensor(list(held.widths.values())).cumsum(0).tolist()
+    at = {name: slice(end - d, end) for (name, d), end in zip(held.widths.items(), ends, strict=True)}
+    code = [name for name in at if name.startswith(FUSED)]
     teachers = [name for name in at if name not in code]
+    c = held.covariance
     u = torch.cat([torch.arange(at[name].start, at[name].stop) for name in code]).to(c.device)
-    ridge = RIDGE * c[u][:, u].diagonal().mean() * torch.eye(len(u), dtype=c.dtype, device=c.device)
-    explained = c[:, u] @ torch.linalg.solve(c[u][:, u] + ridge, c[u])
-    r2 = {t: (explained[at[t], at[t]].trace() / c[at[t], at[t]].trace().clamp(min=1e-12)).item() for t in teachers}
+    r2 = explained(seen.covariance, c, u, {name: at[name] for name in teachers})
     pairs = [(a, b) for i, a in enumerate(teachers) for b in teachers[i + 1 :]]
     return Quality(r2, effective_rank(c[u][:, u]), {f"{a} | {b}": cka(c, at[a], at[b]) for a, b in pairs})
+
+
+def explained(seen: Tensor, held: Tensor, code: Tensor, teachers: dict[str, slice]) -> dict[str, float]:
+    """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}, both
+    as covariances."""
+    uu = seen[code][:, code]
+    weights = torch.linalg.solve(
+        uu + RIDGE * uu.diagonal().mean() * torch.eye(len(uu), dtype=uu.dtype, device=uu.device), seen[code]
+    )
+    told = 2 * (weights * held[code]).sum(0) - (weights * (held[code][:, code] @ weights)).sum(0)  # of each channel
+    return {name: (told[at].sum() / held.diagonal()[at].sum().clamp(min=1e-12)).item() for name, at in teachers.items()}
 
 
 def lines(found: Quality) -> Iterator[str]:

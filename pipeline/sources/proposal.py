@@ -193,7 +193,8 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], m
         homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
         if not homes:
             found.leave_out(
-                path, f"no column names images, relative to a folder; there are {', '.join(columns)}, between {APART[delimiter]}"
+                path,
+                f"no column names images, relative to a folder; there are {', '.join(columns)}, between {APART[delimiter]}",
             )
             continue
         key, home = next(iter(homes.items()))

@@ -137,26 +137,35 @@ def linear_cka(a, b):
     return ((a.T @ b).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())).item()
 
 
+def centred(x):
+    return x.double() - x.double().mean(0)
+
+
 def test_quality_is_what_regression_and_features_say():
     x, _ = views()
     fit, held = ({name: v[part] for name, v in x.items()} for part in (slice(0, 3000), slice(3000, None)))
     fusion = PCA(dims=8).fit([fit])
-    found = assess(fusion, ({name: v[i : i + 100] for name, v in held.items()} for i in range(0, 1000, 100)))
-    code = fusion.transform(held)["components"]
+    found = assess(fusion, [fit], ({name: v[i : i + 100] for name, v in held.items()} for i in range(0, 1000, 100)))
+    codes = [centred(fusion.transform(part)["components"]) for part in (fit, held)]
     for name, values in held.items():
-        left = values.double() - values.double().mean(0)
-        coded = code.double() - code.double().mean(0)
-        left = left - coded @ torch.linalg.lstsq(coded, left).solution
-        expected = 1 - left.square().sum() / (values.double() - values.double().mean(0)).square().sum()
-        assert found.r2[name] == pytest.approx(expected.item(), abs=1e-4)
+        weights = torch.linalg.lstsq(codes[0], centred(fit[name])).solution
+        left = centred(values) - codes[1] @ weights
+        assert found.r2[name] == pytest.approx(1 - (left.square().sum() / centred(values).square().sum()).item(), abs=1e-4)
     assert found.cka["a/x | b/x"] == pytest.approx(linear_cka(held["a/x"], held["b/x"]), abs=1e-6)
     assert 1 < found.effective_rank <= 8
 
 
+def test_few_rows_do_not_make_a_fusion_look_good():
+    """64 of 768 directions that are all alike hold a twelfth, of 60 rows too, which 64 numbers could say by heart."""
+    x = {"a/x": torch.randn(600, 768, generator=torch.manual_seed(0))}
+    seen, held = ({name: v[part] for name, v in x.items()} for part in (slice(0, 540), slice(540, None)))
+    assert assess(Random(dims=64).fit([seen]), [seen], [held]).r2["a/x"] < 0.1
+
+
 def test_what_a_fusion_drops_is_said_by_name():
     x, _ = views()
-    few = assess(PCA(dims=2).fit([x]), [x])
-    whole = assess(PCA(dims=24).fit([x]), [x])
+    few = assess(PCA(dims=2).fit([x]), [x], [x])
+    whole = assess(PCA(dims=24).fit([x]), [x], [x])
     assert min(whole.r2.values()) > 0.999
     assert not [line for line in lines(whole) if "less than" in line]
     assert len([line for line in lines(few) if "less than" in line]) == sum(r2 < 0.8 for r2 in few.r2.values()) > 0
