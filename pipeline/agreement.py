@@ -43,7 +43,7 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
     live = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
     for field in live[0]:
         pairs = [off(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
-        differing = sum(int((far > allowed).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
+        differing = sum(int((~(far <= allowed)).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
         furthest, allowed = (max(float(x.max()) for x in side) for side in zip(*pairs, strict=True))
         yield Agreement(field, sum(len(far) for far, _ in pairs), furthest, allowed, differing)
 

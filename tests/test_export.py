@@ -84,6 +84,25 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(proj
     assert (project / f"exports/small/{NAME}.onnx").read_bytes() == before
 
 
+@pytest.mark.parametrize(("factor", "message"), [(0.0, None), (float("nan"), "output 'segmentation' is not finite on 1 rows")])
+def test_a_head_that_answers_otherwise_is_told_beside_larger_ones(project, factor, message):
+    network = load_network(project / f"data/students/small/seed-0/{NAME}.safetensors", torch.device("cpu"))[0].eval()
+    rows = {"image": np.random.default_rng(0).integers(0, 256, (8, 1, 24, 24), np.uint8)}
+    small = [p.data.mul_(1e-5) for p in network.heads["segmentation"].parameters()]
+    before = [p.clone() for p in small]
+    for p in small:
+        p *= factor
+    with export.quiet():
+        export.write_onnx(network, {"image": torch.from_numpy(rows["image"][:2])}, project / "other.onnx")
+    for p, was in zip(small, before, strict=True):
+        p.copy_(was)
+    if message:
+        with pytest.raises(ValueError, match=message):
+            export.check(network, project / "other.onnx", rows)
+    else:
+        assert export.check(network, project / "other.onnx", rows).furthest == 1
+
+
 def test_a_student_that_is_not_there_is_one_line(project):
     for command in (["export", "smal"], ["predict", "smal", "x.png"]):
         assert "no student smal/seed-0; there are small/seed-0; `dvc repro distill@smal` trains it" in run(*command, fails=True)
