@@ -1,5 +1,8 @@
 """YAML that people write: read as DVC reads it (YAML 1.2), or read and written again with its comments and its layout."""
 
+from io import StringIO
+from typing import Any
+
 from ruamel.yaml import YAML
 
 
@@ -12,3 +15,18 @@ def round_trip() -> YAML:
     yaml.width = 1000
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
+
+
+def dumped(content: Any) -> str:
+    """What `round_trip` loaded, as text again."""
+    text = StringIO()
+    round_trip().dump(content, text)
+    return text.getvalue()
+
+
+def flow(value: Any) -> Any:
+    """A mapping or list that is written on one line."""
+    yaml, text = YAML(), StringIO()
+    yaml.default_flow_style, yaml.width = True, 10**6
+    yaml.dump(value, text)
+    return yaml.load(text.getvalue())

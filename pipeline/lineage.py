@@ -5,16 +5,14 @@ they are current: a teacher added without `sync` is an error, never "up to date"
 class, its weights, files that are imported) DVC can index: `foreach` names it by teacher, and changing it re-runs no other.
 """
 
-import io
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.atomic import write_whole
 from pipeline.class_spec import ParamsError
-from pipeline.commented import round_trip
+from pipeline.commented import dumped, round_trip
 from pipeline.dependencies import USES, code_deps, data_deps, own_files
 from pipeline.params import Params
 from pipeline.validation import load_params
@@ -45,7 +43,10 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
         own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
     longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
     return {
-        name: {key: lists[name] + lists[name][-1:] * (longest[key] - len(lists[name])) for key, lists in own.items()}
+        name: {
+            key: lists[name] + (lists[name] or sorted(common))[-1:] * (longest[key] - len(lists[name]))
+            for key, lists in own.items()
+        }
         for name in params.teachers
     }
 
@@ -131,10 +132,10 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     return result
 
 
-def read_stages(path: Path) -> tuple[YAML, Any]:
-    yaml = round_trip()
+def read_stages(path: Path) -> Any:
+    """dvc.yaml, with its comments. Raises ParamsError."""
     try:
-        content = yaml.load(path.read_text())
+        content = round_trip().load(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
     except YAMLError as error:
@@ -144,7 +145,7 @@ def read_stages(path: Path) -> tuple[YAML, Any]:
     missing = USES.keys() - OPTIONAL - content["stages"].keys()
     if missing:
         raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")
-    return yaml, content
+    return content
 
 
 def differences(params: Params, stages: Any) -> dict[str, list[str]]:
@@ -170,23 +171,21 @@ def listed(found: Any) -> list[str]:
 def sync() -> dict[str, list[str]]:
     """Bring the dvc.yaml of the project in this folder up to date with its params.yaml; returns what changed, by stage."""
     params, path = load_params(Path("params.yaml")), Path("dvc.yaml")
-    yaml, content = read_stages(path)
+    content = read_stages(path)
     changes = differences(params, content["stages"])
     for stage, wanted in synced(content["stages"], params).items():
         if "foreach" in wanted:
             content["stages"][stage]["foreach"] = wanted.pop("foreach")
         content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
     if changes:
-        text = io.StringIO()
-        yaml.dump(content, text)
-        write_whole(path, text.getvalue().encode())
+        write_whole(path, dumped(content).encode())
     return changes
 
 
 def open_project() -> Params:
     """The params of the project in this folder, whose dvc.yaml is known to be current. Raises ParamsError."""
     params = load_params(Path("params.yaml"))
-    _, content = read_stages(Path("dvc.yaml"))
+    content = read_stages(Path("dvc.yaml"))
     for stage, lines in differences(params, content["stages"]).items():
         raise ParamsError(f"dvc.yaml is behind params.yaml ({stage}: {lines[0]}): run `stillroom sync`")
     return params

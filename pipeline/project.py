@@ -6,17 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from pipeline.class_spec import CLONE
-from pipeline.commented import round_trip
+from pipeline.commented import dumped, flow, round_trip
 from pipeline.lineage import sync
 from pipeline.planning import Plan, make_plan
 from pipeline.sources.files import Files
@@ -182,16 +180,6 @@ def task_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {"code": "pipeline/tasks/classification.py", "class": "Classification", "classes": classes, "temperature": 2}
 
 
-def flow(value: Any) -> Any:
-    """On one line."""
-    yaml = YAML()
-    text = StringIO()
-    yaml.default_flow_style = True
-    yaml.width = 10**6
-    yaml.dump(value, text)
-    return yaml.load(text.getvalue())
-
-
 def commented(source: dict[str, Any]) -> CommentedMap:
     made = CommentedMap({key: flow(value) if isinstance(value, list) else value for key, value in source.items()})
     for key in ("labels", "unseen"):
@@ -207,9 +195,7 @@ def commented(source: dict[str, Any]) -> CommentedMap:
 
 
 def write(params: Any) -> None:
-    text = StringIO()
-    round_trip().dump(params, text)
-    apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", text.getvalue(), flags=re.MULTILINE)  # ruamel drops blank lines
+    apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", dumped(params), flags=re.MULTILINE)  # ruamel drops blank lines
     Path("params.yaml").write_text(apart)
 
 

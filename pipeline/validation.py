@@ -15,10 +15,19 @@ from pipeline.sections import FilledStudent, Range
 def load_params(path: Path) -> Params:
     """Read and check params.yaml; classes are not imported. Raises ParamsError."""
     try:
-        content = plain().load(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of a params.yaml that lies, or will lie, at `path`. Raises ParamsError."""
+    try:
+        content = plain().load(text)
+    except YAMLError as error:
         raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected sections (seed, prepare, tasks, ...), found {type(content).__name__}")

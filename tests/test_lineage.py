@@ -89,6 +89,25 @@ def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
     assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"fuse"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_teacher_whose_class_lies_in_a_tasks_file_takes_no_dependency_from_others(project, order):
+    """Its file is a dependency of all teachers already, so that it has none of its own."""
+    encoder, task = ((CLONE / f"pipeline/{x}.py").read_text() for x in ("encoders/image", "tasks/multi_label"))
+    (project / "mine.py").write_text(task + encoder.replace('"""Convolutional encoders of images."""', ""))
+
+    def change(params):
+        params["tasks"]["classification"]["code"] = "mine.py"
+        params["teachers"]["classification"]["encoder"]["code"] = "mine.py"
+        params["teachers"] = dict(list(params["teachers"].items())[::order])
+
+    edit(project, change)
+    sync()
+    teaching = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_teacher"]
+    assert "${item.deps[0]}" in teaching["do"]["deps"]
+    assert teaching["foreach"]["detection"]["deps"][0].endswith("pipeline/encoders/image.py")
+    assert len(teaching["foreach"]["classification"]["deps"]) == 1
+
+
 def test_a_new_student_reaches_the_report_alone(project):
     edit(project, lambda p: p["students"].update(wide=p["students"]["fused"]))
     changed = {line.split(":")[0] for line in sync().splitlines() if ": " in line}

@@ -239,3 +239,6 @@ def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
     assert load_params(tmp_path / "params.yaml").student("winner").weights == {"logits": 3, "labels": 1}
     assert "there is one already" in promote("abc", "--as", "winner")
     assert "did you mean 'abc'?" in promote("abd")
+    (tmp_path / "board.json").write_text(json.dumps([{"name": "abc", "student": {**student, "reads": "lost"}}]))
+    assert "params.yaml: students.third.reads: " in promote("abc", "--as", "third")
+    assert (tmp_path / "params.yaml").read_text() == after and len(list(tmp_path.iterdir())) == 2
