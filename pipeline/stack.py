@@ -7,7 +7,7 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
@@ -77,11 +77,13 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
     if workers == 1:
         return work()
     with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(threads // workers)) as pool:
+        running = [pool.submit(work) for _ in range(workers)]
         try:
-            for worker in [pool.submit(work) for _ in range(workers)]:
-                worker.result()
+            wait(running, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()
+    for worker in running:
+        worker.result()
 
 
 def threads_for(objectives: list[Objective]) -> int:

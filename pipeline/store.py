@@ -201,8 +201,9 @@ class Store:
         limit = array_rows(self.layouts[f"{name}/values"], self.n_rows, self.n_shards)
         if (begin > end).any() or (begin < 0).any() or (end > limit).any():
             raise StoreError(f"{self.path}: field {name!r}: damaged: row offsets outside its values")
-        items = np.concatenate([np.arange(b, e) for b, e in zip(begin, end, strict=True)], dtype=np.int64, casting="unsafe")
-        return self.read(f"{name}/values", items), end - begin
+        lengths = end - begin
+        items = np.arange(lengths.sum()) + np.repeat(begin - (lengths.cumsum() - lengths), lengths)
+        return self.read(f"{name}/values", items), lengths
 
     def files_of(self, name: str) -> list[str]:
         """Paths of a field's files, relative to the store."""

@@ -439,6 +439,7 @@ def test_opens_format_1_for_ever():
     assert store.digest == "7249bf81c3b11d41e80c69d64e2f5168c54e985c8cf050300ed7c500c53a1a01"
     np.testing.assert_array_equal(store.read("features/cls/trunk", slice(0, 2)), [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
     np.testing.assert_array_equal(store.read("logits/cls/cls"), -np.arange(20, dtype=np.float32).reshape(10, 2))
+    assert [len(x) for x in store.read_ragged("labels/det", slice(0, 0))] == [0, 0]
     items, lengths = store.read_ragged("labels/det")
     np.testing.assert_array_equal(lengths, [0, 1, 2] * 3 + [0])
     np.testing.assert_array_equal(items[:, 0], range(9))
