@@ -3,8 +3,6 @@
 import hashlib
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from pipeline.sources.gathering import Sample
@@ -22,16 +20,19 @@ def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
     x = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     x -= x.mean(1, keepdims=True)
     x /= np.maximum(x.std(1, keepdims=True), FAINT) * np.sqrt(x.shape[1])
-    axes = np.linalg.eigh(x.T.astype(float) @ x)[1][:, -COORDINATES:]
-    pairs = cKDTree(x @ axes).query_pairs(near * 1.001, output_type="ndarray")
-    far = np.concatenate(
-        [
-            np.linalg.norm(x[a] - x[b], axis=1) > near
-            for a, b in (part.T for part in np.array_split(pairs, 1 + len(pairs) // 8192))
-        ]
-    )
-    a, b = pairs[~far].T
-    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), shape=(len(x), len(x))), directed=False)[1]
+    few = x @ np.linalg.eigh(x.T.astype(float) @ x)[1][:, -COORDINATES:]
+    tree, groups = cKDTree(few), np.full(len(x), -1)
+    for first in range(len(x)):
+        if groups[first] < 0:
+            groups[first], reached = first, [first]
+            while reached:  # one at a time: all pairs of images that are alike may not fit memory
+                image = reached.pop()
+                some = np.array(tree.query_ball_point(few[image], near * 1.001))
+                some = some[groups[some] < 0]
+                found = some[np.linalg.norm(x[some] - x[image], axis=1) <= near]
+                groups[found] = first
+                reached += found.tolist()
+    return groups
 
 
 def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, seed: int) -> list[str]:
