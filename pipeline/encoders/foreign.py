@@ -47,6 +47,3 @@ class Foreign(TappedEncoder):
         x = inputs[self.input]
         x = self.preprocess(x) if self.preprocess else x
         return self.module(x), tuple(x.shape[2:])
-
-    def view(self, inputs: dict[str, Tensor]) -> Size:
-        return tuple(inputs[self.input].shape[2:])

@@ -54,6 +54,3 @@ class HuggingFace(TappedEncoder):
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         x_BCHW = self.preprocess(inputs[self.input])
         return self.module(pixel_values=x_BCHW), tuple(x_BCHW.shape[2:])
-
-    def view(self, inputs: dict[str, Tensor]) -> Size:
-        return tuple(inputs[self.input].shape[2:])

@@ -24,6 +24,7 @@ class TappedEncoder(nn.Module, ABC):
     if it is of an image. to_logits: {task: class} of what reads the module's own outputs, one of pipeline/to_logits.
     """
 
+    input: str  # what is shown to the module
     recorded: Mapping[str, Any] = {}  # arguments that rebuild it without the files that it came from
 
     def __init__(
@@ -55,9 +56,9 @@ class TappedEncoder(nn.Module, ABC):
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         """Show these inputs to the module: what it puts out, and the size of what it was shown."""
 
-    @abstractmethod
     def view(self, inputs: dict[str, Tensor]) -> Size:
         """The size of what is stored, which predictions are about."""
+        return tuple(inputs[self.input].shape[2:])
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
         raw, found, size = self.run(inputs, self.taps)

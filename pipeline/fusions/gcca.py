@@ -26,7 +26,7 @@ class GCCA(LinearFusion):
     def solve(self, moments: Moments) -> dict[str, Tensor]:
         check_dims(self.dims, moments)
         c, scale = moments.covariance, equal_say(moments)
-        white = torch.block_diag(*(self.whitened(block) for block in blocks(moments)))
+        white = torch.block_diag(*(self.whitened(block) for block in moments.blocks()))
         eigenvalues, vectors = leading(white @ c @ white, self.dims)
         self.shared = int((eigenvalues > SHARED).sum())
         common = white @ vectors[:, : self.shared]
@@ -43,9 +43,3 @@ class GCCA(LinearFusion):
         size = block.diagonal().mean().clamp(min=1e-12)
         eigenvalues, vectors = torch.linalg.eigh(block)
         return vectors @ torch.diag((eigenvalues.clamp(min=0) + self.ridge * size).rsqrt()) @ vectors.T
-
-
-def blocks(moments: Moments) -> list[Tensor]:
-    """Each teacher's own covariance, (D, D)."""
-    ends = torch.tensor(list(moments.widths.values())).cumsum(0).tolist()
-    return [moments.covariance[end - d : end, end - d : end] for end, d in zip(ends, moments.widths.values(), strict=True)]

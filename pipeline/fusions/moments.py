@@ -1,6 +1,7 @@
 """Streamed second moments, from which every linear fusion is computed."""
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -26,6 +27,16 @@ class Moments:
         if not self.count:
             raise ValueError("no rows to fit on: the transfer set is empty")
         self.covariance = self.scatter / self.count
+
+    @property
+    def at(self) -> dict[str, slice]:
+        """Where each feature's channels lie among all."""
+        ends = accumulate(self.widths.values())
+        return {name: slice(end - d, end) for (name, d), end in zip(self.widths.items(), ends, strict=True)}
+
+    def blocks(self) -> list[Tensor]:
+        """Each feature's own covariance, (D, D)."""
+        return [self.covariance[at, at] for at in self.at.values()]
 
     def merge(self, x_PD: Tensor) -> None:
         count, mean = len(x_PD), x_PD.mean(0)

@@ -5,7 +5,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pipeline.fusions.gcca import blocks
 from pipeline.fusions.linear import LinearFusion
 from pipeline.fusions.moments import Moments
 
@@ -19,7 +18,7 @@ class PhiS(LinearFusion):
     """
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:
-        turns = [equalising(block / block.diagonal().mean().clamp(min=1e-12)) for block in blocks(moments)]
+        turns = [equalising(block / block.diagonal().mean().clamp(min=1e-12)) for block in moments.blocks()]
         whole = torch.block_diag(*turns).split(list(moments.widths.values()), dim=1)
         return dict(zip(moments.widths, whole, strict=True))
 

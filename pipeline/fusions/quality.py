@@ -15,7 +15,7 @@ ENOUGH = 0.8  # of a teacher's variance: below it a fusion has dropped much of t
 
 
 class Quality(NamedTuple):
-    """r2: {"teacher/tap": share of its variance that a linear map of the code gives back}. effective_rank: of the code,
+    """r2: {"teacher/tap": share of its variance that a linear map of the code gives back, on other rows than it was fitted on}. effective_rank: of the code,
     exp of the entropy of its spectrum (Roy & Vetterli 2007). cka: {"a | b": linear CKA of two teachers, exact}. readable, of a
     fusion that learned: {"logits/<teacher>/<task>": loss of a head on the code, as a share of the best constant's}."""
 
@@ -37,8 +37,7 @@ def renamed(fused: Features) -> Features:
 
 def of_moments(seen: Moments, held: Moments) -> Quality:
     """Moments of teachers' features and, as "fused <target>", a fusion's targets together."""
-    ends = torch.tensor(list(held.widths.values())).cumsum(0).tolist()
-    at = {name: slice(end - d, end) for (name, d), end in zip(held.widths.items(), ends, strict=True)}
+    at = held.at
     code = [name for name in at if name.startswith(FUSED)]
     teachers = [name for name in at if name not in code]
     c = held.covariance
@@ -52,9 +51,8 @@ def explained(seen: Tensor, held: Tensor, code: Tensor, teachers: dict[str, slic
     """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}, both
     as covariances."""
     uu = seen[code][:, code]
-    weights = torch.linalg.solve(
-        uu + RIDGE * uu.diagonal().mean() * torch.eye(len(uu), dtype=uu.dtype, device=uu.device), seen[code]
-    )
+    ridge = RIDGE * uu.diagonal().mean() * torch.eye(len(uu), dtype=uu.dtype, device=uu.device)
+    weights = torch.linalg.solve(uu + ridge, seen[code])
     told = 2 * (weights * held[code]).sum(0) - (weights * (held[code][:, code] @ weights)).sum(0)  # of each channel
     return {name: (told[at].sum() / held.diagonal()[at].sum().clamp(min=1e-12)).item() for name, at in teachers.items()}
 

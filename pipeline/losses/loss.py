@@ -36,7 +36,9 @@ class Adapter(nn.Module):
         self.student, self.target = student, target
 
     def forward(self, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(part(x.movedim(1, -1)).movedim(-1, 1) for part, x in ((self.student, student), (self.target, target)))
+        return tuple(
+            part(x.movedim(1, -1).contiguous()).movedim(-1, 1) for part, x in ((self.student, student), (self.target, target))
+        )
 
 
 def per_row(loss: Tensor) -> Tensor:

@@ -64,18 +64,17 @@ class Detection(Task):
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
         column, line = x.long().clamp(0, width - 1), y.long().clamp(0, height - 1)
         sizes = (x1 - x0).clamp(min=0.1).log(), (y1 - y0).clamp(min=0.1).log()
-        heat = label.new_zeros(len(label), self.classes, height, width)
-        box = label.new_zeros(len(label), 5, height, width)
         cells = torch.arange(max(grid), device=label.device)
+        across = torch.exp(-((cells[:width] - column[..., None]) ** 2) / (2 * SPREAD**2))
+        down = torch.exp(-((cells[:height] - line[..., None]) ** 2) / (2 * SPREAD**2))
+        peak = down[..., :, None] * across[..., None, :] * real[..., None, None]
+        heat = label.new_zeros(len(label), self.classes, height, width)
+        heat.scatter_reduce_(1, kind[..., None, None].expand_as(peak), peak, "amax")
+        box, values = label.new_zeros(len(label), 5, height, width), torch.stack([x - column, y - line, *sizes, real], 2)
         rows = torch.arange(len(label), device=label.device)
-        for m in range(label.shape[1]):
-            across = torch.exp(-((cells[:width] - column[:, m, None]) ** 2) / (2 * SPREAD**2))
-            down = torch.exp(-((cells[:height] - line[:, m, None]) ** 2) / (2 * SPREAD**2))
-            peak = down[:, :, None] * across[:, None, :] * real[:, m, None, None]
-            heat[rows, kind[:, m]] = torch.maximum(heat[rows, kind[:, m]], peak)
-            values = torch.stack([x - column, y - line, *sizes, torch.ones_like(x)], 2)[:, m]
+        for m in range(label.shape[1]):  # one after another: the last of two in a cell stays, on any device
             here = rows[real[:, m]]
-            box[here, :, line[here, m], column[here, m]] = values[here]
+            box[here, :, line[here, m], column[here, m]] = values[here, m]
         return heat, box[:, :4], box[:, 4:]
 
     def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
