@@ -14,7 +14,7 @@ from pipeline.imported import Imported, import_for
 from pipeline.network import Outputs
 from pipeline.pools import load
 from pipeline.scoring import BATCH, Scores, judged, label_fields
-from pipeline.sections import ImportedSpec
+from pipeline.sections import SHOWN, ImportedSpec
 from pipeline.shard import StoreError
 from pipeline.store import Store, sha256
 from pipeline.tasks.task import Task
@@ -23,12 +23,12 @@ CPU = torch.device("cpu")
 
 
 def accept(
-    spec: ImportedSpec, tasks: dict[str, Task], store: Store, splits: dict[str, Store], rows: int, record: Path
+    spec: ImportedSpec, tasks: dict[str, Task], store: Store, splits: dict[str, Store], record: Path
 ) -> tuple[dict[str, Scores], dict[str, Tensor]]:
     """Check a dump before it is imported, and note its digest. Raises StoreError.
 
-    Returns its scores {split: {task: {metric: value}}}, and its logits {task: (R, C, *grid)} on the first rows of "clean", of
-    splits that were dumped whole, too.
+    Returns its scores {split: {task: {metric: value}}}, and its logits {task: (R, C, *grid)} on the first rows of "clean",
+    those that pictures may show; both of splits that were dumped whole.
     """
     transfer, *others = import_for(spec, store, *splits.values())
     found = dict(zip(splits, others, strict=True))
@@ -37,7 +37,7 @@ def accept(
     write_json(record, {"imported": spec.as_dict(), "content": content_digest(Path(spec.files))})
     tested = {name: scores_of(found[name], tasks, split) for name, split in splits.items()}
     clean = found["clean"]
-    return tested, next(clean.forward(slice(0, rows), rows)).logits if clean.complete else {}
+    return tested, next(clean.forward(slice(0, SHOWN), SHOWN)).logits if clean.complete else {}
 
 
 def check_logits(imported: Imported, name: str, task: Task, store: Store) -> None:

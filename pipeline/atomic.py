@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ def write_whole(path: Path, *parts: Any) -> str:
     """Write bytes-like parts as one file; returns its SHA-256, in hex."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with draft.open("wb") as file:
+    with draft.open("wb") as file, naming(path):
         for part in parts:
             file.write(part)
             running.update(part)
@@ -28,10 +30,21 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without links
         draft = target.with_name(target.name + ".tmp")
-        shutil.copyfile(source, draft)
-        with draft.open("rb") as file:
+        with source.open("rb") as whole, draft.open("wb") as file, naming(target):
+            shutil.copyfileobj(whole, file)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(draft, target)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error in writing to a file says which."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The `stillroom` command: what is no stage."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -41,7 +42,8 @@ def init(folder: Path, data: Path | None) -> None:
         click.echo(f"{len(bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
-    click.echo(f"written: {folder / 'params.yaml'}, {folder / 'dvc.yaml'}; read the first, then: cd {folder} && dvc repro")
+    written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"
+    click.echo(f"written: {written}; read the first, then: cd {shlex.quote(str(folder))} && dvc repro")
 
 
 @main.command("sync")
@@ -189,6 +191,7 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
     """A student as safetensors and ONNX, checked against each other, with a model card."""
     from pipeline.export import export
 
+    open_project()
     folder = out or Path("exports") / student
     for exported in export(data, student, seed, folder, int8):
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.class_spec import CLONE, ClassSpec
+from pipeline.class_spec import CLONE, ClassSpec, ParamsError
 from pipeline.params import Params, class_specs, specs_in
 from pipeline.sections import on_a_hub
 from pipeline.seeds import derive_seed
@@ -20,34 +20,41 @@ USES = {
     "extract": ("tasks.",),
     "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill.", "students."),
-    "evaluate": ("tasks.", "distill.", "students."),
+    "evaluate": ("tasks.", "distill.encoder", "students."),
     "report": ("prepare.", "tasks."),
     "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
 }
 
+WRITTEN = {".", "data", "exports", "predictions"}  # by stages and commands
+
 
 @cache
-def imports(file: Path) -> set[Path]:
-    """Files of this clone's packages that a file imports, itself."""
+def imports(file: Path, project: Path) -> set[Path]:
+    """Files of this clone's packages, and of the project's folder, that a file imports, itself. Raises ParamsError."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    try:
+        tree = ast.parse(file.read_text())
+    except SyntaxError as error:
+        raise ParamsError(f"{file}, line {error.lineno}: {error.msg}; mend it") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (
-        CLONE / Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("pipeline", "stages")
-    )
+    ours = {name for name in names if name.split(".")[0] in ("pipeline", "stages")}
+    files = {CLONE.joinpath(*name.split(".")).with_suffix(".py") for name in ours}
+    for place in (project.joinpath(*name.split(".")) for name in names - ours):
+        files |= {place.with_suffix(".py"), place / "__init__.py"}
     return {found for found in files if found.is_file()}
 
 
 def closure(files: Iterable[Path]) -> set[Path]:
-    """Files, and whatever of this clone's packages they import, however far."""
+    """Files, and whatever of this clone's packages and of the project in this folder they import, however far."""
     reached: set[Path] = set()
     frontier = set(files)
     while frontier:
         reached |= frontier
-        frontier = {found for file in frontier for found in imports(file)} - reached
+        frontier = {found for file in frontier for found in imports(file, Path.cwd())} - reached
     return reached
 
 
@@ -102,15 +109,18 @@ def code_digest(stage: str, params: Params, teacher: str | None = None) -> str:
 def data_deps(params: Params, listed: list[str]) -> list[str]:
     """Files and folders that an argument of the source names, however deep: what `prepare` reads.
 
-    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data.
+    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data. Names of classes are
+    no files, nor is what stages and commands write.
     """
 
     def paths(value: Any) -> Iterator[str]:
         if isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
+            for inner in [value[key] for key in value if key != "classes"] if isinstance(value, dict) else value:
                 yield from paths(inner)
-        elif isinstance(value, str) and value and (os.path.normpath(value) in listed or Path(value).exists()):
-            yield os.path.normpath(value)
+        elif isinstance(value, str) and value:
+            path = os.path.normpath(value)
+            if path not in WRITTEN and (path in listed or Path(path).exists()):
+                yield path
 
     return sorted(set(paths(params.prepare.source.arguments)))
 

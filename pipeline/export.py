@@ -35,7 +35,8 @@ Rows = dict[str, np.ndarray]
 
 
 class Exported(NamedTuple):
-    """furthest: the largest difference of a logit from torch's, over the largest of its head. latency_ms: of one row, one thread."""
+    """furthest: the largest difference of a logit from torch's, over the largest of its head. latency_ms: of one row, in
+    one thread."""
 
     file: Path
     furthest: float

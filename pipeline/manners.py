@@ -35,8 +35,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{error.filename or 'disk'}: the disk is full; what was finished is kept: free some space and run again"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = error.filename or "disk"
+        return f"{where}: the disk is full; what was finished is kept: free some space and run again"
     return " ".join(str(error).split())
 
 

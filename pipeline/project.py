@@ -39,6 +39,13 @@ COMMENTS = {
     "skip_bad": "true: go on without labels and images that cannot be used, and list them",
 }
 
+DVC_CONFIG = """[core]
+    analytics = false
+    check_update = false
+[cache]
+    type = "reflink,hardlink,copy"
+"""
+
 
 def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
     """Make a project in a folder. data: where the images are. Returns what was seen, labels that are bad, the run's plan.
@@ -62,9 +69,9 @@ def start(folder: Path, data: Path) -> tuple[Proposal, list[str], Plan]:
             write(params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
             sync()
-            plan = make_plan(load_params(Path("params.yaml")), Path("data"))
-            params["prepare"]["shard_rows"] = plan.better_shard_rows
+            params["prepare"]["shard_rows"] = make_plan(load_params(Path("params.yaml")), Path("data")).better_shard_rows
             write(params)
+            plan = make_plan(load_params(Path("params.yaml")), Path("data"))
             under_version_control()
     except BaseException:
         for path in set(folder.iterdir()) - before:
@@ -214,7 +221,8 @@ def under_version_control() -> None:
         root = Path.cwd()
     if not any((path / ".dvc").is_dir() for path in above[: above.index(root) + 1]):
         run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
-        shutil.copyfile(CLONE / ".dvc" / "config", ".dvc/config")
+        Path(".dvc/config").write_text(DVC_CONFIG)
     if not Path(".gitignore").exists():
         made = "/predictions/\n/exports/\n/dvc_plots/\n"
-        Path(".gitignore").write_text(f"/data/*\n!/data/knowledge/\n/data/knowledge/*\n!/data/knowledge/*.dvc\n{made}")
+        # folders are walked: DVC looks for what it was told to import as git does
+        Path(".gitignore").write_text(f"/data/**\n!/data/**/\n!/data/knowledge/*.dvc\n{made}")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.batches import MASK, Batch, in_line, in_order, input_fields, part, tensors
 from pipeline.network import Network, Outputs
+from pipeline.sections import SHOWN
 from pipeline.store import Store
 from pipeline.tasks.task import Task
 
@@ -49,10 +50,10 @@ def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Sco
     return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
 
 
-def predictions(network: Network, split: Store, rows: int) -> dict[str, Tensor]:
-    """Logits {task: (R, C, *grid)} of the first rows, on the CPU."""
+def predictions(network: Network, split: Store) -> dict[str, Tensor]:
+    """Logits {task: (R, C, *grid)} of the first rows, those that pictures may show, on the CPU."""
     outputs, _ = next(forward(network, split, []))
-    return {task: x[:rows].cpu().contiguous() for task, x in outputs.logits.items()}
+    return {task: x[:SHOWN].cpu().contiguous() for task, x in outputs.logits.items()}
 
 
 def pooled_features(networks: list[Network], split: Store) -> np.ndarray:

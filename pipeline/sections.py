@@ -12,6 +12,7 @@ from pipeline.layout import Field as StoredField
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
 Precision = Literal["float32", "bfloat16"]
+SHOWN = 16  # rows of "clean" whose predictions are kept for pictures
 PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's learning is made of
 
 
@@ -173,7 +174,7 @@ class Evaluate(Section):
 class Report(Section):
     baseline: Name
     strip: list[Name]
-    strip_rows: Count
+    strip_rows: Annotated[int, Field(gt=0, le=SHOWN)]
 
 
 class Range(Section):

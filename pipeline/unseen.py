@@ -39,8 +39,8 @@ def unseen_examples(
         found[label] = (model, known, examples(test, label, pooled[1]))
     for label, task in said[0]:
         if label in labels:
-            columns = (examples(split, label, x[label, task]) for split, x in zip((few, test), said, strict=True))
-            found[f"{label}_from_{task}"] = (BestColumn, *columns)
+            known, asked = (examples(split, label, x[label, task]) for split, x in zip((few, test), said, strict=True))
+            found[f"{label}_from_{task}"] = (BestColumn, known, asked)
     return found
 
 

@@ -173,7 +173,7 @@ def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]
         )
     try:
         student = params.varied({key: value})
-        return [] if student.reads in stores(params) else [(where, lead(student.reads, stores(params), "store"))]
+        return [] if student.reads in stores(params) else [(where, no_store(student.reads, params))]
     except ValidationError as error:
         return [(where, f"{first_problem(error, {})}, for {value!r}")]
     except (KeyError, TypeError, AttributeError):
@@ -192,7 +192,7 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
     if untaught and not student.separate and "logits" not in student.weights and not student.extends:
         found.append((f"{where}.labelled", f"nothing trains the head of {untaught[0]}; weigh logits, or take it out of tasks"))
     if student.reads not in stores(params):
-        found.append((f"{where}.reads", lead(student.reads, stores(params), "store")))
+        found.append((f"{where}.reads", no_store(student.reads, params)))
     if student.temperature and student.logit_loss and "logits" in student.weights:
         found.append((f"{where}.temperature", "the logit_loss has its own, if any; give logit_loss: null, or drop this key"))
     if not student.weights:
@@ -234,6 +234,13 @@ def stores(params: Params) -> set[str]:
     """What a student may read: the transfer set, what fusions make, and what `dvc import` brought beside them."""
     imported = {file.name.removesuffix(".zarr.dvc") for file in Path("data/knowledge").glob("*.zarr.dvc")}
     return {"transfer", *params.fusions, *imported}
+
+
+def no_store(name: str, params: Params) -> str:
+    path = Path(f"data/knowledge/{name}.zarr")
+    if path.exists():
+        return f"{path} is not known to DVC: run `dvc add {path}`"
+    return lead(name, stores(params), "store")
 
 
 def lead(name: str, known: Any, what: str) -> str:

@@ -1,11 +1,11 @@
 """evaluate@student: score one student on every test split, and on tasks that nobody trained it for."""
 
-import shutil
 from pathlib import Path
 
 import click
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from pipeline.atomic import write_whole
 from pipeline.checkpoints import load_network
 from pipeline.cost import write_json
 from pipeline.lineage import open_project
@@ -46,11 +46,11 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
                 for label, example in examples.items()
             }
             results.append({"test": tested, "unseen": shots})
-            strip = {k: x for net in networks for k, x in predictions(net, splits["clean"], params.report.strip_rows).items()}
+            strip = {k: x for net in networks for k, x in predictions(net, splits["clean"]).items()}
             advance(1)
     write_json(scores / "scores.json", results)
-    shutil.copyfile(student / "curve.json", scores / "curve.json")
-    save_file(strip, scores / "predictions.safetensors")
+    write_whole(scores / "curve.json", (student / "curve.json").read_bytes())
+    write_whole(scores / "predictions.safetensors", save(strip))
 
 
 if __name__ == "__main__":

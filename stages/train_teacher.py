@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pipeline.acceptance import accept
+from pipeline.atomic import write_whole
 from pipeline.batches import labelled_batches
 from pipeline.checkpoints import input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
@@ -35,21 +36,21 @@ from pipeline.trust import open_verified
 @one_line_errors
 def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Path, cost: Path) -> None:
     params = open_project()
-    teacher, store, shown = params.teachers[name], open_verified(transfer), params.report.strip_rows
+    teacher, store = params.teachers[name], open_verified(transfer)
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
     curve = Curve()
     if teacher.imported:
         with measured(cost):
-            tested, strip = accept(teacher.imported, tasks, store, splits, shown, out / "imported.json")
+            tested, strip = accept(teacher.imported, tasks, store, splits, out / "imported.json")
     else:
         with measured(cost):
             network, curve = train(params, name, tasks, store, open_store(val), out)
         tested = {split: score(network, tasks, s) for split, s in splits.items()}
-        strip = predictions(network, splits["clean"], shown) if tasks else {}
+        strip = predictions(network, splits["clean"]) if tasks else {}
     write_json(scores / "scores.json", tested)
     write_json(scores / "curve.json", curve)
-    save_file(strip, scores / "predictions.safetensors")
+    write_whole(scores / "predictions.safetensors", save(strip))
 
 
 def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: Store, out: Path) -> tuple[Network, Curve]:

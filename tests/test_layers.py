@@ -61,19 +61,19 @@ def floor(file: Path) -> int:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CLONE).as_posix())
 def test_a_file_imports_from_its_floor_or_below(file):
-    for found in imports(file):
+    for found in imports(file, CLONE):
         assert floor(found) <= floor(file), f"{found} is above {file}"
 
 
 def test_imports_form_no_circle():
     for file in FILES:
-        assert file not in closure(imports(file))
+        assert file not in closure(imports(file, CLONE))
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "stages"], ids=lambda file: file.stem)
 def test_stages_are_short_and_know_no_other_stage(file):
     assert len(file.read_text().splitlines()) <= 80
-    assert not [found for found in imports(file) if found.parent.name == "stages"]
+    assert not [found for found in imports(file, CLONE) if found.parent.name == "stages"]
 
 
 def test_init_files_are_empty():

@@ -15,9 +15,10 @@ ENOUGH = 0.8  # of a teacher's variance: below it a fusion has dropped much of t
 
 
 class Quality(NamedTuple):
-    """r2: {"teacher/tap": share of its variance that a linear map of the code gives back, on other rows than it was fitted on}. effective_rank: of the code,
-    exp of the entropy of its spectrum (Roy & Vetterli 2007). cka: {"a | b": linear CKA of two teachers, exact}. readable, of a
-    fusion that learned: {"logits/<teacher>/<task>": loss of a head on the code, as a share of the best constant's}."""
+    """r2: {"teacher/tap": share of its variance that a linear map of the code gives back, on other rows than it was fitted
+    on}. effective_rank: of the code, exp of the entropy of its spectrum (Roy & Vetterli 2007). cka: {"a | b": linear CKA of two
+    teachers, exact}. readable, of a fusion that learned: {"logits/<teacher>/<task>": loss of a head on the code, as a share of
+    the best constant's}."""
 
     r2: dict[str, float]
     effective_rank: float
