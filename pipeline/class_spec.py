@@ -135,6 +135,8 @@ def import_file(file: Path) -> Any:
         return importlib.import_module(".".join(file.relative_to(CLONE).with_suffix("").parts))
     name = "_".join(["plugin", *file.with_suffix("").parts[1:]])
     if name not in sys.modules:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # a plug-in may import from its project, as it may in a stage
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec and spec.loader
         sys.modules[name] = importlib.util.module_from_spec(spec)

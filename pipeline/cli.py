@@ -53,7 +53,8 @@ def sync_command() -> None:
     changes = sync()
     check_classes(open_project())
     for stage, lines in changes.items():
-        for line in lines:
+        code = [line for line in lines if line.endswith(".py")]
+        for line in [*(line for line in lines if line not in code), *([f"{len(code)} files of code"] if code else [])]:
             click.echo(f"{stage}: {line}")
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
 

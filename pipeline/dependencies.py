@@ -25,6 +25,7 @@ USES = {
     "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
 }
 
+OF_A_TEACHER = ("train_teacher", "extract")
 WRITTEN = {".", "data", "exports", "predictions"}  # by stages and commands
 
 
@@ -81,17 +82,43 @@ def check_classes(params: Params) -> None:
         spec.given(spec.load())
 
 
+def code_of(stage: str, params: Params, teacher: str | None = None) -> set[Path]:
+    """The code that can change what a stage writes, of one teacher if named."""
+    prefixes = (*USES[stage], f"teachers.{teacher}.") if teacher else USES[stage]
+    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefixes)}
+    return closure({CLONE / "stages" / f"{stage}.py", *classes})
+
+
+def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
+    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}; of teachers' stages {teacher: ...}."""
+
+    def ours(stage: str, teacher: str | None = None) -> str:
+        return digest({file for file in code_of(stage, params, teacher) if file.is_relative_to(CLONE)})
+
+    return {
+        stage: {name: ours(stage, name) for name in params.teachers} if stage in OF_A_TEACHER else ours(stage)
+        for stage in stages
+    }
+
+
+def outside() -> bool:
+    """Whether the project in this folder lies outside the clone, which may lie elsewhere on another machine."""
+    return not Path.cwd().is_relative_to(CLONE)
+
+
+def listed_code(files: Iterable[Path]) -> set[str]:
+    """The files of code that dvc.yaml names, relative to the project folder; outside of the clone, the project's own."""
+    return {os.path.relpath(file, Path.cwd()) for file in files if not (outside() and file.is_relative_to(CLONE))}
+
+
 def code_deps(stage: str, params: Params) -> list[str]:
-    """The code that can change what a stage writes, relative to the project folder."""
-    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(USES[stage])}
-    return sorted(os.path.relpath(file, Path.cwd()) for file in closure({CLONE / "stages" / f"{stage}.py", *classes}))
+    return sorted(listed_code(code_of(stage, params)))
 
 
 def own_files(stage: str, name: str, params: Params) -> set[str]:
-    """Files and folders that one teacher is made of, relative to the project folder, or absolute as they were named."""
-    teacher, prefix = params.teachers[name], f"teachers.{name}."
-    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefix)}
-    found = {os.path.relpath(file, Path.cwd()) for file in closure(classes)}
+    """Files and folders that one teacher alone is made of, relative to the project folder, or absolute as they were named."""
+    teacher = params.teachers[name]
+    found = listed_code(code_of(stage, params, name) - code_of(stage, params))
     if teacher.imported:
         found.add(teacher.imported.files)
     elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
@@ -101,9 +128,11 @@ def own_files(stage: str, name: str, params: Params) -> set[str]:
 
 def code_digest(stage: str, params: Params, teacher: str | None = None) -> str:
     """SHA-256, in hex, of the code that can change what a stage writes, of one teacher if named."""
-    own = own_files(stage, teacher, params) if teacher else set()
-    files = sorted({file for file in own if file.endswith(".py")}.union(code_deps(stage, params)))
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    return digest(code_of(stage, params, teacher))
+
+
+def digest(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
 def data_deps(params: Params, listed: list[str]) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from ruamel.yaml.error import YAMLError
 
 from pipeline.atomic import write_whole
-from pipeline.class_spec import ParamsError
-from pipeline.commented import dumped, round_trip
-from pipeline.dependencies import USES, code_deps, data_deps, own_files
+from pipeline.class_spec import CLONE, ParamsError
+from pipeline.commented import dumped, plain, round_trip
+from pipeline.dependencies import OF_A_TEACHER, USES, code_deps, data_deps, library, outside, own_files
 from pipeline.params import Params
 from pipeline.validation import load_params
 
@@ -28,23 +28,23 @@ LISTS = {
     ],
     "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
-OF_A_TEACHER = ("train_teacher", "extract")
+TAUGHT_FROM = "data/knowledge/transfer.zarr"
+CODE = Path("code.yaml")  # of a project outside of the clone: digests of the clone's code, by stage
 SECTIONS = dict.fromkeys(OF_A_TEACHER, "teachers") | {"distill": "students"}  # that stages with a `foreach` of ours go over
 
 
 def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
     """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored.
 
-    All are equally long: what is too short says its last item again.
+    All are equally long: what is too short says its last item again, or what all depend on.
     """
-    common = set(code_deps(stage, params))
-    own = {"deps": {name: sorted(own_files(stage, name, params) - common) for name in params.teachers}}
+    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
     if stage == "train_teacher":
         own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
     longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
     return {
         name: {
-            key: lists[name] + (lists[name] or sorted(common))[-1:] * (longest[key] - len(lists[name]))
+            key: lists[name] + (lists[name] or [TAUGHT_FROM])[-1:] * (longest[key] - len(lists[name]))
             for key, lists in own.items()
         }
         for name in params.teachers
@@ -101,6 +101,11 @@ def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
     return listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
 
 
+def ours(stages: dict[str, Any]) -> dict[str, Any]:
+    """Without those that a user added."""
+    return {stage: definition for stage, definition in stages.items() if stage in USES}
+
+
 def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first.
 
@@ -108,12 +113,13 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     """
     taught = sorted({task for teacher in params.teachers.values() for task in teacher.tasks})
     result: dict[str, dict[str, Any]] = {}
-    for stage, whole in stages.items():
+    for stage, whole in ours(stages).items():
         definition, templates = whole.get("do", whole), list_templates(stage, stages)
         by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
         if stage == "prepare":  # the first stage: all that it reads is named in params
             by_hand = data_deps(params, by_hand)
-        result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": list(definition["params"])}
+        numbers = [key for key in definition["params"] if isinstance(key, str)]
+        result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": numbers}
     for stage in OF_A_TEACHER:
         result[stage]["foreach"] = own = by_teacher(stage, params)
         counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
@@ -129,6 +135,9 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     if "sweep" in result:
         others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
         result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
+    if outside():
+        for stage, wanted in result.items():
+            wanted["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OF_A_TEACHER else stage]})
     return result
 
 
@@ -168,10 +177,19 @@ def listed(found: Any) -> list[str]:
     return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(listed(item[key]))]
 
 
+def check_sweep(params: Params, stages: dict[str, Any]) -> None:
+    """Raises ParamsError if only one of params.yaml and dvc.yaml has a sweep."""
+    if params.sweep and "sweep" not in stages:
+        raise ParamsError(f"dvc.yaml: no stage sweep, but params.yaml has one; copy that stage from {CLONE / 'dvc.yaml'}")
+    if "sweep" in stages and "sweep" not in params.model_fields_set:
+        raise ParamsError("dvc.yaml: a stage sweep, but params.yaml has none; drop the stage, or fill in `sweep:`")
+
+
 def sync() -> dict[str, list[str]]:
     """Bring the dvc.yaml of the project in this folder up to date with its params.yaml; returns what changed, by stage."""
     params, path = load_params(Path("params.yaml")), Path("dvc.yaml")
     content = read_stages(path)
+    check_sweep(params, content["stages"])
     changes = differences(params, content["stages"])
     for stage, wanted in synced(content["stages"], params).items():
         if "foreach" in wanted:
@@ -179,13 +197,23 @@ def sync() -> dict[str, list[str]]:
         content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
     if changes:
         write_whole(path, dumped(content).encode())
+    if outside() and (then := read_code()) != (now := library(ours(content["stages"]), params)):
+        write_whole(CODE, dumped(now).encode())
+        changes |= {stage: [*changes.get(stage, []), "other code"] for stage in now if now[stage] != then.get(stage)}
     return changes
+
+
+def read_code() -> dict[str, Any]:
+    return (plain().load(CODE.read_text()) or {}) if CODE.exists() else {}
 
 
 def open_project() -> Params:
     """The params of the project in this folder, whose dvc.yaml is known to be current. Raises ParamsError."""
     params = load_params(Path("params.yaml"))
     content = read_stages(Path("dvc.yaml"))
+    check_sweep(params, content["stages"])
     for stage, lines in differences(params, content["stages"]).items():
         raise ParamsError(f"dvc.yaml is behind params.yaml ({stage}: {lines[0]}): run `stillroom sync`")
+    if outside() and read_code() != library(ours(content["stages"]), params):
+        raise ParamsError(f"{CODE} is of other code than {CLONE} has now: run `stillroom sync`")
     return params

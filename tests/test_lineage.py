@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from pipeline.class_spec import CLONE, ParamsError
 from pipeline.cli import main
+from pipeline.dependencies import imports
 from pipeline.lineage import open_project
 
 
@@ -42,9 +43,48 @@ def test_the_clones_own_dvc_yaml_is_in_sync(monkeypatch):
     open_project()
 
 
-def test_code_outside_the_clone_is_reached_by_relative_paths(project):
-    deps = [dep for dep in stages(project)["distill"]["deps"] if dep.endswith("pipeline/objective.py")]
-    assert deps and all((project / dep).resolve() == CLONE / "pipeline" / "objective.py" for dep in deps)
+def test_outside_of_the_clone_its_code_is_known_by_digest_so_that_either_may_lie_elsewhere(project, monkeypatch):
+    assert not [dep for stage in stages(project).values() for dep in stage["deps"] if dep.endswith(".py")]
+    assert stages(project)["distill"]["params"][-1] == {"code.yaml": ["distill"]}
+    assert stages(project)["extract"]["params"][-1] == {"code.yaml": ["extract.${key}"]}
+    code = yaml.safe_load((project / "code.yaml").read_text())
+    assert code.keys() == stages(project).keys() and code["extract"].keys() == code["train_teacher"].keys()
+    mended = {**code, "fuse": "0" * 64}
+    (project / "code.yaml").write_text(yaml.safe_dump(mended))
+    with pytest.raises(ParamsError, match="code.yaml is of other code than .* has now: run `stillroom sync`"):
+        open_project()
+    assert sync() == "fuse: other code\ndvc.yaml written\n"
+    assert yaml.safe_load((project / "code.yaml").read_text()) == code
+
+
+def test_digests_are_of_what_a_stage_is_made_of(project):
+    code = yaml.safe_load((project / "code.yaml").read_text())
+    loss = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
+    edit(project, lambda p: p["students"]["fused"].update(feature_loss=loss))
+    sync()
+    now = yaml.safe_load((project / "code.yaml").read_text())
+    assert {stage for stage in now if now[stage] != code[stage]} == {"distill", "evaluate", "sweep"}
+
+
+def test_what_a_plugin_imports_of_the_project_is_a_dependency_too(project):
+    (project / "plugins").mkdir()
+    (project / "plugins/helper.py").write_text("SCALE = 1\n")
+    (project / "mine.py").write_text("from plugins import helper\n\n\nclass Mine:\n    pass\n")
+    edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
+    sync()
+    assert {"mine.py", "plugins/helper.py"} <= set(stages(project)["fuse"]["deps"])
+    (project / "plugins/helper.py").write_text("SCALE = = 1\n")
+    imports.cache_clear()
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stderr) == (1, f"error: {project}/plugins/helper.py, line 1: invalid syntax; mend it\n")
+
+
+def test_a_stage_that_a_user_added_stays_as_it_is(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    content["stages"]["mine"] = {"cmd": "true", "deps": ["params.yaml"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    assert sync() == "dvc.yaml is up to date\n"
+    assert stages(project)["mine"] == {"cmd": "true", "deps": ["params.yaml"]}
 
 
 def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(project):
@@ -78,8 +118,7 @@ def test_a_task_removed_leaves_nothing_behind(project):
         open_project()
     sync()
     for stage in stages(project).values():
-        lists = [x for x in [*stage["deps"], *stage["params"]] if not x.endswith(".py")]
-        assert not [x for x in lists if "detection" in x]
+        assert not [x for x in [*stage["deps"], *stage["params"]] if "detection" in x]
 
 
 def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
@@ -94,18 +133,21 @@ def test_a_teacher_whose_class_lies_in_a_tasks_file_takes_no_dependency_from_oth
     """Its file is a dependency of all teachers already, so that it has none of its own."""
     encoder, task = ((CLONE / f"pipeline/{x}.py").read_text() for x in ("encoders/image", "tasks/multi_label"))
     (project / "mine.py").write_text(task + encoder.replace('"""Convolutional encoders of images."""', ""))
+    (project / "other.py").write_text(encoder)
 
     def change(params):
         params["tasks"]["classification"]["code"] = "mine.py"
-        params["teachers"]["classification"]["encoder"]["code"] = "mine.py"
+        for name, code in {"classification": "mine.py", "detection": "other.py"}.items():
+            params["teachers"][name]["encoder"]["code"] = code
         params["teachers"] = dict(list(params["teachers"].items())[::order])
 
     edit(project, change)
     sync()
     teaching = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_teacher"]
     assert "${item.deps[0]}" in teaching["do"]["deps"]
-    assert teaching["foreach"]["detection"]["deps"][0].endswith("pipeline/encoders/image.py")
-    assert len(teaching["foreach"]["classification"]["deps"]) == 1
+    found = {name: own["deps"] for name, own in teaching["foreach"].items()}
+    common = ["data/knowledge/transfer.zarr"]
+    assert found == {"classification": common, "detection": ["other.py"], "segmentation": common}
 
 
 def test_a_new_student_reaches_the_report_alone(project):
@@ -145,9 +187,20 @@ def test_a_sweep_depends_on_the_stores_that_its_students_read(project):
     sync()
     assert stores() == {"data/knowledge/pca.zarr", "data/knowledge/transfer.zarr"}
     assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"sweep"}
-    edit(project, lambda p: p.pop("sweep"))
+    edit(project, lambda p: p.update(sweep={}))
     sync()
     assert stores() == set()
+
+
+def test_a_sweep_without_its_stage_and_a_stage_without_its_sweep_are_told(project):
+    before = (project / "params.yaml").read_text()
+    edit(project, lambda p: p.pop("sweep"))
+    assert "a stage sweep, but params.yaml has none; drop the stage" in CliRunner().invoke(main, ["sync"]).stderr
+    (project / "params.yaml").write_text(before)
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["sweep"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    assert "no stage sweep, but params.yaml has one; copy" in CliRunner().invoke(main, ["sync"]).stderr
 
 
 def test_a_project_may_do_without_the_stage_sweep(project):
@@ -155,6 +208,7 @@ def test_a_project_may_do_without_the_stage_sweep(project):
     del content["stages"]["sweep"]
     (project / "dvc.yaml").write_text(yaml.safe_dump(content))
     edit(project, lambda p: p.pop("sweep"))
+    sync()
     open_project()
 
 

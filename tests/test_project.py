@@ -116,7 +116,9 @@ def test_a_project_is_whole(here, monkeypatch):
     assert open_project().tasks.keys() == {"detection", "segmentation"}
     deps = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["prepare"]["deps"]
     assert {"../own/Annotations", "../own/JPEGImages", "../own/SegmentationClass"} <= set(deps)
-    assert {".git", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"} == {p.name for p in Path().iterdir()}
+    assert {".git", ".dvc", ".dvcignore", ".gitignore", "code.yaml", "dvc.yaml", "params.yaml"} == {
+        p.name for p in Path().iterdir()
+    }
     assert {"/predictions/", "/exports/", "/dvc_plots/"} <= set(Path(".gitignore").read_text().splitlines())
     assert "bench/" not in Path("params.yaml").read_text()
 
