@@ -61,6 +61,9 @@ def optimize(
         terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
         objective.backward(terms)
+        for p in trained:
+            if p.grad is None:  # a head without a label in this batch: its momentum goes on, as in a stack
+                p.grad = torch.zeros_like(p)
         if not nn.utils.clip_grad_norm_(trained, CLIP).isfinite():
             raise Diverged(f"update {update}: the gradient is not finite; lower the learning rate")
         optimizer.step()

@@ -113,16 +113,16 @@ def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
     """Whether stacking pays and means the same. On a CPU K convolutions in one are slower than one after another, and so is
     what fills a core by itself.
 
-    A balance looks at the losses of one student; a loss that branches on a prediction cannot look at K. The latter is found
-    out on a batch.
+    A balance looks at the losses of one student, and what draws would draw for K; a loss that branches on a prediction cannot
+    look at K, which is found out on a batch.
     """
     on_cpu = next(objective.parameters()).device.type == "cpu"
     large = objective.network.positions > MOST or any(isinstance(part, _ConvNd) for part in objective.modules())
-    if objective.balance or (on_cpu and large):
+    if objective.balance or draws(objective) or (on_cpu and large):
         return False
     pair = [copy.deepcopy(objective) for _ in range(2)]
     try:
-        with torch.random.fork_rng(), batched_attention(on_cpu):
+        with batched_attention(on_cpu):
             Stack(pair, [Recipe(1, 1.0, 0.0)] * 2).step(knowledge, labelled)
     except RuntimeError:
         return False
@@ -189,7 +189,7 @@ class Stack:
 
         parts = zip(self.shapes.items(), self.matrix.split(self.sizes, 1), strict=True)
         state = {name: part.view(-1, *shape) for (name, shape), part in parts} | self.fixed
-        terms = vmap(terms_of, randomness="different")(state, self.temperatures)
+        terms = vmap(terms_of)(state, self.temperatures)
         terms = {name: self.weights[name] * term for name, term in terms.items()}
         self.matrix.grad = None
         torch.stack(list(terms.values())).sum().backward()

@@ -141,6 +141,25 @@ def test_stacked_is_alone_up_to_rounding():
             torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.usefixtures("stacked")
+def test_a_label_that_most_batches_lack_is_learnt_alike_stacked_and_alone():
+    """Without a gradient AdamW would pass a head over; in a stack its momentum goes on."""
+
+    def rare():
+        for number, batch in enumerate(rows(2, "labels")):
+            yield batch if number % 3 == 0 else batch | {"labelled/whole": np.zeros(16, bool)}
+
+    def students():
+        return [Lesson(network(k, Flat), TASKS, {"labels": 1.0}, Recipe(12, 0.03, 0.1), shape="flat") for k in range(2)]
+
+    found = students()
+    learn_together(found, None, rare(), **MORE)
+    for lesson, other in zip(found, students(), strict=True):
+        learn(other.network, TASKS, other.weights, other.recipe, None, rare(), **MORE)
+        for name, x in other.network.state_dict().items():
+            torch.testing.assert_close(lesson.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
     tasks = {"whole": MultiLabel(classes=2)}
     loss = tasks["whole"].loss

@@ -13,7 +13,8 @@ from pipeline.class_spec import Count, Positive
 class DWA(Balance):
     """Dynamic weight average: `T softmax(r / temperature)`, r the ratio of a term's last two means (1803.10704).
 
-    every: updates that a mean is taken over. Until there are two, all weigh 1.
+    every: updates that a mean is taken over, of those whose batch has the term; a term that none had keeps its last. Until there
+    are two means, all weigh 1.
     """
 
     def __init__(self, *, terms: list[str], every: Count = 50, temperature: Positive = 2.0):
@@ -27,9 +28,11 @@ class DWA(Balance):
         if self.training:
             self.seen.append(losses.detach())
         if len(self.seen) == self.every:
-            self.means = [*self.means[-1:], torch.stack(self.seen).mean(0)]
+            seen = torch.stack(self.seen)
+            mean = seen.sum(0) / (seen > 0).sum(0)
+            self.means = [*self.means[-1:], torch.where(mean.isnan(), self.means[-1], mean) if self.means else mean]
             self.seen = []
             if len(self.means) == 2:
-                ratio = self.means[1] / self.means[0].clamp(min=1e-8)
+                ratio = (self.means[1] / self.means[0]).nan_to_num(nan=1.0)
                 self.weights = len(self.terms) * torch.softmax(ratio / self.temperature, dim=0)
         return self.weights * losses

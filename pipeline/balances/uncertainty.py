@@ -12,7 +12,10 @@ FURTHEST = 4.0  # a log-variance beyond which a term would be lost or alone
 
 @final
 class Uncertainty(Balance):
-    """`exp(-s) L + s` with a learned log-variance s a term (Kendall et al., 1705.07115): at its best, s = log L."""
+    """`exp(-s) L + s` with a learned log-variance s a term (Kendall et al., 1705.07115): at its best, s = log L.
+
+    A term that is absent from a batch, at 0, takes no part in it.
+    """
 
     def __init__(self, *, terms: list[str]):
         super().__init__(terms)
@@ -21,4 +24,4 @@ class Uncertainty(Balance):
     def forward(self, losses: Tensor) -> Tensor:
         with torch.no_grad():
             self.log_variance.clamp_(-FURTHEST, FURTHEST)  # a clamp of the value alone would leave it there, without gradient
-        return torch.exp(-self.log_variance) * losses + self.log_variance
+        return (losses.detach() > 0) * (torch.exp(-self.log_variance) * losses + self.log_variance)

@@ -121,3 +121,22 @@ def test_famo_does_not_learn_while_it_is_evaluated():
     for losses in ([1.0, 2.0], [0.1, 2.0]):
         balance(torch.tensor(losses))
     assert balance.w.abs().max() == 0
+
+
+@pytest.mark.parametrize("present", [1.0, 0.2])
+def test_a_rare_label_has_the_log_variance_of_its_own_loss(present):
+    balance, rng = Uncertainty(terms=["common", "rare"]), np.random.default_rng(0)
+    optimizer = torch.optim.SGD(balance.parameters(), lr=0.05)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        balance(torch.tensor([0.5, 0.5 if rng.random() < present else 0.0])).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(balance.log_variance.detach(), torch.tensor([0.5, 0.5]).log(), atol=1e-3, rtol=0)
+
+
+def test_dwa_does_not_take_an_absent_label_for_progress():
+    balance = DWA(terms=["common", "rare", "never"], every=4)
+    for window in range(4):
+        for update in range(4):
+            balance(torch.tensor([0.8, 0.8 if window != 1 and update == 0 else 0.0, 0.0]))
+        torch.testing.assert_close(balance.weights, torch.ones(3))
