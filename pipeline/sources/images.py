@@ -142,15 +142,23 @@ def resampled(image_CHW: np.ndarray, line: np.ndarray, column: np.ndarray) -> np
 def moved_boxes(
     boxes: np.ndarray, frame: list[int], scale: np.ndarray, shift_y: np.ndarray, shift_x: np.ndarray, mirror: np.ndarray
 ) -> np.ndarray:
-    """Boxes (B, M, 5) in pixel edges; padding stays, and what has left the frame becomes padding."""
+    """Boxes (B, M, 5) in pixel edges; padding stays, and what has left the frame becomes padding.
+
+    An object that the frame cuts goes on to the frame's edge, as the pixels there do.
+    """
     high, wide = frame
     x0, y0, x1, y1 = np.moveaxis(boxes[..., 1:], -1, 0)
     x0, x1 = np.where(mirror, wide - x1, x0), np.where(mirror, wide - x0, x1)
-    x0, x1 = (np.clip((x - wide / 2) * scale + wide / 2 + shift_x, 0, wide) for x in (x0, x1))
-    y0, y1 = (np.clip((y - high / 2) * scale + high / 2 + shift_y, 0, high) for y in (y0, y1))
+    x0, x1 = (moved_edge(x, wide, scale, shift_x) for x in (x0, x1))
+    y0, y1 = (moved_edge(y, high, scale, shift_y) for y in (y0, y1))
     corners = np.stack([x0, y0, x1, y1], 2)
     seen = (boxes[..., 0] >= 0) & (x1 - x0 >= 1) & (y1 - y0 >= 1)
     return np.where(seen[..., None], np.concatenate([boxes[..., :1], corners], 2), -1).astype(np.float32)
+
+
+def moved_edge(x: np.ndarray, side: int, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    moved = np.clip((x - side / 2) * scale + side / 2 + shift, 0, side)
+    return np.where(x <= 0, 0, np.where(x >= side, side, moved))
 
 
 def other_light(rng: np.random.Generator, image_BCHW: np.ndarray) -> np.ndarray:

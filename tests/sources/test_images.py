@@ -102,6 +102,38 @@ def test_labels_move_along_when_an_image_is_augmented(flip):
     assert sides == {False, True}
 
 
+def boxed(x0, y0, x1, y1, batch=600, side=64):
+    """A bright rectangle, its class map and its box, augmented: light (B, side, side), map, corners (B, 4)."""
+    image, mask = np.full((batch, 1, side, side), 20, np.uint8), np.zeros((batch, side, side), np.uint8)
+    image[:, :, y0:y1, x0:x1], mask[:, y0:y1, x0:x1] = 230, 1
+    box = np.tile(np.float32([0, x0, y0, x1, y1]), (batch, 1, 1))
+    moved, labels = augmented(np.random.default_rng(0), {"image": image}, {"m": mask, "b": box}, True)
+    light = moved["image"][:, 0].astype(float)
+    light = (light - np.median(light, (1, 2), keepdims=True)) / np.ptp(light, axis=(1, 2))[:, None, None]
+    return light, labels["m"], labels["b"][:, 0, 1:]
+
+
+def edges(mask):
+    """(B, 4): x0, y0, x1, y1 of what is set."""
+    across, down = mask.any(1), mask.any(2)
+    ends = [(x.argmax(1), x.shape[1] - x[:, ::-1].argmax(1)) for x in (across, down)]
+    return np.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], 1)
+
+
+def test_picture_map_and_box_move_without_bias():
+    """By less than a fifth of a pixel on average: half a one, or a mirror that is off by one, would show."""
+    light, mask, box = boxed(20, 24, 38, 44)
+    assert abs((edges(mask == 1) - box).mean(0)).max() < 0.2
+    assert abs((edges(light > 0.5) - box).mean(0)).max() < 0.2
+    middle = np.stack([(light > 0.5).sum(axis) @ (np.arange(64) + 0.5) / (light > 0.5).sum((1, 2)) for axis in (1, 2)], 1)
+    assert abs((middle - (box[:, :2] + box[:, 2:]) / 2).mean(0)).max() < 0.1
+
+
+def test_an_object_that_the_frame_cuts_goes_on_to_its_edge_in_picture_map_and_box():
+    _, mask, box = boxed(0, 24, 20, 44)
+    assert abs(edges(mask == 1) - box).max() < 1.01
+
+
 def test_a_box_that_leaves_the_frame_becomes_padding():
     image = np.zeros((64, 3, 20, 20), np.uint8)
     boxes = np.tile(np.array([[[1, 0, 0, 2, 2]]], np.float32), (64, 1, 1))
