@@ -6,6 +6,7 @@ Each is a pair of pure functions on the rows of one shard; FORMAT.md publishes h
 import numpy as np
 
 STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
+ALIKE = 1000  # times its range: the offset of a channel beyond which float32 would not hold the steps
 ROUNDING = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}  # half a unit in the last place, relative
 
 
@@ -23,12 +24,14 @@ def from_bfloat16(stored: np.ndarray) -> np.ndarray:
 def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R, D, *grid) float -> int8 of the same shape, and (2, D) float32: scale and zero point of every channel.
 
-    Affine quantisation (1712.05877): value = (stored - zero point) * scale. 256 steps span the channel's values and 0,
-    which stays exactly 0. The error is at most half a step.
+    Affine quantisation (1712.05877): value = (stored - zero point) * scale. 256 steps span the channel's values, and
+    0 too if it is among them, which stays exactly 0, or if they are all but alike. The error is at most half a step.
     """
     axes = (0, *range(2, values.ndim))
-    low, high = np.minimum(values.min(axes), 0), np.maximum(values.max(axes), 0)
-    scale = ((high.astype(np.float64) - low) / 255).astype(np.float32)
+    low, high = values.min(axes).astype(np.float64), values.max(axes).astype(np.float64)
+    alike = ALIKE * (high - low) < np.maximum(abs(low), abs(high))
+    low, high = np.where(alike, np.minimum(low, 0), low), np.where(alike, np.maximum(high, 0), high)
+    scale = ((high - low) / 255).astype(np.float32)
     step = np.where(scale > 0, scale, 1)
     zero = np.rint(-128 - low / step).astype(np.float32)
     stored = np.empty(values.shape, np.int8)
