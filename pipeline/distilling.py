@@ -12,10 +12,11 @@ import torch
 
 from pipeline.batches import batches, input_fields, labelled_batches
 from pipeline.checkpoints import begin_as, build_network, input_shapes
+from pipeline.device import pick_device
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
 from pipeline.objective import term, wanted
-from pipeline.optimize import Recipe, pick_device
+from pipeline.optimize import Recipe
 from pipeline.params import Params
 from pipeline.sections import PARTS, FilledStudent
 from pipeline.seeds import derive_seed

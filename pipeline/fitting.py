@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from pipeline.batches import MASK, Batch, in_order, narrowed, part, tensors, with_prefix
+from pipeline.device import pick_device
 from pipeline.fusions.fusion import Fusion
 from pipeline.fusions.learned import LearnedFusion
 from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective
-from pipeline.optimize import Recipe, optimize, pick_device
+from pipeline.optimize import Recipe, optimize
 from pipeline.params import Params
 from pipeline.pools import Rows, length
 from pipeline.seeds import derive_seed

@@ -57,10 +57,13 @@ class Objective(nn.Module):
         self.adapters = nn.ModuleDict(
             {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
         )
-        scaled = [name for name in names if name not in targets]
-        self.scales = {**scales} if scales else {name: self.scale(name, knowledge, labelled) for name in scaled}
+        self.scales = {}
+        for name in [name for name in names if name not in targets]:
+            shape, target = self.fitting(name, knowledge, labelled)
+            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), shape, target)
 
-    def scale(self, name: str, knowledge: Batch, labelled: Batch) -> float:
+    def fitting(self, name: str, knowledge: Batch, labelled: Batch) -> tuple[tuple[int, ...], Any]:
+        """A row's prediction's shape, and the labels or logits that it should meet. Raises ValueError if it cannot."""
         batch = labelled if name.startswith("labels/") else knowledge
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
@@ -70,7 +73,7 @@ class Objective(nn.Module):
             misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
             if misfit:
                 raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
-            return constant_loss(self.loss_of(name), tuple(pred.shape[1:]), label)
+            return tuple(pred.shape[1:]), label
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
@@ -80,7 +83,7 @@ class Objective(nn.Module):
                 f"{name}: the teacher's are {tuple(theirs)} a row, the student's {ours}; an encoder whose last tap has "
                 "that teacher's grid can learn from them, else take the weight of logits away"
             )
-        return constant_loss(self.loss_of(name), shape, target)
+        return shape, target
 
     def loss_of(self, name: str) -> Callable[[Tensor, Any], Tensor]:
         task = self.tasks[name.split("/")[-1]]

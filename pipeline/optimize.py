@@ -20,11 +20,6 @@ class Diverged(ValueError):
     """A loss or a gradient is not finite: training cannot go on."""
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means on this machine."""
-    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How to train: AdamW, the rate rising linearly over the first tenth and falling to 0 as a cosine (1608.03983).

@@ -15,10 +15,10 @@ from torch import Tensor
 from pipeline.atomic import write_whole
 from pipeline.batches import part, tensors
 from pipeline.checkpoints import teacher_network
+from pipeline.device import pick_device
 from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
 from pipeline.layout import Field, arrays_of, check_fields, field_of
-from pipeline.optimize import pick_device
 from pipeline.params import Params
 from pipeline.recipes import principal_basis
 from pipeline.sections import Recipe

@@ -8,9 +8,9 @@ from safetensors.torch import save
 from pipeline.atomic import write_whole
 from pipeline.checkpoints import load_network
 from pipeline.cost import write_json
+from pipeline.device import pick_device
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.optimize import pick_device
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
 from pipeline.store import open_store

@@ -11,11 +11,11 @@ import torch
 from pipeline.checkpoints import load_network
 from pipeline.cost import bytes_in, measured
 from pipeline.dependencies import code_digest
+from pipeline.device import pick_device
 from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
 from pipeline.imported import import_for
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.optimize import pick_device
 from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.seeds import derive_seed

@@ -9,11 +9,11 @@ import torch
 from pipeline.batches import features_of, narrowed, with_prefix
 from pipeline.cost import measured
 from pipeline.dependencies import code_digest
+from pipeline.device import pick_device
 from pipeline.fitting import identity_of, lessons, refine
 from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.optimize import pick_device
 from pipeline.pools import Rows
 from pipeline.store import open_aligned, open_store
 from pipeline.trust import ensure_verified

@@ -12,11 +12,12 @@ from pipeline.atomic import write_whole
 from pipeline.batches import labelled_batches
 from pipeline.checkpoints import input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
+from pipeline.device import pick_device
 from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.network import Network
-from pipeline.optimize import Recipe, pick_device
+from pipeline.optimize import Recipe
 from pipeline.params import Params
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed

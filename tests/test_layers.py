@@ -32,6 +32,7 @@ FLOORS = [
     },
     {"sparse", "losses/*", "tasks/*", "encoders/*", "to_logits/*", "network", "fusions/*", "balances/*"},
     {
+        "device",
         "pools",
         "batches",
         "extraction",

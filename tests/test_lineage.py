@@ -51,7 +51,7 @@ def test_outside_of_the_clone_its_code_is_known_by_digest_so_that_either_may_lie
     assert code.keys() == stages(project).keys() and code["extract"].keys() == code["train_teacher"].keys()
     mended = {**code, "fuse": "0" * 64}
     (project / "code.yaml").write_text(yaml.safe_dump(mended))
-    with pytest.raises(ParamsError, match="code.yaml is of other code than .* has now: run `stillroom sync`"):
+    with pytest.raises(ParamsError, match=r"code.yaml is of other code than .* has now: run `stillroom sync`"):
         open_project()
     assert sync() == "fuse: other code\ndvc.yaml written\n"
     assert yaml.safe_load((project / "code.yaml").read_text()) == code
