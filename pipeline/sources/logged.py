@@ -80,9 +80,9 @@ class LoggedCandidates(Candidates):
         parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
-        sizes = f"user: [{', '.join(map(str, [len(log.users) + 1, *user]))}]"
-        sizes += f", item: [{', '.join(map(str, [len(log.items) + 1, BUCKETS, *item]))}]"
-        print(f"sizes of columns, for encoders: {sizes}", file=sys.stderr)
+        self.sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
+        found = ", ".join(f"{name}: {sizes}" for name, sizes in self.sizes.items())
+        print(f"sizes of columns, for encoders: {found}", file=sys.stderr)
         return {"transfer": transfer(parts, self.views, rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }
