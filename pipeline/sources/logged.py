@@ -70,6 +70,11 @@ class LoggedCandidates(Candidates):
     def splits(self) -> dict[str, Split]:
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         rows = self.divided(log, rng)
+        for task, outcome in log.outcomes.items():
+            if not outcome[rows["transfer"]].any():
+                raise ValueError(
+                    f"{task}: no interaction that is learned from has any; leave its column out, or change val, test"
+                )
         maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
         learned, ever = rows["transfer"], np.ones(len(log.user), bool)
         # who learns must not be told, by what is never a negative, what users meet later

@@ -33,6 +33,8 @@ class Classification(Task):
     temperature: float
 
     def __init__(self, *, classes: Count, temperature: Positive):
+        if classes < 2:
+            raise ValueError(f"classes: {classes}, expected at least 2: among fewer there is nothing to tell apart")
         self.classes, self.temperature = classes, temperature
 
     def head(self, width: int, grid: Grid) -> nn.Module:

@@ -1,5 +1,7 @@
 """Logs of one's own: exact values, and malformed ones refused by file and line with nothing half-loaded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -128,6 +130,13 @@ def test_a_single_new_item_leaves_no_negatives_and_is_refused(many):
         many.divided(log, np.random.default_rng(0))
 
 
+def test_an_outcome_that_never_comes_is_refused(many):
+    log = many.read_log()
+    many.read_log = lambda: replace(log, outcomes={**log.outcomes, "conversion": np.zeros(len(log.user))})
+    with pytest.raises(ValueError, match="conversion: no interaction that is learned from has any"):
+        many.splits()
+
+
 def test_lists_are_divided_by_time_and_what_is_cold_or_new_kept_from_learning(many):
     log, splits = many.read_log(), many.splits()
     assert set(splits) == {"transfer", "val", "test/clean", "test/cold_users", "test/new_items"}
@@ -183,7 +192,7 @@ def test_negatives_do_not_tell_what_is_met_later(folder):
     """Users meet 60 of 100 items at random: whether one was ever a negative for them says nothing of later ones."""
     rng = np.random.default_rng(0)
     lines = [(user, item, rng.random()) for user in range(100) for item in rng.permutation(100)[:60]]
-    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"u{u},i{i},{at},1,\n" for u, i, at in lines))
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"u{u},i{i},{at},1,3\n" for u, i, at in lines))
     splits = source(items=None, length=20, negatives=16, val=0.1, new=0.15, cold=0.05).splits()
     refused = {(u, i) for u, i, click in triples(splits["transfer"]) if click == 0}
     for name in ("val", "test/clean"):

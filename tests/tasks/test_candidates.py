@@ -102,6 +102,13 @@ def test_predictions_are_of_the_whole_where_negatives_were_sampled():
         Response(rate=0)
 
 
+def test_responses_alone_are_refused_and_their_lack_is_not():
+    only = label_of([[1, 1], [1, -1]])
+    assert Response().misfit(only, (2,)).startswith("every candidate has a response; give the source negatives")
+    assert Response().misfit(label_of([[1, 1], [0, -1]]), (2,)) is None
+    assert Response().misfit(label_of([[0, 0], [0, -1]]), (2,)) is None  # what is rare may be in other batches
+
+
 def test_concordance_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(2)
     label, pred = rng.integers(1, 6, 60), np.round(rng.standard_normal(60), 1)

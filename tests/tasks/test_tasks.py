@@ -109,6 +109,11 @@ def test_classification_counts_what_is_right_and_no_row_without_a_class():
     assert classification.truth(label.numpy())["classes"] == [[0], [0], [2], []]
 
 
+def test_one_class_is_no_classification():
+    with pytest.raises(ValueError, match="classes: 1, expected at least 2"):
+        Classification(classes=1, temperature=1)
+
+
 @pytest.mark.parametrize(
     ("task", "label", "grid", "message"),
     [
