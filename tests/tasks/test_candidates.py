@@ -128,6 +128,16 @@ def test_rmse_and_loss_are_of_rated_candidates_alone():
     assert Rating().loss(pred, stars).tolist() == [1, 4]
 
 
+def test_stars_of_a_short_list_count_as_much_as_those_of_a_long_one():
+    feature = torch.randn(2, 4, 3, generator=GENERATOR)
+    feature[0, :, 1:] = 0
+    pred = Rating().head(4, (3,))(feature).detach()
+    assert pred[0, 1:].tolist() == [ABSENT, ABSENT] and (pred[1] > 0).all()
+    teacher = torch.where(pred > 0, pred + 2, ABSENT)
+    assert Rating().distill_loss(pred, teacher).tolist() == pytest.approx([4, 4])
+    assert [len(places) for places in Rating().answers(pred)["list"]] == [1, 3]
+
+
 def test_answers_are_the_best_candidates_and_truth_those_that_were():
     said = Response().answers(torch.tensor([[0.0, 2.0, ABSENT]]))["list"][0]
     assert [place for place, _ in said] == [1, 0] and said[1][1] == 0.5
