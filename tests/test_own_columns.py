@@ -76,6 +76,16 @@ def test_a_plan_refuses_what_has_no_room_for_a_columns_values(project, given, me
     assert result.exit_code == 1 and message in result.stderr
 
 
+@pytest.mark.parametrize("sparse", ["top_k", "sampled"])
+def test_a_softmax_over_candidates_is_not_stored_sparsely(project, sparse):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["extract"]["logits"] |= {sparse: 2}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    result = CliRunner().invoke(main, ["plan"])
+    assert result.exit_code == 1
+    assert "logits/funnel/click: top_k and sampled are for a softmax over classes" in result.stderr.splitlines()[-1]
+
+
 def test_training_refuses_by_what_the_store_says_of_its_columns(project):
     places = {name: f"data/{name}" for name in ("transfer", "val", "test", "unseen")} | {"cost": "data/cost.json"}
     result = CliRunner().invoke(prepare, [x for name, path in places.items() for x in (f"--{name}", path)])

@@ -31,6 +31,7 @@ class Classification(Task):
 
     primary = "accuracy"
     temperature: float
+    sparse = True
 
     def __init__(self, *, classes: Count, temperature: Positive):
         if classes < 2:

@@ -28,8 +28,14 @@ CLASSES = torch.tensor([2, 0, 1, 0])
 
 @pytest.mark.parametrize(
     ("task", "label"),
-    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT), (classification, CLASSES)],
-    ids=["detection", "segmentation", "multi_label", "classification"],
+    [
+        (detection, BOXES),
+        (segmentation, MAPS),
+        (multi_label, PRESENT),
+        (classification, CLASSES),
+        (Classification(classes=3, temperature=1), CLASSES),
+    ],
+    ids=["detection", "segmentation", "multi_label", "classification", "sparse"],
 )
 def test_laws(task, label):
     check_task(task, label)
