@@ -32,6 +32,10 @@ class Table:
         """Finite numbers from low to high: (N,). gap: what stands for an empty value; by default there must be none."""
         return self.parsed(name, float, f"a number from {low:g} to {high:g}", low, high, gap)
 
+    def flags(self, name: str) -> np.ndarray:
+        """Each 0 or 1: (N,)."""
+        return self.parsed(name, flag, "0 or 1", 0, 1, None)
+
     def times(self, name: str) -> np.ndarray:
         """Seconds, from numbers or from dates as ISO 8601 has them, UTC if they do not say: (N,)."""
         return self.parsed(name, seconds, "seconds, or a date such as 2024-05-31T12:00", -math.inf, math.inf, None)
@@ -51,6 +55,12 @@ class Table:
 
     def problem(self, line: int, what: str) -> ValueError:
         return ValueError(f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {line}: {what}")
+
+
+def flag(text: str) -> float:
+    if (found := float(text)) not in (0, 1):
+        raise ValueError(text)
+    return found
 
 
 def seconds(text: str) -> float:

@@ -69,7 +69,8 @@ def test_parquet_holds_the_same(folder):
     [
         ("bob,", ",", "log.csv, line 3: who is empty"),
         ("1704067260,0", "noon,0", "log.csv, line 3: at is 'noon', expected seconds, or a date"),
-        ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected a number from 0 to 1"),
+        ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected 0 or 1"),
+        ("1,4.5", "0.6,4.5", "log.csv, line 2: clicked is '0.6', expected 0 or 1"),
         ("4.5", "nan", "log.csv, line 2: stars is 'nan'"),
         ("4.5", "0", "log.csv, line 2: stars is '0', expected a number from 0.01"),
         (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
@@ -105,6 +106,16 @@ def test_other_files_are_refused_in_a_line(folder):
         ({"columns": COLUMNS | {"buy": "x"}}, "columns.buy: unknown; expected user"),
         ({"negatives": 4}, "negatives: 4, expected from 0 to below the length of 4"),
         ({"val": 0.5, "test": 0.5}, "val [+] test: 1.0, expected a share"),
+        ({"test": 0.0}, "test: 0.0, expected a share between 0 and 1; of cold and new also 0"),
+        (
+            {"items": {"path": "i.csv", "id": "what", "columns": "kind"}},
+            "items.columns: expected a list of at least one, found 'kind'",
+        ),
+        ({"users": {"path": "i.csv", "id": "what", "columns": []}}, "users.columns: expected a list of at least one"),
+        (
+            {"users": {"path": "i.csv", "id": "what", "column": "kind"}},
+            "users: expected path, id and columns, found path, id, column",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(change, message):
@@ -128,6 +139,24 @@ def test_a_single_new_item_leaves_no_negatives_and_is_refused(many):
     many.new = drawn.random(len(log.items)).min() + 1e-9  # of the items one is new
     with pytest.raises(ValueError, match="test/new_items: a single item"):
         many.divided(log, np.random.default_rng(0))
+
+
+def test_cold_users_or_new_items_may_be_left_out(many):
+    many.cold = many.new = 0
+    rows = many.divided(many.read_log(), np.random.default_rng(0))
+    assert sum(flag.sum() for flag in rows.values()) == 1500  # nothing is kept from learning for a test that there is not
+    assert many.splits().keys() == rows.keys() == {"transfer", "val", "test/clean"}
+
+
+def test_what_leaves_a_split_empty_is_told_by_its_cause(many):
+    log = many.read_log()
+    with pytest.raises(ValueError, match="time: 1500 interactions at 1 different times, which leave none for learning, val or"):
+        many.divided(replace(log, time=np.full(1500, 7.0)), np.random.default_rng(0))
+    alone = replace(log, user=np.zeros(1500, int), users=log.users[:1], user_names=["u0"])
+    with pytest.raises(
+        ValueError, match="test/cold_users: no interaction falls into it, of 1 users, 0 of them cold, and 30 items"
+    ):
+        many.divided(alone, np.random.default_rng(0))
 
 
 def test_an_outcome_that_never_comes_is_refused(many):
