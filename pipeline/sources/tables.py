@@ -108,11 +108,15 @@ def as_text(value: object) -> str:
 
 
 def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, encoding: str = "utf-8-sig") -> Table:
-    """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow."""
+    """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow.
+
+    separator: a character, or, where no tab is in the file, several.
+    """
     rows, lines = [], []
     try:
         with path.open(newline="", encoding=encoding) as file:
-            reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
+            text, mark = (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
+            reader = csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
             check_columns(path, columns, names)
             for row in reader:

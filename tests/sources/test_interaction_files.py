@@ -291,6 +291,34 @@ def test_the_oldest_movielens_knows_its_users(folder):
         movielens().read_log()
 
 
+def test_movielens_between_colons_with_its_users_and_without(folder):
+    ratings = "7::10::4::978300760\n5::2::5::978302109\n"
+    movies = '2::Caf\xe9: the film (1999)::Animation|Children\'s\n10::"Heat" (1995)::Action\n'
+    (folder / "ratings.dat").write_text(ratings)
+    (folder / "movies.dat").write_text(movies, encoding="latin-1")
+    (folder / "users.dat").write_text("5::F::56::16::70072\n7::M::25::15::55117\n")
+    log = movielens().read_log()
+    assert (log.user.tolist(), log.item.tolist(), log.time.tolist()) == ([1, 0], [1, 0], [978300760, 978302109])
+    assert log.item_names == ["Caf\xe9: the film (1999)", '"Heat" (1995)']
+    assert log.items.tolist() == [[2, 1], [1, 1]] and log.users.tolist() == [[2, 1, 2], [1, 2, 1]]
+    (folder / "users.dat").unlink()  # as 10M has it
+    (folder / "movies.dat").write_text(movies, encoding="utf-8")
+    (folder / "ratings.dat").write_text(ratings.replace("::4::", "::3.5::"))
+    log = movielens().read_log()
+    assert log.item_names[0] == "Caf\xe9: the film (1999)" and log.users.shape == (2, 0)
+    assert log.outcomes["rating"].tolist() == [3.5, 5]
+    (folder / "ratings.dat").write_text(ratings.replace("::978302109", ""))
+    with pytest.raises(ValueError, match=r"ratings\.dat, line 2: 3 columns, expected 4"):
+        movielens().read_log()
+
+
+def test_a_folder_without_movielens_is_told_what_it_lacks(folder):
+    with pytest.raises(
+        ValueError, match=r"\.: no MovieLens is here; expected ratings\.csv, ratings\.dat, u\.data, one of them"
+    ):
+        movielens().read_log()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
