@@ -22,6 +22,7 @@ class Rating(Task):
     """
 
     primary = "concordance"
+    plain = ("RMSE",)
 
     def __init__(self, *, start: float = 3.0):
         self.start = start

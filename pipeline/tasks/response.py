@@ -27,6 +27,7 @@ class Response(Task):
     """
 
     primary = "AUC"
+    plain = ("log_loss",)
 
     def __init__(self, *, rate: float = 1.0, start: float = -1.5, temperature: Positive = 1.0):
         if not 0 < rate <= 1:

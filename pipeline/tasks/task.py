@@ -26,6 +26,7 @@ class Task(ABC):
     sparse = False  # whether `distill_loss` reads sparse logits too, as of a softmax over classes at temperature 1
     primary: str  # the metric that Delta_MTL and the report count
     higher_is_better = True
+    plain: tuple[str, ...] = ()  # further metrics that are no shares, such as errors in units of their own: shown as they are
 
     @abstractmethod
     def head(self, width: int, grid: Grid) -> nn.Module:
