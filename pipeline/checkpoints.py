@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.atomic import write_whole
-from pipeline.class_spec import ClassSpec
+from pipeline.class_spec import ClassSpec, ParamsError
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
 from pipeline.params import Params
@@ -19,6 +20,7 @@ from pipeline.store import Store
 from pipeline.tasks.task import Task
 
 Shapes = dict[str, list]
+Sizes = Mapping[str, list[int]]
 
 
 def input_shapes(store: Store) -> Shapes:
@@ -30,13 +32,39 @@ def input_shapes(store: Store) -> Shapes:
     }
 
 
+def input_sizes(store: Store) -> Sizes:
+    """{input: how many values each of its columns has}, where its source says so."""
+    return {
+        name.removeprefix("inputs/"): field.attributes["sizes"]
+        for name, field in store.fields.items()
+        if "sizes" in field.attributes
+    }
+
+
 def build_network(
-    encoder: ClassSpec, tasks: dict[str, Task], shapes: Shapes, device: torch.device, pretrained: str | None = None
+    encoder: ClassSpec,
+    tasks: dict[str, Task],
+    shapes: Shapes,
+    device: torch.device,
+    pretrained: str | None = None,
+    sizes: Sizes | None = None,
 ) -> Network:
-    """A fresh network; its weights depend on torch's random seed alone, not on the device. pretrained: see build_encoder."""
+    """A fresh network; its weights depend on torch's random seed alone, not on the device. pretrained: see build_encoder.
+
+    sizes: of the columns of its inputs. Raises ParamsError if the encoder has no room for them.
+    """
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
-    network = Network(build_encoder(encoder, tasks, pretrained), tasks, sample)
+    built = build_encoder(encoder, tasks, pretrained)
+    check_sizes(built, encoder, sizes or {})
+    network = Network(built, tasks, sample)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def check_sizes(built: nn.Module, encoder: ClassSpec, sizes: Sizes) -> None:
+    """Ask an encoder that has a method `misfit` what, in words, it lacks for columns of these sizes. Raises ParamsError."""
+    misfit: Callable[[Sizes], str | None] | None = getattr(built, "misfit", None)
+    if misfit and (lacking := misfit(sizes)):
+        raise ParamsError(f"{encoder._where}: {lacking}")
 
 
 def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:
@@ -47,13 +75,13 @@ def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | 
     return built
 
 
-def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device) -> Network:
+def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device, sizes: Sizes | None = None) -> Network:
     """A teacher as its training begins. Raises ValueError if it would end with a head that nothing trained."""
     teacher = params.teachers[name]
     assert teacher.encoder
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
     try:
-        network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained)
+        network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained, sizes)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"teachers.{name}: {error}") from error
     fresh = [task for task, head in network.heads.items() if list(head.parameters())]

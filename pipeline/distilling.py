@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.batches import batches, input_fields, labelled_batches
-from pipeline.checkpoints import begin_as, build_network, input_shapes
+from pipeline.checkpoints import begin_as, build_network, input_shapes, input_sizes
 from pipeline.device import pick_device
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
@@ -119,7 +119,8 @@ def check_taught(params: Params, student: FilledStudent, tasks: list[str], store
 def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:
     torch.manual_seed(derive_seed(params.seed, "student", seed))
     own = {task: student.build_task(params.tasks[task]) for task in tasks}
-    network = build_network(student.encoder, own, input_shapes(store), pick_device(params.device))
+    shapes, device = input_shapes(store), pick_device(params.device)
+    network = build_network(student.encoder, own, shapes, device, sizes=input_sizes(store))
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
     recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)

@@ -84,10 +84,10 @@ def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: It
     for field in params.teachers[name].recipes:
         if field not in known:
             raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(known)}")
-    for task in tasks:
+    for task, judged in tasks.items():
         recipe = params.recipe(f"logits/{name}/{task}")
-        if (recipe.top_k or recipe.sampled) and tasks[task].temperature != 1:
-            mend = f"set tasks.{task}.temperature to 1, or " if tasks[task].temperature else ""
+        if (recipe.top_k or recipe.sampled) and not (judged.sparse and judged.temperature == 1):
+            mend = f"set tasks.{task}.temperature to 1, or " if judged.sparse else ""
             raise ParamsError(
                 f"logits/{name}/{task}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
                 f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{task}"

@@ -32,7 +32,7 @@ def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], stu
     probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
     return {
         "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main)], *lines],
-        **other_tables(everyone, others),
+        **other_tables(tasks, everyone, others),
         **probed,
         "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
@@ -64,25 +64,35 @@ def explained(head: list[str], meanings: Meanings) -> list[str]:
     return [f"{column}: {meanings[column]}." for column in head if column in meanings]
 
 
-def other_tables(rows: dict[str, Row], columns: list[str]) -> Tables:
+def other_tables(tasks: dict[str, Task], rows: dict[str, Row], columns: list[str]) -> Tables:
     """A table for each test split. columns: "split: task metric"."""
     found: Tables = {}
+    plain = {f"{name} {metric}" for name, task in tasks.items() for metric in task.plain}
     for split in dict.fromkeys(column.partition(": ")[0] for column in columns):
         own = [column for column in columns if column.startswith(f"{split}: ")]
-        lines = [[name, *(shown(row.get(c)) for c in own)] for name, row in rows.items()]
-        found[f"Other metrics on test/{split} (100 x)"] = [["", *(c.partition(": ")[2] for c in own)], *lines]
+        heads = [column.partition(": ")[2] for column in own]
+        digits = [3 if head in plain else 1 for head in heads]
+        lines = [[name, *(shown(row.get(c), n) for c, n in zip(own, digits, strict=True))] for name, row in rows.items()]
+        odd = ", ".join(head for head in heads if head in plain)
+        unit = f"100 x, but for {odd}" if odd else "100 x"
+        found[f"Other metrics on test/{split} ({unit})"] = [["", *heads], *lines]
     return found
 
 
-def shown(cell: Cell | None) -> str:
+def shown(cell: Cell | None, digits: int = 1) -> str:
     if cell is None:
         return "-"
-    return f"{cell[0]:.1f} +-{cell[1]:.1f}" if cell[1] else f"{cell[0]:.1f}"
+    mean, spread = (f"{x:.{digits}f}" for x in cell)
+    return f"{mean} +-{spread}" if cell[1] else mean
+
+
+def counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
-    seeds = params.distill.seeds
-    students = [[f"student {name}, {seeds} seeds", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
+    seeds = counted(params.distill.seeds)
+    students = [[f"student {name}, {seeds}", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
     return [
         ["", "seconds", "MB"],
         ["prepare", f"{spent.prepare:.1f}", "-"],
@@ -107,9 +117,11 @@ def kept_lines(spent: Ledger) -> list[list[str]]:
 
 
 def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
+    seeds = params.distill.seeds
+    over = f"Mean +- standard deviation over {seeds} student seeds" if seeds > 1 else "One student seed"
     lines = [
-        f"Mean +- standard deviation over {params.distill.seeds} student seeds, of one data seed: whether a difference between "
-        "students would hold on other data, only runs with other values of `seed` in params.yaml can tell.",
+        f"{over}, of one data seed: whether a difference between students would hold on other data, only runs with other "
+        "values of `seed` in params.yaml can tell.",
         "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
         f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
         f"dump and fusions cost {spent.cached:.1f} s.",

@@ -1,6 +1,7 @@
 """Scores and costs, brought together: pure functions from what stages wrote to what the report shows.
 
-A point is 100 x a metric. Spread is the standard deviation over student seeds; data seeds are the bench's affair.
+A point is 100 x a metric; what a task calls `plain` is no share, and stays as it is. Spread is the standard deviation over
+student seeds; data seeds are the bench's affair.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from pipeline.tasks.task import Task
 
 Tested = dict[str, dict[str, dict[str, float]]]  # {split: {task: {metric: value}}}
-Cell = tuple[float, float]  # mean and spread, in points
+Cell = tuple[float, float]  # mean and spread, in points or of a plain metric
 Row = dict[str, Cell]
 
 CLEAN = "clean"
@@ -48,9 +49,11 @@ def student_row(tasks: dict[str, Task], seeds: list[dict[str, Any]], single: dic
 
 
 def other_metrics(tasks: dict[str, Task], seeds: list[Tested]) -> Row:
-    """{"split: task metric": points} of what is no task's primary metric."""
+    """{"split: task metric": points, or a plain metric} of what is no task's primary metric."""
     return {
-        f"{split}: {task} {metric}": cell([100 * seed[split][task][metric] for seed in seeds])
+        f"{split}: {task} {metric}": cell(
+            [(1 if metric in tasks[task].plain else 100) * seed[split][task][metric] for seed in seeds]
+        )
         for split, of_tasks in seeds[0].items()
         for task, metrics in of_tasks.items()
         for metric in metrics
@@ -98,9 +101,10 @@ def weak_teachers(
                 ahead = sign * (mine - theirs)
                 if ahead <= (2 * spread if rival == baseline else 0):
                     weak, why = ("may be", "not ahead by two standard deviations; ") if ahead > 0 else ("is", "")
+                    found = f"{theirs:.1f} +- {spread:.1f}" if spread else f"{theirs:.1f}"
                     lines.append(
-                        f"teacher {name} {weak} too weak: {mine:.1f} {primary} against {theirs:.1f} +- {spread:.1f} of the "
-                        f"student {rival}; {why}train it longer, or make it wider"
+                        f"teacher {name} {weak} too weak: {mine:.1f} {primary} against {found} of the student {rival}; "
+                        f"{why}train it longer, or make it wider"
                     )
     return lines
 
@@ -157,8 +161,8 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
 
 
 def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
-    """Means alone, rounded to a hundredth of a point, for `dvc metrics`."""
-    return {name: {column: round(mean_, 2) for column, (mean_, _) in row.items()} for name, row in rows.items()}
+    """Means alone, to four digits, for `dvc metrics`."""
+    return {name: {column: float(f"{mean_:.4g}") for column, (mean_, _) in row.items()} for name, row in rows.items()}
 
 
 def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float, float]]:

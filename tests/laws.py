@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.fusions.fusion import Features, Fusion
 from pipeline.losses.loss import Loss
+from pipeline.sparse import top_k
 from pipeline.tasks.task import Task
 
 
@@ -25,6 +26,8 @@ def check_task(task: Task, label: Tensor, width: int = 8, grid: tuple[int, ...] 
     check_rows_are_independent(lambda rows: task.distill_loss(pred[rows], pred.flip(0)[rows]))
     check_teacher_is_the_optimum(task, pred.detach())
     check_tally_is_additive(task, pred.detach(), label)
+    if task.sparse and task.temperature == 1:
+        assert task.distill_loss(pred, top_k(pred.detach(), 1)).isfinite().all()
 
 
 def check_rows_are_independent(loss: Callable[[Tensor], Tensor]) -> None:

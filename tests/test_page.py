@@ -4,6 +4,7 @@ from pipeline.class_spec import CLONE
 from pipeline.page import explained, meanings, notes, show, tables, write
 from pipeline.summary import Ledger
 from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.rating import Rating
 from pipeline.validation import load_params
 
 
@@ -35,6 +36,22 @@ def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spe
     lines = [line for head, *_ in found.values() for line in explained(head, said)]
     assert [line.partition(":")[0] for line in lines] == ["average", "delta_mtl", "test/noisy", "effective rank"]
     assert f"over student {params.report.baseline}" in lines[1]
+
+
+def test_what_is_no_share_is_shown_as_it_is(params, spent):
+    row = {"stars": (80.0, 1.0), "clean: stars RMSE": (0.7254, 0.0126)}
+    found = tables(params, {"stars": Rating()}, {}, {"labels": row}, spent)
+    assert found["Other metrics on test/clean (100 x, but for stars RMSE)"] == [["", "stars RMSE"], ["labels", "0.725 +-0.013"]]
+    assert "Other metrics on test/clean (100 x)" in tables(params, TASKS, {}, {"labels": POINTS}, spent)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(1, ["One student seed, of", ", 1 seed"]), (3, ["over 3 student seeds", ", 3 seeds"])]
+)
+def test_seeds_are_counted_in_words(params, spent, seeds, said):
+    params = params.model_copy(update={"distill": params.distill.model_copy(update={"seeds": seeds})})
+    text = str([*notes(params, [], spent), tables(params, TASKS, {}, {"labels": POINTS}, spent)])
+    assert all(part in text for part in said) and "1 seeds" not in text
 
 
 def test_terminal_and_page_say_the_same(params, spent, tmp_path, capsys):

@@ -1,7 +1,8 @@
 import pytest
 
-from pipeline.summary import delta_mtl, ledger, other_metrics, student_rows, val_curves, weak_teachers
+from pipeline.summary import as_metrics, delta_mtl, ledger, other_metrics, student_rows, val_curves, weak_teachers
 from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.rating import Rating
 
 
 class LowerIsBetter(MultiLabel):
@@ -37,6 +38,17 @@ def test_rows_have_mean_and_spread_in_points():
 def test_what_is_no_primary_metric_has_a_column_by_split_and_task():
     seeds = [{"clean": {"a": {"macro_AP": 0.5, "recall": x}, "b": {"error": 0.1}}} for x in (0.2, 0.4)]
     assert other_metrics(TASKS, seeds) == {"clean: a recall": (pytest.approx(30), pytest.approx(14.142, abs=1e-3))}
+
+
+def test_what_is_no_share_stays_as_it_is_to_four_digits():
+    found = other_metrics({"stars": Rating()}, [{"clean": {"stars": {"concordance": 0.5, "RMSE": 0.72534}}}])
+    assert found == {"clean: stars RMSE": (0.72534, 0.0)}
+    assert as_metrics({"x": found | {"average": (74.8567, 1.0)}}) == {"x": {"clean: stars RMSE": 0.7253, "average": 74.86}}
+
+
+def test_a_single_seed_has_no_spread_to_speak_of():
+    (line,) = weak_teachers(TASKS, {"t": {"a": (50.0, 0.0)}}, {"single": {"a": (60.0, 0.0)}}, "single", None)
+    assert "50.0 macro_AP against 60.0 of the student single; train it longer" in line
 
 
 @pytest.mark.parametrize(("points", "weak"), [(95, []), (80, ["may be"]), (70, ["may be", "is"]), (50, ["is", "is"])])

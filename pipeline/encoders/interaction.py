@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.class_spec import Count
-from pipeline.encoders.two_tower import Tower, existing_only
+from pipeline.encoders.two_tower import Tower, existing_only, too_small
 
 
 @final
@@ -29,3 +29,6 @@ class InteractionEncoder(nn.Module):
         product = u_BLD * v_BLD
         mixed = self.mlp(torch.cat([u_BLD, v_BLD, product], 2))
         return {"trunk": existing_only(torch.cat([product, mixed], 2), inputs)}
+
+    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
+        return too_small({"user": self.user, "item": self.item}, sizes)

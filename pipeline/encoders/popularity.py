@@ -23,3 +23,8 @@ class Popularity(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         bucket = inputs["item"][:, self.column].long().clamp(max=self.buckets - 1)
         return {"trunk": existing_only(F.one_hot(bucket, self.buckets).float(), inputs)}
+
+    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
+        wanted = sizes["item"][self.column] if "item" in sizes else 0
+        small = f"buckets: {self.buckets}: fewer than the store's, the last would be a mixture; give buckets: {wanted}"
+        return small if self.buckets < wanted else None

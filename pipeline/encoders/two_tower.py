@@ -49,6 +49,21 @@ class TwoTower(nn.Module):
         (u, own_u), (v, own_v) = (x.split([self.width, self.own], 2) for x in (u_BLD, v_BLD))
         return {"trunk": existing_only(torch.cat([u * v, own_u, own_v], 2), inputs)}
 
+    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
+        return too_small({"user": self.user, "item": self.item}, sizes)
+
+
+def too_small(towers: dict[str, Tower], sizes: dict[str, list[int]]) -> str | None:
+    """In words, if towers lack vectors of their columns' values, which would all count as unknown. sizes: those to have."""
+    own = {side: tower.sizes for side, tower in towers.items()}
+    small = [side for side, found in own.items() if side in sizes and not hold(found, sizes[side])]
+    have, give = (", ".join(f"{side}: {x[side]}" for side in small) for x in (own, sizes))
+    return f"{have}: smaller than what the store's columns hold; give {give}" if small else None
+
+
+def hold(own: list[int], sizes: list[int]) -> bool:
+    return len(own) == len(sizes) and all(have >= size for have, size in zip(own, sizes, strict=True))
+
 
 def existing_only(feature_BLD: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     """(B, L, D) -> (B, D, L), zero where there is no candidate, which is how heads know."""

@@ -49,14 +49,16 @@ class InteractionFiles(LoggedCandidates):
             if name not in (*REQUIRED, *OUTCOMES):
                 raise ValueError(f"columns.{name}: unknown; expected {', '.join((*REQUIRED, *OUTCOMES))}")
         for what, spec in {"users": users, "items": items}.items():
-            if spec and not (spec.keys() >= {"path", "id", "columns"} and spec["columns"]):
-                raise ValueError(f"{what}: expected path, id and at least one of columns, found {', '.join(spec)}")
+            if spec and spec.keys() != {"path", "id", "columns"}:
+                raise ValueError(f"{what}: expected path, id and columns, found {', '.join(spec)}")
+            if spec and not (isinstance(spec["columns"], list) and spec["columns"]):
+                raise ValueError(f"{what}.columns: expected a list of at least one, found {spec['columns']!r}")
         self.log, self.columns, self.side = Path(log), columns, {"user": users, "item": items}
 
     def read_log(self) -> Log:
         table = read_table(self.log, list(self.columns.values()))
         (user, users, user_names), (item, items, item_names) = (self.known(table, *side) for side in self.side.items())
-        outcomes = {task: table.numbers(self.columns[task], 0, 1).round() for task in RESPONSES if task in self.columns}
+        outcomes = {task: table.flags(self.columns[task]) for task in RESPONSES if task in self.columns}
         outcomes.setdefault("click", np.ones(len(table)))
         if "rating" in self.columns:
             outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)

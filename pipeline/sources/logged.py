@@ -37,7 +37,7 @@ class LoggedCandidates(Candidates):
 
     Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
     rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold, new: shares of the users
-    and of the items kept from all learning.
+    and of the items kept from all learning; 0: no such test split.
     """
 
     recalls = True
@@ -58,8 +58,8 @@ class LoggedCandidates(Candidates):
         if not 0 <= negatives < length:
             raise ValueError(f"negatives: {negatives}, expected from 0 to below the length of {length}")
         for name, share in {"val": val, "test": test, "val + test": val + test, "cold": cold, "new": new}.items():
-            if not 0 < share < 1:
-                raise ValueError(f"{name}: {share}, expected a share between 0 and 1")
+            if not (0 < share < 1 or (share == 0 and name in ("cold", "new"))):
+                raise ValueError(f"{name}: {share}, expected a share between 0 and 1; of cold and new also 0, for no such test")
         self.length, self.negatives, self.unlabelled, self.views = length, negatives, unlabelled, views
         self.val, self.test, self.cold, self.new, self.seed = val, test, cold, new, seed
 
@@ -70,6 +70,11 @@ class LoggedCandidates(Candidates):
     def splits(self) -> dict[str, Split]:
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         rows = self.divided(log, rng)
+        for task, outcome in log.outcomes.items():
+            if not outcome[rows["transfer"]].any():
+                raise ValueError(
+                    f"{task}: no interaction that is learned from has any; leave its column out, or change val, test"
+                )
         maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
         learned, ever = rows["transfer"], np.ones(len(log.user), bool)
         # who learns must not be told, by what is never a negative, what users meet later
@@ -80,9 +85,9 @@ class LoggedCandidates(Candidates):
         parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
-        sizes = f"user: [{', '.join(map(str, [len(log.users) + 1, *user]))}]"
-        sizes += f", item: [{', '.join(map(str, [len(log.items) + 1, BUCKETS, *item]))}]"
-        print(f"sizes of columns, for encoders: {sizes}", file=sys.stderr)
+        self.sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
+        found = ", ".join(f"{name}: {sizes}" for name, sizes in self.sizes.items())
+        print(f"sizes of columns, for encoders: {found}", file=sys.stderr)
         return {"transfer": transfer(parts, self.views, rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }
@@ -90,19 +95,28 @@ class LoggedCandidates(Candidates):
     def divided(self, log: Log, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """{split: (N,) bool}: by time; what cold users do, or is done with new items, is tested alone."""
         begin_val, begin_test = np.quantile(log.time, [1 - self.val - self.test, 1 - self.test])
+        early, late = log.time < begin_val, log.time >= begin_test
+        if not (early.any() and late.any() and (~early & ~late).any()):
+            raise ValueError(
+                f"time: {len(log.time)} interactions at {len(np.unique(log.time))} different times, which leave none for "
+                "learning, val or test; give finer times, or change val and test"
+            )
         cold, new = (rng.random(len(x)) < share for x, share in ((log.users, self.cold), (log.items, self.new)))
-        early, late, cold, new = log.time < begin_val, log.time >= begin_test, cold[log.user], new[log.item]
+        whose = f"{len(cold)} users, {cold.sum()} of them cold, and {len(new)} items, {new.sum()} of them new"
+        cold, new = cold[log.user], new[log.item]
         rows = {
             "transfer": early & ~cold & ~new,
             "val": ~early & ~late & ~cold & ~new,
             "test/clean": late & ~cold & ~new,
-            "test/cold_users": late & cold & ~new,
-            "test/new_items": late & ~cold & new,
         }
+        rows |= {"test/cold_users": late & cold & ~new} if self.cold else {}
+        rows |= {"test/new_items": late & ~cold & new} if self.new else {}
         for name, flag in rows.items():
             if not flag.any():
-                raise ValueError(f"{name}: no interaction of {len(flag)} falls into it; change val, test, cold or new")
-        if self.negatives and len(np.unique(log.item[rows["test/new_items"]])) == 1:
+                raise ValueError(
+                    f"{name}: no interaction falls into it, of {whose}; change val, test, cold or new (0: no such test)"
+                )
+        if self.negatives and self.new and len(np.unique(log.item[rows["test/new_items"]])) == 1:
             raise ValueError("test/new_items: a single item, which leaves no other to draw negatives from; raise new or test")
         return rows
 

@@ -64,6 +64,7 @@ class Source(ABC):
 
     cell = (1.7, 1.85)  # inches of a row's picture
     names: Mapping[str, list[str]] = {}  # {task: names of its classes}, kept beside its labels
+    sizes: Mapping[str, list[int]] = {}  # {input: how many values each of its columns has}, kept beside it; known once split
     recalls = False  # whether `read` goes by what it finds in the files that `prepare` read
 
     @abstractmethod

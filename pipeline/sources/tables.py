@@ -32,6 +32,10 @@ class Table:
         """Finite numbers from low to high: (N,). gap: what stands for an empty value; by default there must be none."""
         return self.parsed(name, float, f"a number from {low:g} to {high:g}", low, high, gap)
 
+    def flags(self, name: str) -> np.ndarray:
+        """Each 0 or 1: (N,)."""
+        return self.parsed(name, flag, "0 or 1", 0, 1, None)
+
     def times(self, name: str) -> np.ndarray:
         """Seconds, from numbers or from dates as ISO 8601 has them, UTC if they do not say: (N,)."""
         return self.parsed(name, seconds, "seconds, or a date such as 2024-05-31T12:00", -math.inf, math.inf, None)
@@ -51,6 +55,12 @@ class Table:
 
     def problem(self, line: int, what: str) -> ValueError:
         return ValueError(f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {line}: {what}")
+
+
+def flag(text: str) -> float:
+    if (found := float(text)) not in (0, 1):
+        raise ValueError(text)
+    return found
 
 
 def seconds(text: str) -> float:
@@ -98,11 +108,15 @@ def as_text(value: object) -> str:
 
 
 def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, encoding: str = "utf-8-sig") -> Table:
-    """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow."""
+    """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow.
+
+    separator: a character, or, where no tab is in the file, several.
+    """
     rows, lines = [], []
     try:
         with path.open(newline="", encoding=encoding) as file:
-            reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
+            text, mark = (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
+            reader = csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
             check_columns(path, columns, names)
             for row in reader:

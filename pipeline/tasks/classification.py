@@ -31,8 +31,11 @@ class Classification(Task):
 
     primary = "accuracy"
     temperature: float
+    sparse = True
 
     def __init__(self, *, classes: Count, temperature: Positive):
+        if classes < 2:
+            raise ValueError(f"classes: {classes}, expected at least 2: among fewer there is nothing to tell apart")
         self.classes, self.temperature = classes, temperature
 
     def head(self, width: int, grid: Grid) -> nn.Module:

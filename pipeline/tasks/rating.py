@@ -8,37 +8,37 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from pipeline.tasks.candidates import Score, mean_over
+from pipeline.losses.loss import ABSENT
+from pipeline.tasks.candidates import Score, best_places, mean_over
 from pipeline.tasks.task import Answers, Grid, Task
-
-SHOWN = 10
 
 
 @final
 class Rating(Task):
-    """Labels: stars (B, L), 0 where there is no rating. Predictions: stars (B, L).
+    """Labels: stars (B, L), 0 where there is no rating. Predictions: stars (B, L), `ABSENT` where there is no candidate.
 
     Metrics: concordance, the share of pairs with different stars, of all users, that are predicted in their order (Harrell's
-    C; of two levels the AUC), and RMSE. start: the first prediction, where there is a candidate or not.
+    C; of two levels the AUC), and RMSE. start: the first prediction.
     """
 
     primary = "concordance"
+    plain = ("RMSE",)
 
     def __init__(self, *, start: float = 3.0):
         self.start = start
 
     def head(self, width: int, grid: Grid) -> nn.Module:
-        return Score(width, self.start, self.start)
+        return Score(width, self.start)
 
     def loss(self, pred: Tensor, label: Tensor) -> Tensor:
         return mean_over((pred - label).square(), label > 0)
 
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return (student - teacher).square().mean(1)
+        return mean_over((student - teacher).square(), teacher > ABSENT + 1)
 
     def answers(self, pred: Tensor) -> Answers:
         """The best candidates: (place, stars), best first."""
-        best = pred.argsort(dim=1, descending=True, stable=True)[:, :SHOWN].cpu()
+        best = best_places(pred, pred > ABSENT + 1)
         return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(best, pred.cpu(), strict=True)]}
 
     def truth(self, label: np.ndarray) -> Answers:

@@ -27,6 +27,7 @@ class Response(Task):
     """
 
     primary = "AUC"
+    plain = ("log_loss",)
 
     def __init__(self, *, rate: float = 1.0, start: float = -1.5, temperature: Positive = 1.0):
         if not 0 < rate <= 1:
@@ -45,6 +46,10 @@ class Response(Task):
         """Binary cross-entropy against the teacher's probabilities, over the candidates that exist."""
         loss = F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none")
         return mean_over(loss, teacher > ABSENT + 1)
+
+    def misfit(self, label: Tensor, grid: Grid) -> str | None:
+        only = (label[..., 0] != 0).all()  # of rare ones a few batches may hold none: that says nothing
+        return "every candidate has a response; give the source negatives, or a column that says which have" if only else None
 
     def answers(self, pred: Tensor) -> Answers:
         """The best candidates: (place, probability), best first."""

@@ -26,6 +26,7 @@ class Segmentation(Task):
 
     primary = "mIoU"
     temperature: float
+    sparse = True
 
     def __init__(self, *, classes: Count, upscale: Count, background_weight: Weight, temperature: Positive):
         self.classes, self.upscale, self.temperature = classes, upscale, temperature

@@ -25,6 +25,7 @@ class Tagging(Task):
 
     primary = "span_F1"
     temperature: float
+    sparse = True
 
     def __init__(self, *, kinds: list[str], temperature: Positive):
         self.tags = ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]

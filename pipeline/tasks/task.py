@@ -23,8 +23,10 @@ class Task(ABC):
     """
 
     temperature: float | None = None  # of distillation, if a prediction is a softmax over its channels
+    sparse = False  # whether `distill_loss` reads sparse logits too, as of a softmax over classes at temperature 1
     primary: str  # the metric that Delta_MTL and the report count
     higher_is_better = True
+    plain: tuple[str, ...] = ()  # further metrics that are no shares, such as errors in units of their own: shown as they are
 
     @abstractmethod
     def head(self, width: int, grid: Grid) -> nn.Module:
@@ -36,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """loss_B of the student's prediction against cached teacher logits of the same shape; if a softmax, or sparse ones."""
+        """loss_B of the student's prediction against cached teacher logits of the same shape; if `sparse`, or sparse ones."""
 
     @abstractmethod
     def tally(self, pred: Tensor, label: Tensor) -> Any:

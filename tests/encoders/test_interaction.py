@@ -48,6 +48,17 @@ def test_what_is_beyond_a_column_is_unknown():
     torch.testing.assert_close(encoder(far)["trunk"], encoder(inputs)["trunk"])
 
 
+@pytest.mark.parametrize("name", ["two towers", "mlp"])
+def test_sizes_below_those_of_columns_are_told_with_what_to_give(name):
+    encoder, _ = ENCODERS[name]
+    assert encoder.misfit({}) is None and encoder.misfit(SIZES) is None
+    assert encoder.misfit({"user": [19, 4], "item": [30, 2, 5]}) is None
+    wanted = "user: [20, 4]: smaller than what the store's columns hold; give user: [21, 4]"
+    assert encoder.misfit(SIZES | {"user": [21, 4]}) == wanted
+    both = encoder.misfit({"user": [20], "item": [30, 7, 5]})
+    assert both.startswith("user: [20, 4], item: [30, 6, 5]: ") and both.endswith("give user: [20], item: [30, 7, 5]")
+
+
 def test_columns_that_sizes_do_not_name_are_refused():
     with pytest.raises(ValueError, match="rows of 3 columns, but the encoder's sizes are of 2"):
         TwoTower(user=[20, 4], item=[30, 6], width=8)(rows(2, 3))

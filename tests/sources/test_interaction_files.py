@@ -1,5 +1,7 @@
 """Logs of one's own: exact values, and malformed ones refused by file and line with nothing half-loaded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +10,6 @@ import pytest
 from pipeline.sources.candidates import ID, POPULARITY
 from pipeline.sources.interaction_files import InteractionFiles
 from pipeline.sources.logged import ListMaker
-from pipeline.sources.movielens import MovieLens
 
 COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}
 SIZES = {"length": 4, "negatives": 0, "unlabelled": 0, "views": 1, "val": 0.2, "test": 0.2, "cold": 0.3, "new": 0.2, "seed": 0}
@@ -67,7 +68,8 @@ def test_parquet_holds_the_same(folder):
     [
         ("bob,", ",", "log.csv, line 3: who is empty"),
         ("1704067260,0", "noon,0", "log.csv, line 3: at is 'noon', expected seconds, or a date"),
-        ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected a number from 0 to 1"),
+        ("1,4.5", "2,4.5", "log.csv, line 2: clicked is '2', expected 0 or 1"),
+        ("1,4.5", "0.6,4.5", "log.csv, line 2: clicked is '0.6', expected 0 or 1"),
         ("4.5", "nan", "log.csv, line 2: stars is 'nan'"),
         ("4.5", "0", "log.csv, line 2: stars is '0', expected a number from 0.01"),
         (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
@@ -103,6 +105,16 @@ def test_other_files_are_refused_in_a_line(folder):
         ({"columns": COLUMNS | {"buy": "x"}}, "columns.buy: unknown; expected user"),
         ({"negatives": 4}, "negatives: 4, expected from 0 to below the length of 4"),
         ({"val": 0.5, "test": 0.5}, "val [+] test: 1.0, expected a share"),
+        ({"test": 0.0}, "test: 0.0, expected a share between 0 and 1; of cold and new also 0"),
+        (
+            {"items": {"path": "i.csv", "id": "what", "columns": "kind"}},
+            "items.columns: expected a list of at least one, found 'kind'",
+        ),
+        ({"users": {"path": "i.csv", "id": "what", "columns": []}}, "users.columns: expected a list of at least one"),
+        (
+            {"users": {"path": "i.csv", "id": "what", "column": "kind"}},
+            "users: expected path, id and columns, found path, id, column",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(change, message):
@@ -126,6 +138,31 @@ def test_a_single_new_item_leaves_no_negatives_and_is_refused(many):
     many.new = drawn.random(len(log.items)).min() + 1e-9  # of the items one is new
     with pytest.raises(ValueError, match="test/new_items: a single item"):
         many.divided(log, np.random.default_rng(0))
+
+
+def test_cold_users_or_new_items_may_be_left_out(many):
+    many.cold = many.new = 0
+    rows = many.divided(many.read_log(), np.random.default_rng(0))
+    assert sum(flag.sum() for flag in rows.values()) == 1500  # nothing is kept from learning for a test that there is not
+    assert many.splits().keys() == rows.keys() == {"transfer", "val", "test/clean"}
+
+
+def test_what_leaves_a_split_empty_is_told_by_its_cause(many):
+    log = many.read_log()
+    with pytest.raises(ValueError, match="time: 1500 interactions at 1 different times, which leave none for learning, val or"):
+        many.divided(replace(log, time=np.full(1500, 7.0)), np.random.default_rng(0))
+    alone = replace(log, user=np.zeros(1500, int), users=log.users[:1], user_names=["u0"])
+    with pytest.raises(
+        ValueError, match="test/cold_users: no interaction falls into it, of 1 users, 0 of them cold, and 30 items"
+    ):
+        many.divided(alone, np.random.default_rng(0))
+
+
+def test_an_outcome_that_never_comes_is_refused(many):
+    log = many.read_log()
+    many.read_log = lambda: replace(log, outcomes={**log.outcomes, "conversion": np.zeros(len(log.user))})
+    with pytest.raises(ValueError, match="conversion: no interaction that is learned from has any"):
+        many.splits()
 
 
 def test_lists_are_divided_by_time_and_what_is_cold_or_new_kept_from_learning(many):
@@ -183,7 +220,7 @@ def test_negatives_do_not_tell_what_is_met_later(folder):
     """Users meet 60 of 100 items at random: whether one was ever a negative for them says nothing of later ones."""
     rng = np.random.default_rng(0)
     lines = [(user, item, rng.random()) for user in range(100) for item in rng.permutation(100)[:60]]
-    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"u{u},i{i},{at},1,\n" for u, i, at in lines))
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"u{u},i{i},{at},1,3\n" for u, i, at in lines))
     splits = source(items=None, length=20, negatives=16, val=0.1, new=0.15, cold=0.05).splits()
     refused = {(u, i) for u, i, click in triples(splits["transfer"]) if click == 0}
     for name in ("val", "test/clean"):
@@ -207,66 +244,6 @@ def test_negatives_are_items_that_the_user_never_met(folder):
     lists = maker.lists(log.user == 0, log.user >= 0, log.user >= 0)
     assert lists.number[lists.click == 0].tolist() == [8] * (lists.click == 0).sum()  # the one that ann never met
     assert (lists.click == 1).sum() == 8 and not lists.rating[lists.click == 0].any()
-
-
-MOVIES = """movieId,title,genres
-10,"American President, The (1995)",Comedy|Drama
-2,Nowhere,(no genres listed)
-"""
-RATINGS = """userId,movieId,rating,timestamp
-1,2,4.0,964982703
-3,10,0.5,964981247
-"""
-
-
-def movielens(path="."):
-    return MovieLens(path=path, liked=4, **SIZES)
-
-
-def test_movielens_as_it_is_distributed(folder):
-    (folder / "movies.csv").write_text(MOVIES)
-    (folder / "ratings.csv").write_text(RATINGS)
-    log = movielens().read_log()
-    assert (log.user.tolist(), log.item.tolist()) == ([0, 1], [1, 0])
-    assert log.time.tolist() == [964982703, 964981247]
-    assert {task: x.tolist() for task, x in log.outcomes.items()} == {"click": [1, 1], "conversion": [1, 0], "rating": [4, 0.5]}
-    assert log.items.tolist() == [[1, 1], [0, 0]]  # Comedy of the 1990s; nothing known
-
-
-def test_the_oldest_movielens_knows_its_users(folder):
-    genres = ["0"] * 19
-    comedy, unknown = genres.copy(), genres.copy()
-    comedy[5], unknown[0] = "1", "1"
-    rows = [f"1|Toy Story (1995)|01-Jan-1995||http://x|{'|'.join(comedy)}", f"2|Caf\xe9|||y|{'|'.join(unknown)}"]
-    (folder / "u.item").write_text("\n".join(rows), encoding="latin-1")
-    (folder / "u.user").write_text("7|24|M|technician|85711\n5|53|F|other|94043\n")
-    (folder / "u.data").write_text("7\t1\t3\t881250949\n5\t2\t5\t881250950\n")
-    log = movielens().read_log()
-    assert (log.user.tolist(), log.item.tolist()) == ([1, 0], [0, 1])
-    assert log.users.tolist() == [[2, 1, 1], [1, 2, 2]]  # user 5, in his fifties, comes first
-    assert log.items.tolist() == [[1, 1], [0, 0]]
-    (folder / "u.data").write_text("7\t1\t3\t881250949\n5\t2\t9\t881250950\n")
-    with pytest.raises(ValueError, match=r"u\.data, line 2: rating is '9', expected a number from 0.5 to 5"):
-        movielens().read_log()
-    (folder / "u.data").write_text("7\t1\t3\t881250949\n8\t2\t4\t881250950\n")
-    with pytest.raises(ValueError, match=r"u\.data, line 2: user '8' is not in u\.user"):
-        movielens().read_log()
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("ratings.csv", RATINGS + "3,10,five,1\n", r"ratings\.csv, line 4: rating is 'five'"),
-        ("ratings.csv", RATINGS + "3,11,5,1\n", r"ratings\.csv, line 4: movie '11' is not in movies\.csv"),
-        ("movies.csv", MOVIES + '7,"No end\n', r"movies\.csv, line 4"),
-    ],
-)
-def test_malformed_movielens_is_refused_by_file_and_line(folder, file, text, message):
-    (folder / "movies.csv").write_text(MOVIES)
-    (folder / "ratings.csv").write_text(RATINGS)
-    (folder / file).write_text(text)
-    with pytest.raises(ValueError, match=message):
-        movielens().read_log()
 
 
 def test_ids_of_what_was_never_learned_are_unknown(many):

@@ -102,6 +102,13 @@ def test_predictions_are_of_the_whole_where_negatives_were_sampled():
         Response(rate=0)
 
 
+def test_responses_alone_are_refused_and_their_lack_is_not():
+    only = label_of([[1, 1], [1, -1]])
+    assert Response().misfit(only, (2,)).startswith("every candidate has a response; give the source negatives")
+    assert Response().misfit(label_of([[1, 1], [0, -1]]), (2,)) is None
+    assert Response().misfit(label_of([[0, 0], [0, -1]]), (2,)) is None  # what is rare may be in other batches
+
+
 def test_concordance_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(2)
     label, pred = rng.integers(1, 6, 60), np.round(rng.standard_normal(60), 1)
@@ -119,6 +126,16 @@ def test_rmse_and_loss_are_of_rated_candidates_alone():
     stars, pred = torch.tensor([[0.0, 4.0], [2.0, 0.0]]), torch.tensor([[9.0, 3.0], [4.0, 9.0]])
     assert Rating().summarize([Rating().tally(pred, stars)])["RMSE"] == pytest.approx(math.sqrt((1 + 4) / 2))
     assert Rating().loss(pred, stars).tolist() == [1, 4]
+
+
+def test_stars_of_a_short_list_count_as_much_as_those_of_a_long_one():
+    feature = torch.randn(2, 4, 3, generator=GENERATOR)
+    feature[0, :, 1:] = 0
+    pred = Rating().head(4, (3,))(feature).detach()
+    assert pred[0, 1:].tolist() == [ABSENT, ABSENT] and (pred[1] > 0).all()
+    teacher = torch.where(pred > 0, pred + 2, ABSENT)
+    assert Rating().distill_loss(pred, teacher).tolist() == pytest.approx([4, 4])
+    assert [len(places) for places in Rating().answers(pred)["list"]] == [1, 3]
 
 
 def test_answers_are_the_best_candidates_and_truth_those_that_were():

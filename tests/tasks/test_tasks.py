@@ -28,8 +28,14 @@ CLASSES = torch.tensor([2, 0, 1, 0])
 
 @pytest.mark.parametrize(
     ("task", "label"),
-    [(detection, BOXES), (segmentation, MAPS), (multi_label, PRESENT), (classification, CLASSES)],
-    ids=["detection", "segmentation", "multi_label", "classification"],
+    [
+        (detection, BOXES),
+        (segmentation, MAPS),
+        (multi_label, PRESENT),
+        (classification, CLASSES),
+        (Classification(classes=3, temperature=1), CLASSES),
+    ],
+    ids=["detection", "segmentation", "multi_label", "classification", "sparse"],
 )
 def test_laws(task, label):
     check_task(task, label)
@@ -107,6 +113,11 @@ def test_classification_counts_what_is_right_and_no_row_without_a_class():
     assert loss[3] == 0 and loss[0] == pytest.approx(float(pred[0].logsumexp(0) - 3))
     assert classification.answers(pred)["classes"] == [[0], [1], [2], [1]]
     assert classification.truth(label.numpy())["classes"] == [[0], [0], [2], []]
+
+
+def test_one_class_is_no_classification():
+    with pytest.raises(ValueError, match="classes: 1, expected at least 2"):
+        Classification(classes=1, temperature=1)
 
 
 @pytest.mark.parametrize(
