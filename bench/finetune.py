@@ -13,7 +13,7 @@ from pipeline.class_spec import ClassSpec
 from pipeline.learning import learn
 from pipeline.lineage import open_project
 from pipeline.network import Network
-from pipeline.optimize import Recipe
+from pipeline.optimize import Schedule
 from pipeline.pools import length, load
 from pipeline.scoring import score
 from pipeline.store import Store, open_store
@@ -46,8 +46,9 @@ def finetune(file: Path, scratch: bool, train: Store, test: Store, shots: int, d
     rows = np.random.default_rng(draw).permutation(train.n_rows)[:shots]
     kept = load(train, ["inputs/image", f"labels/{TASK}", f"labelled/{TASK}"], np.sort(rows))
     batches = augmented(kept, params.source().augment, np.random.default_rng(draw))
-    recipe = Recipe(UPDATES, RATE, params.distill.weight_decay)
-    learn(network, {TASK: task}, {"labels": 1.0}, recipe, None, batches, val=test, evaluations=1, advance=lambda updates: None)
+    schedule = Schedule(UPDATES, RATE, params.distill.weight_decay)
+    more = {"val": test, "evaluations": 1, "advance": lambda updates: None}
+    learn(network, {TASK: task}, {"labels": 1.0}, schedule, None, batches, **more)
     return score(network, {TASK: task}, test)[TASK]["mIoU"]
 
 

@@ -22,7 +22,7 @@ from pipeline.batches import batches, input_fields, part, tensors  # noqa: E402
 from pipeline.checkpoints import build_network, input_shapes, load_network  # noqa: E402
 from pipeline.lineage import open_project  # noqa: E402
 from pipeline.objective import Objective, wanted  # noqa: E402
-from pipeline.optimize import Recipe, optimize  # noqa: E402
+from pipeline.optimize import Schedule, optimize  # noqa: E402
 from pipeline.store import open_store  # noqa: E402
 
 STEPS, CPU = 120, torch.device("cpu")
@@ -52,7 +52,7 @@ def main(threads: int) -> dict:
         network = build_network(student.encoder, tasks, input_shapes(store), CPU)
         objective = Objective(network, tasks, student.weights, tensors(next(source), CPU), {})
         network.train()
-        return optimize(objective, Recipe(STEPS, student.learning_rate, 0.0), source, None)
+        return optimize(objective, Schedule(STEPS, student.learning_rate, 0.0), source, None)
 
     cached_steps, live_steps = steps(lambda source: source, fields), steps(live, input_fields(store))
     seconds = []

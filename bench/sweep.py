@@ -33,7 +33,7 @@ from pipeline.learning import Lesson, learn_together, quality  # noqa: E402
 from pipeline.lineage import open_project  # noqa: E402
 from pipeline.network import Network  # noqa: E402
 from pipeline.objective import wanted  # noqa: E402
-from pipeline.optimize import Recipe  # noqa: E402
+from pipeline.optimize import Schedule  # noqa: E402
 from pipeline.store import open_store  # noqa: E402
 
 UPDATES, ROUNDS, MANY = 24, 3, 16
@@ -104,8 +104,8 @@ class Case:
         }
         network = Network(self.encoder(), self.tasks, sample).to(memory_format=torch.channels_last)
         rate = self.params.distill.learning_rate / (1 if self.kind == "conv" else 10)
-        recipe = Recipe(self.updates, rate, 0.01, self.precision)
-        return Lesson(network, self.tasks, KNOWLEDGE, recipe, losses="same", shape="same")
+        schedule = Schedule(self.updates, rate, 0.01, self.precision)
+        return Lesson(network, self.tasks, KNOWLEDGE, schedule, losses="same", shape="same")
 
     def sources(self, teachers: dict[str, Network]):
         """Batches of knowledge, from the store or from live teachers, and of labels."""

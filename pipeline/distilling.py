@@ -16,7 +16,7 @@ from pipeline.device import pick_device
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
 from pipeline.objective import term, wanted
-from pipeline.optimize import Recipe
+from pipeline.optimize import Schedule
 from pipeline.params import Params
 from pipeline.sections import PARTS, FilledStudent
 from pipeline.seeds import derive_seed
@@ -75,10 +75,10 @@ def distil(
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
     curves = study(lessons, *sources, hurdles=hurdles, heads_only=first.frozen)
     if first.head_updates:
-        recipes = [replace(x.recipe, updates=first.head_updates) for x in lessons]
-        heads = [replace(x, weights={"labels": 1.0}, recipe=recipe) for x, recipe in zip(lessons, recipes, strict=True)]
+        schedules = [replace(x.schedule, updates=first.head_updates) for x in lessons]
+        heads = [replace(x, weights={"labels": 1.0}, schedule=schedule) for x, schedule in zip(lessons, schedules, strict=True)]
         then = study(heads, None, labelled, heads_only=True)
-        begun = [x.recipe.updates for x in lessons]
+        begun = [x.schedule.updates for x in lessons]
         later = [[{**p, "update": p["update"] + u} for p in curve] for u, curve in zip(begun, then, strict=True)]
         curves = [before + after if before and after else [] for before, after in zip(curves, later, strict=True)]
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
@@ -123,8 +123,8 @@ def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], 
     network = build_network(student.encoder, own, shapes, device, sizes=input_sizes(store))
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
-    recipe = Recipe(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
-    return Lesson(network, own, student.weights, recipe, student.methods(), losses(student), shape(student))
+    schedule = Schedule(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
+    return Lesson(network, own, student.weights, schedule, student.methods(), losses(student), shape(student))
 
 
 def extended(finished: Path, name: str, seed: int) -> Path:

@@ -13,7 +13,7 @@ from pipeline.fusions.learned import LearnedFusion
 from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective
-from pipeline.optimize import Recipe, optimize
+from pipeline.optimize import Schedule, optimize
 from pipeline.params import Params
 from pipeline.pools import Rows, length
 from pipeline.seeds import derive_seed
@@ -75,7 +75,7 @@ def learn_fusion(
         network = Network(fusion.module(), {name: tasks[name] for name in names}, part(first, "inputs")).to(device)
         check_grids(network, first)
         objective = Objective(network, tasks, {"fused": 1.0, "logits": 1.0}, first, {}, MSE()).to(device).train()
-        for _ in optimize(objective, Recipe(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, seen, device), None):
+        for _ in optimize(objective, Schedule(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, seen, device), None):
             advance(fusion.batch_size)
         fusion.adopt(network.encoder)
     return readable(objective, taught(fusion, held, device), device)

@@ -95,36 +95,37 @@ IDS = {"sample_id": Field((16,), "uint8", "zstd"), "view": Field((), "int32", "z
 
 def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: str) -> None:
     """Refuse what no honest writer makes, before a path or an array is made of it."""
-
-    def whole(value: Any, least: int) -> bool:
-        return type(value) is int and value >= least
-
     if not whole(n_rows, 1) or not whole(shard_rows, 1):
         raise StoreError(f"{where}: {n_rows} rows in shards of {shard_rows}: both must be at least 1")
     for name, f in fields.items():
-        problem = (
-            "its name is no relative path of plain names"
-            if not NAME.fullmatch(name)
-            else f"dtype {f.dtype!r} is not one of {', '.join(DTYPES)}"
-            if f.dtype not in DTYPES
-            else f"codec {f.codec!r} is not one of {', '.join(CODECS)}"
-            if f.codec not in CODECS
-            else f"{f.dtype} is for fields of one array with channels"
-            if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items)
-            else f"shape {f.shape} is not of whole numbers above 0"
-            if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0)
-            else f"{f.dims} principal components are for floats of one array, with more channels than that"
-            if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f)))
-            else "it is absurdly large"
-            if max(n_rows, shard_rows) * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST
-            else f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
-            if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows)
-            else None
-        )
-        if any(other.startswith(name + "/") for other in fields):
-            problem = "another field lies inside it"
+        inside = any(other.startswith(name + "/") for other in fields)
+        problem = "another field lies inside it" if inside else problem_of(name, f, n_rows, shard_rows)
         if problem:
             raise StoreError(f"{where}: field {name!r}: {problem}")
+
+
+def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
+    if not NAME.fullmatch(name):
+        return "its name is no relative path of plain names"
+    if f.dtype not in DTYPES:
+        return f"dtype {f.dtype!r} is not one of {', '.join(DTYPES)}"
+    if f.codec not in CODECS:
+        return f"codec {f.codec!r} is not one of {', '.join(CODECS)}"
+    if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items):
+        return f"{f.dtype} is for fields of one array with channels"
+    if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0):
+        return f"shape {f.shape} is not of whole numbers above 0"
+    if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f))):
+        return f"{f.dims} principal components are for floats of one array, with more channels than that"
+    if max(n_rows, shard_rows) * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST:
+        return "it is absurdly large"
+    if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows):
+        return f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
+    return None
+
+
+def whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
 
 
 def is_float(f: Field) -> bool:

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.balances.balance import Balance
 from pipeline.batches import Batch, tensors
-from pipeline.losses.loss import Loss
 from pipeline.network import Network
 from pipeline.objective import Objective
-from pipeline.optimize import Diverged, Recipe, optimize
+from pipeline.optimize import Diverged, Schedule, optimize
 from pipeline.pools import Rows
 from pipeline.scoring import score
 from pipeline.stack import (
@@ -37,23 +35,22 @@ FEW = 8  # rows
 
 Curve = list[dict[str, float]]
 Batches = Generator[Batch, None, None] | None
-Methods = tuple[Loss | None, Loss | None, Callable[..., Balance] | None]
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What one network is to learn.
 
-    methods: of the objective: losses, balance. losses: lessons with the same name for them, if any, have equal terms and
-    losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where random numbers
-    stood, for the adapters to be drawn from.
+    methods: of the objective: feature_loss, logit_loss, balance. losses: lessons with the same name for them, if any, have
+    equal terms and losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where
+    random numbers stood, for the adapters to be drawn from.
     """
 
     network: Network
     tasks: dict[str, Task]
     weights: dict[str, float]
-    recipe: Recipe
-    methods: Methods = (None, None, None)
+    schedule: Schedule
+    methods: Mapping[str, Any] = field(default_factory=dict)
     losses: str = ""
     shape: str = ""
     random: Tensor = field(default_factory=torch.get_rng_state)
@@ -63,8 +60,8 @@ class Lesson:
         device, found = next(self.network.parameters()).device, scales.get(self.losses)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
-            parts = self.network, self.tasks, self.weights, known, labels, *self.methods
-            made = Objective(*parts, found, self.recipe.precision).to(device)
+            parts = self.network, self.tasks, self.weights, known, labels
+            made = Objective(*parts, **self.methods, scales=found, precision=self.schedule.precision).to(device)
         if self.losses:
             scales[self.losses] = made.scales
         return made
@@ -74,15 +71,15 @@ def learn(
     network: Network,
     tasks: dict[str, Task],
     weights: dict[str, float],
-    recipe: Recipe,
+    schedule: Schedule,
     knowledge: Iterator[Rows] | None,
     labelled: Iterator[Rows] | None,
     *,
-    methods: Methods = (None, None, None),
+    methods: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Curve:
     """Train one network in place, as `learn_together` does several. Raises Diverged."""
-    (curve,) = learn_together([Lesson(network, tasks, weights, recipe, methods)], knowledge, labelled, **more)
+    (curve,) = learn_together([Lesson(network, tasks, weights, schedule, methods or {})], knowledge, labelled, **more)
     if not curve:
         raise Diverged("the loss is not finite; lower the learning rate")
     return curve
@@ -108,36 +105,36 @@ def learn_together(
     device = next(lessons[0].network.parameters()).device
     known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
     scales: dict[str, dict[str, float]] = {}
-    students = [Student(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
+    learners = [Learner(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
-    for student in students:
-        taught = {name.split("/")[-1] for name in student.objective.weights if not name.startswith("fused/")}
-        for task, head in student.lesson.network.heads.items():
+    for learner in learners:
+        taught = {name.split("/")[-1] for name in learner.objective.weights if not name.startswith("fused/")}
+        for task, head in learner.lesson.network.heads.items():
             head.requires_grad_(task in taught)  # a stack would decay the others
-    groups = stacks(students, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
+    groups = stacks(learners, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
-    with batched_attention(device.type == "cpu" and len(groups) < len(students)):
-        side_by_side(trainings, threads_for([student.objective for student in students]), advance)
-    for student in students:
-        if student.kept:
-            student.lesson.network.load_state_dict(student.kept)
-    return [student.curve for student in students]
+    with batched_attention(device.type == "cpu" and len(groups) < len(learners)):
+        side_by_side(trainings, threads_for([learner.objective for learner in learners]), advance)
+    for learner in learners:
+        if learner.kept:
+            learner.lesson.network.load_state_dict(learner.kept)
+    return [learner.curve for learner in learners]
 
 
 @final
-class Student:
+class Learner:
     """A network at its lesson, and its curve so far."""
 
     def __init__(self, lesson: Lesson, objective: Objective, evaluations: int, hurdles: Sequence[float]):
         self.lesson, self.objective, self.hurdles = lesson, objective, hurdles
         self.curve: Curve = []
-        updates = lesson.recipe.updates
+        updates = lesson.schedule.updates
         self.evaluated = {round(number * updates / evaluations) for number in range(1, evaluations + 1)}
         self.done = False
-        self.kept: dict[str, Tensor] = {}  # of a student that a hurdle stopped: others of its stack go on
+        self.kept: dict[str, Tensor] = {}  # of a learner that a hurdle stopped: others of its stack go on
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
         network, training = self.lesson.network, self.lesson.network.training
@@ -162,45 +159,45 @@ def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
 
 
-def stacks(students: list[Student], knowledge: Batch, labelled: Batch) -> list[list[Student]]:
+def stacks(learners: list[Learner], knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
     """Students of one shape together, if there are several and stacking them pays; else each by itself."""
-    groups: dict[Any, list[Student]] = {}
-    for student in students:
-        lesson = student.lesson
-        shape = (lesson.shape, lesson.recipe.updates, *student.objective.weights)
-        groups.setdefault(shape if lesson.shape else student, []).append(student)
+    groups: dict[Any, list[Learner]] = {}
+    for learner in learners:
+        lesson = learner.lesson
+        shape = (lesson.shape, lesson.schedule.updates, *learner.objective.weights)
+        groups.setdefault(shape if lesson.shape else learner, []).append(learner)
     found = []
     for group in groups.values():
         together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
-        found += [group] if together else [[student] for student in group]
+        found += [group] if together else [[learner] for learner in group]
     return found
 
 
-def train(students: list[Student], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
+def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
     """Students of one shape, until all are done; yields how many did an update."""
-    objectives, recipes = [s.objective for s in students], [s.lesson.recipe for s in students]
-    alone = len(students) == 1
+    objectives, schedules = [s.objective for s in learners], [s.lesson.schedule for s in learners]
+    alone = len(learners) == 1
     updates = (
-        optimize(objectives[0], recipes[0], knowledge, labelled)
+        optimize(objectives[0], schedules[0], knowledge, labelled)
         if alone
-        else optimize_stack(objectives, recipes, knowledge, labelled)
+        else optimize_stack(objectives, schedules, knowledge, labelled)
     )
     if alone and draws(objectives[0]):
-        updates = with_own_random(updates, students[0].lesson.random)
+        updates = with_own_random(updates, learners[0].lesson.random)
     since: list[dict[str, Tensor]] = []
     try:
         for update, terms in updates:
             since.append(terms)
-            if update in students[0].evaluated:
+            if update in learners[0].evaluated:
                 means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
-                for k, student in [(k, student) for k, student in enumerate(students) if not student.done]:
-                    student.record(update, {name: values[k] for name, values in means.items()}, val)
+                for k, learner in [(k, learner) for k, learner in enumerate(learners) if not learner.done]:
+                    learner.record(update, {name: values[k] for name, values in means.items()}, val)
                 since.clear()
-            yield len(students)
-            if all(student.done for student in students):
+            yield len(learners)
+            if all(learner.done for learner in learners):
                 return
     except Diverged:
-        students[0].diverge()
+        learners[0].diverge()
     finally:
         for source in (knowledge, labelled):
             if source:

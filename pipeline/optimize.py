@@ -21,7 +21,7 @@ class Diverged(ValueError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Schedule:
     """How to train: AdamW, the rate rising linearly over the first tenth and falling to 0 as a cosine (1608.03983).
 
     precision: of the network's arithmetic, forward and back; weights, losses and moments are float32 (1710.03740).
@@ -41,18 +41,18 @@ class Recipe:
 
 
 def optimize(
-    objective: Objective, recipe: Recipe, knowledge: Iterator[Rows | Batch] | None, labelled: Iterator[Rows | Batch] | None
+    objective: Objective, schedule: Schedule, knowledge: Iterator[Rows | Batch] | None, labelled: Iterator[Rows | Batch] | None
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """`recipe.updates` optimiser steps on the sum of the objective's terms; yields the count and the terms after each.
+    """`schedule.updates` optimiser steps on the sum of the objective's terms; yields the count and the terms after each.
 
     Trains what requires a gradient, and leaves training and evaluation mode to the caller. Raises Diverged.
     """
     trained = [p for p in objective.parameters() if p.requires_grad]
     device = trained[0].device
-    groups = decay_groups(trained, recipe.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
-    for update in range(1, recipe.updates + 1):
+    groups = decay_groups(trained, schedule.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.rate)
+    for update in range(1, schedule.updates + 1):
         terms = objective(*(tensors(next(source), device) if source else {} for source in (knowledge, labelled)))
         optimizer.zero_grad()
         objective.backward(terms)
@@ -62,7 +62,7 @@ def optimize(
         if not nn.utils.clip_grad_norm_(trained, CLIP).isfinite():
             raise Diverged(f"update {update}: the gradient is not finite; lower the learning rate")
         optimizer.step()
-        schedule.step()
+        rates.step()
         yield update, {name: term.detach() for name, term in terms.items()}
 
 

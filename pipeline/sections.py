@@ -157,9 +157,13 @@ class FilledStudent(Student):
     batch_size: int
     learning_rate: float
 
-    def methods(self) -> tuple[Any, Any, Any]:
-        """Losses of features and of logits, built, and what makes a balance; None: the tasks' own loss, static balance."""
-        return self.feature_loss.build(), self.logit_loss and self.logit_loss.build(), self.balance and self.balance.build
+    def methods(self) -> dict[str, Any]:
+        """An objective's losses of features and of logits, and what makes its balance; None: the tasks' own, static."""
+        return {
+            "feature_loss": self.feature_loss.build(),
+            "logit_loss": self.logit_loss and self.logit_loss.build(),
+            "balance": self.balance and self.balance.build,
+        }
 
     def build_task(self, spec: ClassSpec) -> Any:
         """A task, with this student's temperature if it has one, and the task knows any."""

@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from pipeline.balances.balance import Balance
 from pipeline.batches import Batch, tensors
 from pipeline.objective import Objective
-from pipeline.optimize import BETAS, CLIP, EPSILON, Recipe
+from pipeline.optimize import BETAS, CLIP, EPSILON, Schedule
 from pipeline.pools import Rows
 
 MOST = 16  # positions of what is stacked on a CPU: one more transformer costs 0.4 of the first at 16, 1.5 at 36
@@ -123,7 +123,7 @@ def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
     pair = [copy.deepcopy(objective) for _ in range(2)]
     try:
         with batched_attention(on_cpu):
-            Stack(pair, [Recipe(1, 1.0, 0.0)] * 2).step(knowledge, labelled)
+            Stack(pair, [Schedule(1, 1.0, 0.0)] * 2).step(knowledge, labelled)
     except RuntimeError:
         return False
     return True
@@ -142,9 +142,9 @@ class Stack:
     what `optimize` would do to each, up to the order of float32 sums.
     """
 
-    def __init__(self, objectives: list[Objective], recipes: list[Recipe]):
+    def __init__(self, objectives: list[Objective], schedules: list[Schedule]):
         first = objectives[0]
-        self.recipes = recipes
+        self.schedules = schedules
         self.base = copy.deepcopy(first)
         self.base.weights = dict.fromkeys(first.weights, 1.0)
         self.base.scales = dict.fromkeys(first.scales, 1.0)
@@ -204,7 +204,7 @@ class Stack:
         gradient = self.matrix.grad.mul_((CLIP / (norm + 1e-6)).clamp(max=1))
         rates, decays = (
             torch.tensor(values, device=norm.device)[:, None]
-            for values in zip(*((r.learning_rate * r.rate(self.updates), r.weight_decay) for r in self.recipes), strict=True)
+            for values in zip(*((r.learning_rate * r.rate(self.updates), r.weight_decay) for r in self.schedules), strict=True)
         )
         self.updates += 1
         self.matrix.mul_(1 - rates * decays * self.decayed)
@@ -215,11 +215,11 @@ class Stack:
 
 
 def optimize_stack(
-    objectives: list[Objective], recipes: list[Recipe], knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
+    objectives: list[Objective], schedules: list[Schedule], knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
 ) -> Steps:
     """As `optimize`, for a stack: terms are (K,) each. A student whose loss is not finite goes on alone, as NaN."""
-    stack = Stack(objectives, recipes)
-    for update in range(1, recipes[0].updates + 1):
+    stack = Stack(objectives, schedules)
+    for update in range(1, schedules[0].updates + 1):
         yield update, stack.step(*(next(source) if source else {} for source in (knowledge, labelled)))
 
 

@@ -17,7 +17,7 @@ from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.network import Network
-from pipeline.optimize import Recipe
+from pipeline.optimize import Schedule
 from pipeline.params import Params
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
@@ -62,13 +62,13 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     torch.manual_seed(seed)
     network = teacher_network(params, name, shapes, pick_device(params.device), input_sizes(store))
     curve, rate = Curve(), teacher.learning_rate or settings.learning_rate
-    recipe = Recipe(teacher.updates, rate, settings.weight_decay, settings.precision)
+    schedule = Schedule(teacher.updates, rate, settings.weight_decay, settings.precision)
     size, augment = teacher.batch_size or settings.batch_size, params.source().augment
     with progress(f"train teacher {name}", total=teacher.updates, unit="updates") as advance:
         if teacher.updates:
             labelled = labelled_batches(store, tasks, size, augment, seed=seed)
             study = partial(learn, val=val, evaluations=settings.evaluations, advance=advance, heads_only=teacher.frozen)
-            curve = study(network, tasks, {"labels": 1.0}, recipe, None, labelled)
+            curve = study(network, tasks, {"labels": 1.0}, schedule, None, labelled)
     save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
     return network, curve
 

@@ -20,7 +20,7 @@ from pipeline.losses.dist import DIST
 from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.objective import Objective, wanted
-from pipeline.optimize import Diverged, Recipe, optimize
+from pipeline.optimize import Diverged, Schedule, optimize
 from pipeline.scoring import pooled
 from pipeline.sparse import top_k
 from pipeline.tasks.multi_label import MultiLabel
@@ -28,7 +28,7 @@ from pipeline.tasks.segmentation import Segmentation
 
 TASK = {"corner": MultiLabel(classes=2)}
 CPU = torch.device("cpu")
-METHODS = {"methods": (CosineSmoothL1(), None, None)}
+METHODS = {"methods": {"feature_loss": CosineSmoothL1()}}
 
 
 def network(seed=0):
@@ -78,9 +78,9 @@ class Split:
 
 def study(net, weights, updates=60, sources=None, precision="float32", **more):
     known, labels = sources or (knowledge(), labelled())
-    recipe = Recipe(updates, learning_rate=0.02, weight_decay=0.01, precision=precision)
+    schedule = Schedule(updates, learning_rate=0.02, weight_decay=0.01, precision=precision)
     return learn(
-        net, TASK, weights, recipe, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **METHODS | more
+        net, TASK, weights, schedule, known, labels, val=Split(), evaluations=2, advance=lambda n: None, **METHODS | more
     )
 
 
@@ -170,8 +170,8 @@ def test_what_knowledge_a_students_weights_ask_for():
 
 
 def test_the_rate_rises_and_falls():
-    recipe = Recipe(100, 1.0, 0.0)
-    rates = [recipe.rate(update) for update in range(100)]
+    schedule = Schedule(100, 1.0, 0.0)
+    rates = [schedule.rate(update) for update in range(100)]
     assert max(rates) == rates[9] == 1
     assert rates[0] == pytest.approx(0.1) and rates[-1] < 0.001
 
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_a_number_stops_at_once():
             yield {**batch, "logits/t/corner": batch["logits/t/corner"] * np.float16(np.nan)}
 
     with pytest.raises(Diverged, match="not finite"):
-        next(optimize(objective, Recipe(3, 0.1, 0.0), broken(), None))
+        next(optimize(objective, Schedule(3, 0.1, 0.0), broken(), None))
 
 
 def test_a_feature_on_another_grid_is_an_error():
@@ -255,7 +255,8 @@ def test_a_chosen_logit_loss_is_for_softmaxes_alone():
 @pytest.mark.parametrize("kind", [Uncertainty, partial(DWA, every=5), FAMO])
 def test_a_balanced_student_learns_as_an_unbalanced_one_does(kind):
     net = network()
-    curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))
+    methods = {"feature_loss": CosineSmoothL1(), "balance": kind}
+    curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=methods)
     assert curve[-1]["val/corner/macro_AP"] > 0.9
 
 

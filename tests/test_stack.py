@@ -10,10 +10,10 @@ from torch import nn
 
 from pipeline import learning
 from pipeline.encoders.image import ImageEncoder
-from pipeline.learning import Lesson, Student, flat, learn, learn_together, quality
+from pipeline.learning import Learner, Lesson, flat, learn, learn_together, quality
 from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.network import Network
-from pipeline.optimize import Diverged, Recipe
+from pipeline.optimize import Diverged, Schedule
 from pipeline.scoring import score
 from pipeline.stack import Stack, shared, side_by_side
 from pipeline.tasks.multi_label import MultiLabel
@@ -21,7 +21,7 @@ from pipeline.tasks.segmentation import Segmentation
 
 CPU = torch.device("cpu")
 TASKS = {"parts": Segmentation(classes=3, upscale=1, background_weight=0.5, temperature=2), "whole": MultiLabel(classes=2)}
-METHODS = (CosineSmoothL1(), None, None)
+METHODS = {"feature_loss": CosineSmoothL1()}
 
 
 class Flat(nn.Module):
@@ -80,17 +80,17 @@ TASKS_COLDER = TASKS | {"parts": Segmentation(classes=3, upscale=1, background_w
 
 def lessons(encoder=Flat, shape="flat", updates=12, precision="float32"):
     """Three students that differ in seed, rate, decay, weights and temperature."""
-    recipes = [Recipe(updates, rate, decay, precision) for rate, decay in ((0.01, 0.1), (0.03, 0.0), (0.01, 0.1))]
+    schedules = [Schedule(updates, rate, decay, precision) for rate, decay in ((0.01, 0.1), (0.03, 0.0), (0.01, 0.1))]
     weights = [*WEIGHTS, WEIGHTS[0]]
     tasks = [TASKS, TASKS, TASKS_COLDER]
-    return [Lesson(network(k, encoder), tasks[k], weights[k], recipes[k], METHODS, "", shape) for k in range(3)]
+    return [Lesson(network(k, encoder), tasks[k], weights[k], schedules[k], METHODS, "", shape) for k in range(3)]
 
 
 def alone(lesson, **more):
     """The same lesson, with all batches to itself."""
     torch.set_rng_state(lesson.random)
     sources = rows(1, "knowledge"), rows(2, "labels")
-    return learn(lesson.network, lesson.tasks, lesson.weights, lesson.recipe, *sources, methods=METHODS, **MORE | more)
+    return learn(lesson.network, lesson.tasks, lesson.weights, lesson.schedule, *sources, methods=METHODS, **MORE | more)
 
 
 def together(students, **more):
@@ -150,12 +150,12 @@ def test_a_label_that_most_batches_lack_is_learnt_alike_stacked_and_alone():
             yield batch if number % 3 == 0 else batch | {"labelled/whole": np.zeros(16, bool)}
 
     def students():
-        return [Lesson(network(k, Flat), TASKS, {"labels": 1.0}, Recipe(12, 0.03, 0.1), shape="flat") for k in range(2)]
+        return [Lesson(network(k, Flat), TASKS, {"labels": 1.0}, Schedule(12, 0.03, 0.1), shape="flat") for k in range(2)]
 
     found = students()
     learn_together(found, None, rare(), **MORE)
     for lesson, other in zip(found, students(), strict=True):
-        learn(other.network, TASKS, other.weights, other.recipe, None, rare(), **MORE)
+        learn(other.network, TASKS, other.weights, other.schedule, None, rare(), **MORE)
         for name, x in other.network.state_dict().items():
             torch.testing.assert_close(lesson.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
 
@@ -166,12 +166,12 @@ def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
     monkeypatch.setattr(tasks["whole"], "loss", lambda pred, label: loss(pred if pred.max() < 1e6 else pred * 0, label))
 
     def students():
-        return [Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Recipe(4, 0.01, 0.0), shape="wary") for k in range(2)]
+        return [Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Schedule(4, 0.01, 0.0), shape="wary") for k in range(2)]
 
     found = students()
     learn_together(found, None, rows(2, "labels"), **MORE)
     for lesson, other in zip(found, students(), strict=True):
-        learn(other.network, tasks, other.weights, other.recipe, None, rows(2, "labels"), **MORE)
+        learn(other.network, tasks, other.weights, other.schedule, None, rows(2, "labels"), **MORE)
         states = zip(lesson.network.state_dict().values(), other.network.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in states)
 
@@ -180,7 +180,7 @@ def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
 def test_stacked_heads_leave_their_encoders_alone():
     students = lessons()
     before = [{name: x.clone() for name, x in s.network.encoder.state_dict().items()} for s in students]
-    heads = [Lesson(s.network, s.tasks, {"labels": 1.0}, s.recipe, METHODS, "", "heads") for s in students]
+    heads = [Lesson(s.network, s.tasks, {"labels": 1.0}, s.schedule, METHODS, "", "heads") for s in students]
     curves = learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
     for student, encoder, curve in zip(students, before, curves, strict=True):
         assert all(torch.equal(x, encoder[name]) for name, x in student.network.encoder.state_dict().items())
@@ -236,7 +236,7 @@ def test_batches_do_not_wait_for_who_is_done():
             closed.append(True)
 
     lesson, reader = lessons(updates=2)[0], source()
-    student = Student(lesson, lesson.objective({}, next(source()), {}), 1, ())
+    student = Learner(lesson, lesson.objective({}, next(source()), {}), 1, ())
     closed.clear()
     assert list(learning.train([student], MORE["val"], None, reader)) == [1, 1]
     assert closed
@@ -284,9 +284,8 @@ def test_heads_that_no_term_trains_stay_as_they_are_in_a_stack_too():
     students = lessons()
     before = [{name: x.clone() for name, x in s.network.heads["whole"].state_dict().items()} for s in students]
     tasks = [{"parts": s.tasks["parts"]} for s in students]
-    heads = [
-        Lesson(s.network, own, {"labels": 1.0}, s.recipe, METHODS, "", "heads") for s, own in zip(students, tasks, strict=True)
-    ]
+    pairs = zip(students, tasks, strict=True)
+    heads = [Lesson(s.network, own, {"labels": 1.0}, s.schedule, METHODS, "", "heads") for s, own in pairs]
     learn_together(heads, None, rows(2, "labels"), heads_only=True, **MORE)
     for student, head in zip(students, before, strict=True):
         assert all(torch.equal(x, head[name]) for name, x in student.network.heads["whole"].state_dict().items())

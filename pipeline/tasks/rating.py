@@ -1,11 +1,11 @@
 """How many stars a user gives a candidate."""
 
-from itertools import combinations
+import math
 from typing import final
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from pipeline.losses.loss import ABSENT
@@ -57,12 +57,14 @@ class Rating(Task):
 
 
 def concordance(pred: np.ndarray, label: np.ndarray) -> float:
-    """Exact, by Mann-Whitney's U of every two levels; predictions that tie count one half."""
-    of_level = {level: pred[label == level] for level in np.unique(label)}
-    right = pairs = 0.0
-    for low, high in combinations(of_level, 2):
-        below, above = of_level[low], of_level[high]
-        ranks = rankdata(np.concatenate([above, below]))[: len(above)]
-        right += ranks.sum() - len(above) * (len(above) + 1) / 2
-        pairs += len(above) * len(below)
-    return right / pairs if pairs else 0.5
+    """Exact, from Kendall's tau-b in O(N log N); predictions that tie count one half."""
+    apart, told_apart = pairs_apart(label), pairs_apart(pred)
+    if not apart or not told_apart:
+        return 0.5
+    tau = kendalltau(label, pred).statistic
+    return float(0.5 + 0.5 * tau * (told_apart / apart) ** 0.5)
+
+
+def pairs_apart(x: np.ndarray) -> int:
+    """How many pairs differ."""
+    return math.comb(len(x), 2) - sum(math.comb(n, 2) for n in np.unique(x, return_counts=True)[1].tolist())

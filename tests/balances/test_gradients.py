@@ -103,9 +103,10 @@ def test_the_sum_is_what_no_balance_gives():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_student_learns(kind):
     net = network()
-    curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=(CosineSmoothL1(), None, kind))
+    methods = {"feature_loss": CosineSmoothL1(), "balance": kind}
+    curve = study(net, {"labels": 1.0, "logits": 1.0, "fused": 1.0}, methods=methods)
     assert curve[-1]["val/corner/macro_AP"] > 0.9
-    study(net, {"labels": 1.0}, updates=4, sources=(None, labelled()), heads_only=True, methods=(None, None, kind))
+    study(net, {"labels": 1.0}, updates=4, sources=(None, labelled()), heads_only=True, methods={"balance": kind})
 
 
 def test_weights_in_another_memory_format_learn_the_same():
@@ -113,7 +114,7 @@ def test_weights_in_another_memory_format_learn_the_same():
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
         net = network().to(memory_format=layout)
-        study(net, {"labels": 1.0, "logits": 1.0}, updates=3, methods=(CosineSmoothL1(), None, UPGrad))
+        study(net, {"labels": 1.0, "logits": 1.0}, updates=3, methods={"feature_loss": CosineSmoothL1(), "balance": UPGrad})
         found.append(net.state_dict())
     for name, x in found[0].items():
         torch.testing.assert_close(found[1][name], x, rtol=1e-2, atol=1e-3)

@@ -134,5 +134,5 @@ def halves():
 @pytest.mark.parametrize("make", [CosineSmoothL1, InvertedProjection, CKA, partial(CRD, bank=64)])
 def test_a_student_learns_from_features_alone(make):
     torch.manual_seed(0)
-    curve = study(network(), {"fused": 1.0}, updates=120, sources=(halves(), None), methods=(make(), None, None))
+    curve = study(network(), {"fused": 1.0}, updates=120, sources=(halves(), None), methods={"feature_loss": make()})
     assert curve[-1]["fused/halves"] < 0.9 * curve[0]["fused/halves"]
