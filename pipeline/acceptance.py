@@ -1,6 +1,5 @@
 """What is imported, before it is let in: checked, digested, scored where it speaks of what measures."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from pipeline.batches import Batch, in_order, tensors
 from pipeline.cost import write_json
+from pipeline.dependencies import digest_of_data
 from pipeline.imported import Imported, import_for
 from pipeline.network import Outputs
 from pipeline.pools import load
 from pipeline.scoring import BATCH, Scores, judged, label_fields
 from pipeline.sections import SHOWN, ImportedSpec
 from pipeline.shard import StoreError
-from pipeline.store import Store, sha256
+from pipeline.store import Store
 from pipeline.tasks.task import Task
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def accept(
     found = dict(zip(splits, others, strict=True))
     for name, task in tasks.items():
         check_logits(transfer, name, task, store)
-    write_json(record, {"imported": spec.as_dict(), "content": content_digest(Path(spec.files))})
+    write_json(record, {"imported": spec.as_dict(), "content": digest_of_data([spec.files])})
     tested = {name: scores_of(found[name], tasks, split) for name, split in splits.items()}
     clean = found["clean"]
     return tested, next(clean.forward(slice(0, SHOWN), SHOWN)).logits if clean.complete else {}
@@ -70,13 +70,3 @@ def said_of(imported: Imported, split: Store, fields: list[str]) -> Iterator[tup
         (outputs,) = imported.forward(slice(row, row + size), size)
         yield outputs, tensors(rows, CPU)
         row += size
-
-
-def content_digest(files: Path) -> str:
-    """SHA-256 over names and content of a file, or of every file in a folder."""
-    if files.is_file():
-        return sha256(files)
-    running = hashlib.sha256()
-    for path in sorted(path for path in files.rglob("*") if path.is_file()):
-        running.update(f"{path.relative_to(files).as_posix()} {sha256(path)}\n".encode())
-    return running.hexdigest()

@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.dependencies import check_classes
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
-from pipeline.manners import one_line_errors
+from pipeline.manners import one_line_errors, show
 from pipeline.promotion import promote
 from pipeline.store import open_store
 from pipeline.validation import lead
@@ -210,10 +209,6 @@ def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:
     new_name = new_name or name
     promote(name, new_name, leaderboard, Path("params.yaml"))
     click.echo(f"params.yaml: students.{new_name} written; next: stillroom sync, then dvc repro evaluate@{new_name}")
-
-
-def show(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def megabytes(size: float) -> str:

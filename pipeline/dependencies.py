@@ -154,7 +154,7 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
     return sorted(set(paths(params.prepare.source.arguments)))
 
 
-def digest_of_data(paths: list[str]) -> str:
+def digest_of_data(paths: Iterable[str]) -> str:
     """SHA-256, in hex, of files and of what is below folders, by name and content."""
     running = hashlib.sha256()
     for path in map(Path, paths):

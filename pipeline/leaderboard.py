@@ -3,17 +3,16 @@
 import csv
 import io
 import math
-import sys
 import time
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline import manners
 from pipeline.atomic import write_whole
 from pipeline.checkpoints import Shapes
 from pipeline.learning import quality
@@ -102,4 +101,4 @@ def show(found: list[Line], varied: list[str]) -> None:
     for one in found:
         mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
         table.add_row(mark, *(f"{x:.2f}" if isinstance(x := one.get(c, ""), float) else str(x) for c in columns))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    manners.show(table)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from pipeline.class_spec import ParamsError
 from pipeline.shard import StoreError
@@ -39,6 +41,11 @@ def one_line(error: Exception) -> str:
         where = error.filename or "disk"
         return f"{where}: the disk is full; what was finished is kept: free some space and run again"
     return " ".join(str(error).split())
+
+
+def show(table: Table) -> None:
+    """Print it as wide as the terminal is, or wide enough where there is none."""
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[G
             while True:
                 with lock:
                     if not coming[reader]:
+                        # copied for one reader too: rows that lie elsewhere in memory are summed in another order
                         batch = tensors({name: x.copy() for name, x in next(source).items()}, device)
                         for waiting in list(coming.values()):
                             waiting.append(batch)

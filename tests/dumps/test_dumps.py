@@ -13,7 +13,7 @@ from pipeline.acceptance import accept
 from pipeline.extraction import outputs_on
 from pipeline.imported import import_for
 from pipeline.layout import Field
-from pipeline.sections import ImportedSpec, Recipe
+from pipeline.sections import SHOWN, ImportedSpec, Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.tasks.multi_label import MultiLabel
@@ -152,12 +152,12 @@ def test_scores_only_of_splits_that_were_dumped_whole(tmp_path, store):
     writer.write_rest(lambda rows: {"labels/cls": np.ones((rows.stop - rows.start, 4), np.uint8)})
     writer.publish()
     splits = {"clean": store, "cluttered": open_store(elsewhere)}
-    tested, strip = accept(spec(tmp_path / "dump"), TASKS, store, splits, 3, tmp_path / "imported.json")
+    tested, strip = accept(spec(tmp_path / "dump"), TASKS, store, splits, tmp_path / "imported.json")
     has = store.read("labelled/cls")
     tally = TASKS["cls"].tally(torch.from_numpy(LOGITS[has]), torch.from_numpy(store.read("labels/cls")[has]))
     expected = TASKS["cls"].summarize([tally])
     assert tested == {"clean": {"cls": expected}, "cluttered": {}}
-    assert torch.equal(strip["cls"], torch.from_numpy(LOGITS[:3]).float())
+    assert torch.equal(strip["cls"], torch.from_numpy(LOGITS[:SHOWN]).float())
     assert len((tmp_path / "imported.json").read_text()) > 64
 
 
@@ -186,7 +186,7 @@ def without(name):
 def test_a_dump_that_is_wrong_is_refused_in_one_line(tmp_path, store, arrays, outputs, message):
     as_npy(tmp_path / "dump", arrays)
     with pytest.raises(StoreError, match=message) as error:
-        accept(spec(tmp_path / "dump", outputs=outputs), TASKS, store, {"clean": store}, 3, tmp_path / "imported.json")
+        accept(spec(tmp_path / "dump", outputs=outputs), TASKS, store, {"clean": store}, tmp_path / "imported.json")
     assert "\n" not in str(error.value) and not (tmp_path / "imported.json").exists()
 
 
