@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def input_shapes(store: Store) -> Shapes:
         for name, field in store.fields.items()
         if name.startswith("inputs/")
     }
+
+
+def about_inputs(store: Store) -> dict[str, dict[str, Any]]:
+    """{input: attributes of its field}."""
+    return {name: store.fields[f"inputs/{name}"].attributes for name in input_shapes(store)}
+
+
+def check_inputs(where: str, network: Network, about: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let an encoder refuse inputs that would mean something else to it. about: see `about_inputs`. Raises ValueError."""
+    check = getattr(network.encoder, "check_inputs", None)
+    try:
+        if check:
+            check(about)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def build_network(

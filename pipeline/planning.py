@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.atomic import write_whole
 from pipeline.batches import part, tensors
-from pipeline.checkpoints import teacher_network
+from pipeline.checkpoints import Shapes, build_network, check_inputs, teacher_network
 from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
 from pipeline.layout import Field, arrays_of, check_fields, field_of
@@ -23,6 +23,7 @@ from pipeline.params import Params
 from pipeline.recipes import principal_basis
 from pipeline.sections import Recipe
 from pipeline.shard import encode_shard
+from pipeline.sources.source import Split
 from pipeline.writer import stored_arrays
 
 PROBE = 2**26  # bytes written to find the disk's rate
@@ -65,11 +66,12 @@ class Plan:
 def make_plan(params: Params, data: Path) -> Plan:
     """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
     rows, few = params.source().preview()
+    check_students(params, few)
     planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
     features: dict[str, Tensor] = {}
     seconds = {}
     for name in params.teachers:
-        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few.inputs)
+        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few)
         seconds[name] = rows / rate
         check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
         for field, x in outputs.items():
@@ -104,31 +106,47 @@ def planned_field(
     return PlannedField(store, name, field, row_bytes, files)
 
 
+def shapes_of(few: Split) -> Shapes:
+    return {name: [list(x.shape[1:]), x.dtype.name] for name, x in few.inputs.items()}
+
+
+def check_students(params: Params, few: Split) -> None:
+    """Build every student once, for what it reads to be there. Raises ValueError."""
+    for name in params.students:
+        student = params.student(name)
+        tasks = {task: student.build_task(params.tasks[task]) for task in student.tasks}
+        try:
+            network = build_network(student.encoder, tasks, shapes_of(few), torch.device("cpu"))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"students.{name}: {error}") from error
+        check_inputs(f"students.{name}", network, few.about)
+
+
 @torch.inference_mode()
-def try_teacher(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
+def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
     """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
-    shapes = {key: [list(x.shape[1:]), x.dtype.name] for key, x in inputs.items()}
-    network = teacher_network(params, name, shapes, device).eval()
+    network = teacher_network(params, name, shapes_of(few), device).eval()
+    check_inputs(f"teachers.{name}", network, few.about)
     size = params.extract.batch_size
-    batch = tensors({key: np.resize(x, (size, *x.shape[1:])) for key, x in inputs.items()}, device)
+    batch = tensors({key: np.resize(x[:], (size, *x.shape[1:])) for key, x in few.inputs.items()}, device)
     network(batch)
     start = time.perf_counter()
     for _ in range(3):
         outputs = network(batch)
         _ = [x.cpu() for x in outputs.logits.values()]  # waits for the device
     rate = 3 * size / (time.perf_counter() - start)
-    kept = min(size, len(next(iter(inputs.values()))))
+    kept = min(size, len(few.view))
     kinds = outputs._asdict().items()
     return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
 
 
-def try_dump(params: Params, name: str, inputs: dict[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
+def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
     """As `try_teacher`, of what is there already: as many of its rows, whichever they are."""
     spec = params.teachers[name].imported
     assert spec
     dump = open_dump(spec)
-    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(next(iter(inputs.values())))))
+    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(few.view)))
     kinds = read_outputs(dump, spec.outputs, rows)._asdict().items()
     return math.inf, {f"{kind}/{name}/{key}": x for kind, found in kinds for key, x in found.items()}
 

@@ -46,6 +46,8 @@ def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[s
     """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
     fields = {name: field_of(x) for name, x in arrays.items()}
+    for name, about in split.about.items():
+        fields[f"inputs/{name}"] = replace(fields[f"inputs/{name}"], attributes=about)
     for task, classes in names.items():
         if task in split.labels and classes:
             fields[f"labels/{task}"] = replace(fields[f"labels/{task}"], attributes={"classes": classes})

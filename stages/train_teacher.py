@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from pipeline.acceptance import accept
 from pipeline.batches import labelled_batches
-from pipeline.checkpoints import input_shapes, save_network, teacher_network
+from pipeline.checkpoints import about_inputs, check_inputs, input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
 from pipeline.learning import Curve, learn
 from pipeline.lineage import open_project
@@ -59,6 +59,7 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
     torch.manual_seed(seed)
     network = teacher_network(params, name, shapes, pick_device(params.device))
+    check_inputs(f"teachers.{name}", network, about_inputs(store))
     curve, rate = Curve(), teacher.learning_rate or settings.learning_rate
     recipe = Recipe(teacher.updates, rate, settings.weight_decay, settings.precision)
     size, augment = teacher.batch_size or settings.batch_size, params.source().augment

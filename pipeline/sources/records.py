@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ class Record:
     where: str = ""
 
 
-def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]]) -> list[Record]:
-    """Records of some files; the same text is one record. Raises ValueError that names file and line of what is wrong."""
+def read_records(
+    paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]], longest: int | None
+) -> list[Record]:
+    """Records of some files, cut to `longest` words; the same text is one record. Raises ValueError: what is wrong, where."""
     found: dict[tuple[str, ...], Record] = {}
     bad: list[str] = []
     for path in paths:
@@ -33,6 +35,7 @@ def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tag
                 record = Record(words_of(row, text), labels_of(row, classes, tags), where)
                 for name, kinds in tags.items():
                     check_tags(record, name, kinds)
+                cut(record, tags, longest)
                 join(found.setdefault(tuple(record.words), record), record)
             except ValueError as error:
                 bad.append(f"{where}: {error}")
@@ -176,6 +179,12 @@ def check_tags(record: Record, name: str, kinds: list[str]) -> None:
     for tag in tags:
         if tag not in tags_of(kinds):
             raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(tags_of(kinds))}")
+
+
+def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
+    """Leave so many words, and their tags: what is not read tells no two records apart."""
+    record.words = record.words[:longest]
+    record.labels |= {name: record.labels[name][:longest] for name in tags if name in record.labels}
 
 
 def join(known: Record, other: Record) -> None:

@@ -5,48 +5,24 @@ them at the same positions.
 """
 
 from abc import abstractmethod
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
-from tokenizers.trainers import BpeTrainer
 
 from pipeline.sources.source import Answer, Arrays, Source, content_ids
+from pipeline.sources.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
-PAD, UNKNOWN = 0, 1  # tokens of every vocabulary
 DROPPED = 0.1  # share of a labelled row's tokens
-HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
 LINE = 34  # characters of a picture's
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
-Rows = list[list[str]]
 
-
-@final
-class Vocabulary:
-    """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
-
-    A word's first token begins with a mark; at a hyphen a word is always cut. WordPiece would number tokens of equal count by
-    the order of a hash map, anew in every process.
-    """
-
-    def __init__(self, rows: Rows, size: int):
-        self.tokenizer = Tokenizer(BPE(unk_token="[unk]"))
-        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace()])
-        trainer = BpeTrainer(vocab_size=size, special_tokens=["[pad]", "[unk]"], show_progress=False)
-        self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
-
-    def read(self, rows: Rows) -> tuple[list[list[int]], list[np.ndarray]]:
-        """Each row's tokens, and where its words begin among them."""
-        read = self.tokenizer.encode_batch(rows, is_pretokenized=True)
-        return [row.ids for row in read], [np.unique(np.array(row.word_ids), return_index=True)[1] for row in read]
-
-
-def as_arrays(said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: dict[str, Vocabulary]) -> Arrays:
+def as_arrays(
+    said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: Mapping[str, Vocabulary | Borrowed]
+) -> Arrays:
     """Inputs of rows that are said on one side, or on several in parallel.
 
     said: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for each of
@@ -63,6 +39,11 @@ def as_arrays(said: dict[str, Rows], partners: dict[str, list[list[int]]], vocab
         inputs[f"words_{side}"] = padded([begin[place] for begin, place in zip(begins, places, strict=True)], 0, np.int32)
         inputs[f"text_{side}"] = padded([np.frombuffer(text, np.uint8) for text in encoded(rows)], 0, np.uint8)
     return inputs
+
+
+def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str, dict[str, Any]]:
+    """What a split says of its tokens: {input: {"tokenizer": see `about_tokenizer`}}."""
+    return {f"tokens_{side}": {"tokenizer": vocabulary.about} for side, vocabulary in vocabularies.items()}
 
 
 def encoded(rows: Rows) -> list[bytes]:
@@ -98,16 +79,18 @@ class WordSource(Source):
     cell = (3.0, 1.7)
     recalls = True  # the vocabulary is learnt from the files
     names: dict[str, list[str]]
+    longest: int | None = None  # words of a text that are read
 
     @abstractmethod
-    def learnt(self) -> Vocabulary:
-        """The vocabulary of the first side, learnt again from the transfer set."""
+    def learnt(self) -> Vocabulary | Borrowed:
+        """The vocabulary of the first side, learnt again from the transfer set, or read again."""
 
     def read(self, given: str) -> dict[str, Arrays]:
         """A line of text, said on the first side alone."""
-        if not given.split():
+        words = given.split()[: self.longest]
+        if not words:
             raise ValueError("expected a line of text, found none")
-        inputs = as_arrays({"first": [given.split()]}, {}, {"first": self.learnt()})
+        inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
         return {"": {name: x[0] for name, x in inputs.items()}}
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:

@@ -5,6 +5,10 @@ import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 
 from pipeline.sources.text_files import TextFiles
 
@@ -189,3 +193,47 @@ def test_a_line_of_text_is_read_as_the_transfer_set_was(folder):
         np.testing.assert_array_equal(row[name], few.inputs[name][0][:length])
     with pytest.raises(ValueError, match="expected a line of text"):
         source().read(" ")
+
+
+def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folder):
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,\none two four,,for\n")
+    transfer = source(longest=2).splits()["transfer"]
+    assert words(transfer)[0] == "one two" and transfer.labels["topic"][0] == 0 and transfer.labels["sentiment"][0] == 1
+    assert len(np.unique(transfer.sample_id, axis=0)) == len(transfer.view)
+    with (folder / "val.jsonl").open("a") as file:
+        file.write('{"text": "one two five"}\n')
+    with pytest.raises(ValueError, match="this text of val, of which the first 2 words are read, is in transfer too"):
+        source(longest=2).splits()
+
+
+def test_a_line_is_cut_as_the_rows_were(folder):
+    (row,) = source(longest=2).read("the soup was cold").values()
+    assert row["mask"].tolist() == [True, True]
+
+
+def test_a_preview_is_as_wide_as_all_rows(folder):
+    lines = [*(f"short {n}" for n in range(80)), "w " * 60]
+    (folder / "a.csv").write_text("text,topic,sentiment\n" + "".join(f"{line},meal,for\n" for line in lines))
+    rows, few = source().preview()
+    whole = source().splits()["transfer"]
+    assert rows == len(whole.view) and len(few.view) == 64
+    assert {name: x.shape[1:] for name, x in few.fields().items()} == {name: x.shape[1:] for name, x in whole.fields().items()}
+
+
+def test_tokens_may_be_those_of_a_model(folder):
+    (folder / "bert").mkdir()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "soup", "was", "cold", "##s"]
+    bert = Tokenizer(WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
+    bert.pre_tokenizer = BertPreTokenizer()
+    bert.add_special_tokens(names[:4])
+    bert.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    bert.save(str(folder / "bert/tokenizer.json"))
+    given = source(vocabulary=None, tokenizer="bert")
+    transfer = given.splits()["transfer"]
+    assert transfer.inputs["tokens_first"][0].tolist()[:6] == [2, 4, 5, 6, 7, 3]
+    assert transfer.inputs["words_first"][0].tolist() == [1, 2, 3, 4] and transfer.about["tokens_first"]["tokenizer"]["digest"]
+    (row,) = given.read("the soups").values()
+    assert row["tokens_first"].tolist() == [2, 4, 5, 8, 3] and row["words_first"].tolist() == [1, 2]
+    for wrong in ({"tokenizer": "bert"}, {"vocabulary": None}):
+        with pytest.raises(ValueError, match="vocabulary: give it, a number of tokens, or tokenizer"):
+            source(**wrong)
