@@ -19,8 +19,8 @@ UNSEEN = ("unseen/train", "unseen/test")
 @final
 class TextFiles(WordSource):
     """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
-    .csv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both. In every split
-    but those of unseen tasks some row has a label of each task.
+    .csv, .tsv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both. In every
+    split but those of unseen tasks some row has a label of each task.
 
     text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
     classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
@@ -74,7 +74,7 @@ class TextFiles(WordSource):
             for record in records:
                 other, where = seen.setdefault(tuple(record.words), (name, record.where))
                 if other != name and not (name.startswith("test/") and other.startswith("test/")):
-                    cut = f", of which the first {self.longest} words are read," if len(record.words) == self.longest else ""
+                    cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
                     raise ValueError(
                         f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row"
                     )

@@ -122,7 +122,7 @@ class WordSource(Source):
 
     def tagged(self, inputs: Arrays, answer: Answer) -> list[tuple[str, str]]:
         """The first side's words, each with its tag, or ""."""
-        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split()
+        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
         tags: list[str] = next((said["tags"] for said in answer.values() if "tags" in said), [])
         return list(zip(words, [*tags, *[""] * len(words)], strict=False))
 

@@ -200,9 +200,15 @@ def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folde
     transfer = source(longest=2).splits()["transfer"]
     assert words(transfer)[0] == "one two" and transfer.labels["topic"][0] == 0 and transfer.labels["sentiment"][0] == 1
     assert len(np.unique(transfer.sample_id, axis=0)) == len(transfer.view)
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\none two four,flight,\n")
+    with pytest.raises(
+        ValueError, match=r"'meal' of the same first 2 words \(raise longest if they differ later\) in a.csv, line 2"
+    ):
+        source(longest=2).splits()
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\n")
     with (folder / "val.jsonl").open("a") as file:
         file.write('{"text": "one two five"}\n')
-    with pytest.raises(ValueError, match="this text of val, of which the first 2 words are read, is in transfer too"):
+    with pytest.raises(ValueError, match="this text of val, its first 2 words as longest says, is in transfer too"):
         source(longest=2).splits()
 
 
@@ -237,3 +243,27 @@ def test_tokens_may_be_those_of_a_model(folder):
     for wrong in ({"tokenizer": "bert"}, {"vocabulary": None}):
         with pytest.raises(ValueError, match="vocabulary: give it, a number of tokens, or tokenizer"):
             source(**wrong)
+
+
+def test_a_line_ends_where_its_file_says(folder):
+    """Not at what Unicode calls a line's end; a cell may be of any length."""
+    (folder / "a.csv").write_bytes(
+        'text,topic,sentiment\r\none\u2028two,meal,for\r\n"three\x0c\x85\r\nfour",meal ,\r\n'.encode()
+    )
+    odd = {"text": "five\u2028six\u0085seven", "topic": "meal", "sentiment": "for", "entities": "O O O"}
+    (folder / "val.jsonl").write_text(json.dumps(odd, ensure_ascii=False) + "\n")
+    splits = source().splits()
+    assert words(splits["transfer"])[:2] == ["one two", "three four"] and words(splits["val"]) == ["five six seven"]
+    assert splits["transfer"].labels["topic"][:2].tolist() == [0, 0]
+    (folder / "a.csv").write_text(f"text,topic,sentiment\n{'x ' * 100_000},meal,for\n")
+    assert words(source().splits()["transfer"])[0] == " ".join("x" * 64)
+
+
+def test_columns_lie_between_tabs(folder):
+    (folder / "a.tsv").write_text('text\ttopic\tsentiment\nhot, "soup"\tmeal\tfor\n')
+    (folder / "b.conll").write_text("10\u00a0000\tX\tB-MISC\t\nof\tY\tO\n\na\u00a0b  X O\n")
+    transfer = source(files={**ARGUMENTS["files"], "transfer": ["a.tsv", "b.conll"]}).splits()["transfer"]
+    assert words(transfer) == ['hot, "soup"', "10\u00a0000 of", "a\u00a0b"]
+    assert transfer.labels["entities"][1:].tolist() == [[7, 0], [0, -1]]
+    row = {name: x[1] for name, x in transfer.inputs.items()}
+    assert source().words(row, {"entities": {"tags": ["B-MISC", "O"]}}).endswith("10\u00a0000/MISC of")
