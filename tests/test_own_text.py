@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -12,9 +14,11 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from pipeline.checkpoints import load_network
 from pipeline.class_spec import CLONE
 from pipeline.cli import main
 from pipeline.store import open_store
+from pipeline.validation import load_params
 from stages import distill, extract, prepare, train_teacher
 
 WORDS = ["the", "soup", "was", "cold", "a", "seat", "at", "last", "late", "again", "good", "bad"]
@@ -128,3 +132,55 @@ def test_a_plan_refuses_a_student_of_a_side_that_is_not_there(project):
     result = CliRunner().invoke(main, ["plan"])
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
     assert "students.labels: input: no side 'second' in these rows; there are first" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        ENCODER,
+        {"code": "pipeline/encoders/bag_of_words.py", "class": "BagOfWords", "input": "first", "vocabulary": 100, "width": 8},
+        {**PRETRAINED, "taps": ["encoder.layer.0"], "config": {"model_type": "bert", **BERT, "vocab_size": 100}},
+    ],
+    ids=["transformer", "bag", "bert"],
+)
+def test_a_student_leaves_with_its_tokenizer_for_texts_of_any_length(project, encoder):
+    if "config" in encoder:
+        encoder = {**encoder, "architecture": "BertModel"}
+    write(prepare={"shard_rows": 8, "source": SOURCE}, distill={"encoder": encoder})
+    for stage, name in ((prepare, ""), (distill, "labels")):
+        result = run_stage(stage, name)
+        assert result.exit_code == 0, result.output
+    for _ in range(2):  # the second in place of the first
+        result = CliRunner().invoke(main, ["export", "labels"])
+        assert result.exit_code == 0, result.output
+    out = project / "exports/labels"
+    session = onnxruntime.InferenceSession(out / "topic+stance.onnx")
+    assert {x.name: x.shape for x in session.get_inputs()} == {
+        "mask": ["batch", "words"],
+        "tokens_first": ["batch", "tokens"],
+        "words_first": ["batch", "words"],
+    }
+    card = (out / "README.md").read_text()
+    assert "- input `tokens_first`: batch x tokens, int32" in card and "text_first" not in card and "`tokenizer.json`" in card
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    network, _, _ = load_network(out / "topic+stance.safetensors", torch.device("cpu"))
+    source = load_params(project / "params.yaml").source()
+    for text in ("soup", " ".join(WORDS)):
+        read = tokenizer.encode(text.split(), is_pretokenized=True)
+        begins = [read.word_ids.index(n) for n in range(len(text.split()))]
+        given = {"tokens_first": [read.ids], "words_first": [begins], "mask": [[True] * len(begins)]}
+        given = {name: np.array(x, bool if name == "mask" else "i4") for name, x in given.items()}
+        for name, x in source.read(text)[""].items():
+            assert name == "text_first" or np.array_equal(x, given[name][0])
+        with torch.no_grad():
+            wanted = network({name: torch.from_numpy(x) for name, x in given.items()}).logits
+        for (task, x), y in zip(wanted.items(), session.run(list(wanted), given), strict=True):
+            np.testing.assert_allclose(y, x, atol=1e-4, err_msg=task)
+
+
+def test_an_export_of_texts_that_changed_is_refused(project):
+    for stage, name in ((prepare, ""), (distill, "labels")):
+        assert run_stage(stage, name).exit_code == 0
+    (project / "transfer.csv").write_text((project / "transfer.csv").read_text() + "more soup,meal,for\n")
+    result = CliRunner().invoke(main, ["export", "labels"])
+    assert result.exit_code == 1 and "prepared from other data, or params" in result.stderr

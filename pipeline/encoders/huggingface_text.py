@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.class_spec import ClassSpec
 from pipeline.encoders.pretrained import fetched, from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
-from pipeline.encoders.text import on_words, tokens_of
+from pipeline.encoders.text import free_axes, on_words, tokens_of
 from pipeline.sources.vocabulary import about_tokenizer, own_ids, read_tokenizer
 from pipeline.tasks.task import Task
 
@@ -49,8 +49,9 @@ class HuggingFaceText(TappedEncoder):
         self.own = torch.arange(self.vocabulary + 1)  # by number in a store: the tokenizer's; one more if it has no padding
         for number, token in own_ids(tokenizer).items() if tokenizer else ():
             self.own[number] = token
-        self.longest = config.get("max_position_embeddings")
-        self.filler = config.get("pad_token_id") or 0
+        self.longest: int | None = getattr(module.config, "max_position_embeddings", None)
+        self.free_axes = free_axes(input, self.longest)
+        self.filler = getattr(module.config, "pad_token_id", None) or 0
         self.recorded = {"config": config, "tokenizer": tokenizer}
 
     def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:

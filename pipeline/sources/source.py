@@ -104,6 +104,10 @@ class Source(ABC):
         """
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
+    def beside(self) -> dict[str, str]:
+        """{file name: content} of what it takes to make inputs elsewhere, for those who use an exported student."""
+        return {}
+
 
 def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:
     """Ids of samples by their content: (N, 16) uint8, the head of each row's SHA-256."""

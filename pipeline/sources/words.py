@@ -93,6 +93,10 @@ class WordSource(Source):
         inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
         return {"": {name: x[0] for name, x in inputs.items()}}
 
+    def beside(self) -> dict[str, str]:
+        """The tokenizer of the first side; its numbers are those that networks take."""
+        return {"tokenizer.json": self.learnt().tokenizer.to_str(pretty=True)}
+
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """A share of the tokens of every side become unknown."""
         dropped = dict(inputs)

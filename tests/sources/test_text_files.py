@@ -201,9 +201,7 @@ def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folde
     assert words(transfer)[0] == "one two" and transfer.labels["topic"][0] == 0 and transfer.labels["sentiment"][0] == 1
     assert len(np.unique(transfer.sample_id, axis=0)) == len(transfer.view)
     (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\none two four,flight,\n")
-    with pytest.raises(
-        ValueError, match=r"'meal' of the same first 2 words \(raise longest if they differ later\) in a.csv, line 2"
-    ):
+    with pytest.raises(ValueError, match=r"'meal' of the same first 2 words \(raise longest .*\) in a.csv, line 2"):
         source(longest=2).splits()
     (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\n")
     with (folder / "val.jsonl").open("a") as file:
