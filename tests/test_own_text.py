@@ -1,6 +1,7 @@
 """A project of one's own text: what is found out before anything learns, and what leaves it."""
 
 import json
+import re
 
 import numpy as np
 import onnxruntime
@@ -15,8 +16,9 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from pipeline.checkpoints import load_network
-from pipeline.class_spec import CLONE
+from pipeline.class_spec import CLONE, ClassSpec
 from pipeline.cli import main
+from pipeline.pictures import strip
 from pipeline.store import open_store
 from pipeline.validation import load_params
 from stages import distill, extract, prepare, train_teacher
@@ -184,3 +186,17 @@ def test_an_export_of_texts_that_changed_is_refused(project):
     (project / "transfer.csv").write_text((project / "transfer.csv").read_text() + "more soup,meal,for\n")
     result = CliRunner().invoke(main, ["export", "labels"])
     assert result.exit_code == 1 and "prepared from other data, or params" in result.stderr
+
+
+def test_answers_name_their_tasks_in_the_order_of_params(project):
+    for stage, name in ((prepare, ""), (distill, "labels")):
+        assert run_stage(stage, name).exit_code == 0
+    result = CliRunner().invoke(main, ["predict", "labels", "the soup"])
+    assert re.fullmatch(r"topic: (meal|flight); stance: (for|against)\n", result.stdout), result.output
+    source, tasks = load_params(project / "params.yaml").source(), {"topic": KIND, "stance": KIND}
+    tasks = {name: ClassSpec.model_validate(kind).build() for name, kind in tasks.items()}
+    said = {"stance": torch.tensor([[0.0, 1.0]]), "topic": torch.tensor([[1.0, 0.0]])}
+    drawn = []
+    source.draw = lambda axis, inputs, answer: drawn.append(source.words(inputs, answer))
+    strip(source, tasks, open_store(project / "data/splits/val.zarr"), {"labels": said}, 1, project / "strip.png")
+    assert drawn == ["", "topic: meal; stance: for", "topic: meal; stance: against"]

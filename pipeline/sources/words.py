@@ -6,6 +6,7 @@ them at the same positions.
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.sources.source import Answer, Arrays, Source, content_ids
 from pipeline.sources.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
 DROPPED = 0.1  # share of a labelled row's tokens
-LINE = 34  # characters of a picture's
+LINE, WIDE = 34, 56  # characters of a picture's, and below it
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
 
@@ -107,8 +108,13 @@ class WordSource(Source):
         return dropped, labels
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        tagged = [f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer)]
-        return "; ".join([*self.classes(answer), " ".join(tagged)])
+        return "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer)
+
+    def said(self, task: str, inputs: Arrays, answer: Answer) -> str:
+        """Of one task: its classes by name, or the first side's words with their tags."""
+        if "tags" in answer[task]:
+            return " ".join(f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer))
+        return ", ".join(self.names[task][kind] for kind in answer[task].get("classes", [])) or "none"
 
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         """The first side's words, those with a tag set off and those that no network reads in grey; classes below."""
@@ -122,13 +128,11 @@ class WordSource(Source):
             x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
             axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
             column += len(word) + 1
-        axis.set_xlabel(", ".join(self.classes(answer)), fontsize=7, labelpad=2)
+        classes = "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer if "classes" in answer[task])
+        axis.set_xlabel(fill(classes, WIDE), fontsize=7, labelpad=2)
 
     def tagged(self, inputs: Arrays, answer: Answer) -> list[tuple[str, str]]:
         """The first side's words, each with its tag, or ""."""
         words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
         tags: list[str] = next((said["tags"] for said in answer.values() if "tags" in said), [])
         return list(zip(words, [*tags, *[""] * len(words)], strict=False))
-
-    def classes(self, answer: Answer) -> list[str]:
-        return [self.names[task][kind] for task, said in answer.items() for kind in said.get("classes", [])]

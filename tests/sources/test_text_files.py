@@ -181,7 +181,7 @@ def test_a_preview_and_what_is_said_of_a_row(folder):
     assert rows == 6 and len(few.view) == 6
     row = {name: x[3] for name, x in few.inputs.items()}
     line = source().words(row, {"topic": {"classes": [1]}, "entities": {"tags": ["B-ORG", "O", "O", "O"]}})
-    assert line == "flight; EU/ORG rejects German call"
+    assert line == "topic: flight; entities: EU/ORG rejects German call"
     assert os.listdir(folder) and np.all(few.view == 0)
 
 
@@ -264,4 +264,4 @@ def test_columns_lie_between_tabs(folder):
     assert words(transfer) == ['hot, "soup"', "10\u00a0000 of", "a\u00a0b"]
     assert transfer.labels["entities"][1:].tolist() == [[7, 0], [0, -1]]
     row = {name: x[1] for name, x in transfer.inputs.items()}
-    assert source().words(row, {"entities": {"tags": ["B-MISC", "O"]}}).endswith("10\u00a0000/MISC of")
+    assert source().words(row, {"entities": {"tags": ["B-MISC", "O"]}}) == "entities: 10\u00a0000/MISC of"
