@@ -105,7 +105,8 @@ def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator
     if int8:
         small = out / f"{weights.stem}.int8.onnx"
         with quiet():
-            quantization.quantize_static(model, small, OneByOne(rows), per_channel=True)
+            read = {name: rows[name] for name in found.takes}
+            quantization.quantize_static(model, small, OneByOne(read), per_channel=True)
         yield check(network, small, rows)
 
 
