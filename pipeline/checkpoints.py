@@ -20,7 +20,7 @@ from pipeline.store import Store
 from pipeline.tasks.task import Task
 
 Shapes = dict[str, list]
-Sizes = Mapping[str, list[int]]
+About = Mapping[str, Mapping[str, Any]]  # {input: attributes of its field, such as its tokenizer}
 
 
 def input_shapes(store: Store) -> Shapes:
@@ -32,13 +32,8 @@ def input_shapes(store: Store) -> Shapes:
     }
 
 
-def input_sizes(store: Store) -> Sizes:
-    """{input: how many values each of its columns has}, where its source says so."""
-    return {
-        name.removeprefix("inputs/"): field.attributes["sizes"]
-        for name, field in store.fields.items()
-        if "sizes" in field.attributes
-    }
+def about_inputs(store: Store) -> About:
+    return {name: store.fields[f"inputs/{name}"].attributes for name in input_shapes(store)}
 
 
 def build_network(
@@ -47,24 +42,22 @@ def build_network(
     shapes: Shapes,
     device: torch.device,
     pretrained: str | None = None,
-    sizes: Sizes | None = None,
+    about: About | None = None,
 ) -> Network:
     """A fresh network; its weights depend on torch's random seed alone, not on the device. pretrained: see build_encoder.
 
-    sizes: of the columns of its inputs. Raises ParamsError if the encoder has no room for them.
+    about: of inputs of a store, for an encoder with a method `check_inputs` to refuse those that would mean something else to
+    it. Raises ParamsError.
     """
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
     built = build_encoder(encoder, tasks, pretrained)
-    check_sizes(built, encoder, sizes or {})
-    network = Network(built, tasks, sample)
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def check_sizes(built: nn.Module, encoder: ClassSpec, sizes: Sizes) -> None:
-    """Ask an encoder that has a method `misfit` what, in words, it lacks for columns of these sizes. Raises ParamsError."""
-    misfit: Callable[[Sizes], str | None] | None = getattr(built, "misfit", None)
-    if misfit and (lacking := misfit(sizes)):
-        raise ParamsError(f"{encoder._where}: {lacking}")
+    check: Callable[[About], None] | None = getattr(built, "check_inputs", None)
+    if check and about is not None:
+        try:
+            check(about)
+        except ValueError as error:
+            raise ParamsError(f"{encoder._where}: {error}") from None
+    return Network(built, tasks, sample).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:
@@ -75,13 +68,13 @@ def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | 
     return built
 
 
-def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device, sizes: Sizes | None = None) -> Network:
+def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device, about: About | None = None) -> Network:
     """A teacher as its training begins. Raises ValueError if it would end with a head that nothing trained."""
     teacher = params.teachers[name]
     assert teacher.encoder
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
     try:
-        network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained, sizes)
+        network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained, about)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"teachers.{name}: {error}") from error
     fresh = [task for task, head in network.heads.items() if list(head.parameters())]

@@ -193,7 +193,7 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
 
     open_project()
     folder = out or Path("exports") / student
-    for exported in export(data, student, seed, folder, int8):
+    for exported in export(open_project(), data, student, seed, folder, int8):
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
         click.echo(f"{exported.file}: {said}")
     click.echo(f"{folder / 'README.md'}: the model card")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.batches import batches, input_fields, labelled_batches
-from pipeline.checkpoints import begin_as, build_network, input_shapes, input_sizes
+from pipeline.checkpoints import about_inputs, begin_as, build_network, input_shapes
 from pipeline.device import pick_device
 from pipeline.learning import Curve, Lesson, learn_together
 from pipeline.network import Network
@@ -91,6 +91,9 @@ def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
         if theirs is None or (theirs.shape, theirs.dtype) != (ours.shape, ours.dtype):
             have = f"{theirs.dtype} {theirs.shape}" if theirs else "absent"
             raise ValueError(f"{store.path}: {name} is {have}, here it is {ours.dtype} {ours.shape}; prepare inputs alike")
+        if theirs.attributes != ours.attributes:
+            said = f"{json.dumps(theirs.attributes):.100}, here {json.dumps(ours.attributes):.100}"
+            raise ValueError(f"{store.path}: {name} says of itself {said}; prepare inputs alike")
     for name in [f"labels/{task}" for task in tasks]:
         named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
         if named and here and named != here:
@@ -120,7 +123,7 @@ def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], 
     torch.manual_seed(derive_seed(params.seed, "student", seed))
     own = {task: student.build_task(params.tasks[task]) for task in tasks}
     shapes, device = input_shapes(store), pick_device(params.device)
-    network = build_network(student.encoder, own, shapes, device, sizes=input_sizes(store))
+    network = build_network(student.encoder, own, shapes, device, about=about_inputs(store))
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
     schedule = Schedule(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)

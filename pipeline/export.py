@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import onnxruntime
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from pipeline.batches import in_order, input_fields, part, tensors
 from pipeline.checkpoints import load_network, weights_of
 from pipeline.network import Network
+from pipeline.params import Params
+from pipeline.prediction import check_unchanged
 from pipeline.store import Store, open_store
 
 OPSET = 20
@@ -29,28 +31,34 @@ BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
 CLOSE = 1e-3  # of a head's largest logit: kernels differ in rounding
 SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are taken from
 SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
+BESIDE = "- `{}` lies beside: it makes these inputs"
 CPU = torch.device("cpu")
 
 Rows = dict[str, np.ndarray]
 
 
 class Exported(NamedTuple):
-    """furthest: the largest difference of a logit from torch's, over the largest of its head. latency_ms: of one row, in
-    one thread."""
+    """takes: {input: shape and type}. furthest: the largest difference of a logit from torch's, over the largest of its head.
+    latency_ms: of one row, one thread."""
 
     file: Path
+    takes: dict[str, str]
     furthest: float
     latency_ms: float
 
 
-def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[Exported]:
-    """Write every network of a student to a folder, whole or not at all: .safetensors, .onnx, README.md, maybe .int8.onnx.
+def export(params: Params, data: Path, student: str, seed: int, out: Path, int8: bool) -> list[Exported]:
+    """Write every network of a student to a folder, whole or not at all: .safetensors, .onnx, README.md, maybe .int8.onnx,
+    and what its source has to say beside them.
 
     data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; how far int8 is off
     is only said.
     """
-    files, out = weights_of(data / "students", student, seed), out.resolve()
+    files, out, source = weights_of(data / "students", student, seed), out.resolve(), params.source()
     check_replaceable(out)
+    beside = source.beside()
+    if beside:  # of the data that are here, which may be others than it was taught
+        check_unchanged(params, source, data / "splits" / "val.zarr")
     val = open_store(data / "splits" / "val.zarr")
     rows = part(next(in_order(val, input_fields(val), SAMPLE)), "inputs")
     scores = data / "scores" / "students" / student / "scores.json"
@@ -60,7 +68,9 @@ def export(data: Path, student: str, seed: int, out: Path, int8: bool) -> list[E
         draft = Path(scratch) / out.name
         draft.mkdir()
         exported = [found for file in files for found in export_network(file, rows, draft, int8)]
-        (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val)))
+        for name, content in beside.items():
+            (draft / name).write_text(content)
+        (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val), list(beside)))
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
     return [found._replace(file=out / found.file.name) for found in exported]
@@ -73,8 +83,9 @@ def check_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise ValueError(f"{out}: is a file; give a folder")
     names, model_card = [path.name for path in out.iterdir()], out / "README.md"
-    ours = model_card.is_file() and SAID in model_card.read_text(errors="replace")
-    others = [name for name in names if not ours or not name.endswith(("README.md", ".onnx", ".safetensors"))]
+    said = model_card.read_text(errors="replace") if model_card.is_file() else ""
+    ours = {name for name in names if name.endswith(("README.md", ".onnx", ".safetensors")) or BESIDE.format(name) in said}
+    others = [name for name in names if SAID not in said or name not in ours]
     if others:
         raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
 
@@ -94,7 +105,8 @@ def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator
     if int8:
         small = out / f"{weights.stem}.int8.onnx"
         with quiet():
-            quantization.quantize_static(model, small, OneByOne(rows), per_channel=True)
+            read = {name: rows[name] for name in found.takes}
+            quantization.quantize_static(model, small, OneByOne(read), per_channel=True)
         yield check(network, small, rows)
 
 
@@ -122,19 +134,32 @@ class OneByOne(quantization.CalibrationDataReader):
 
 
 def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1)
+    """With the inputs that a head reads, of any batch size, and of any size that the encoder says is free."""
     program = torch.onnx.export(
         Positional(network, list(sample)).eval(),
         tuple(sample.values()),
         input_names=list(sample),
         output_names=list(network.heads),
-        dynamic_shapes=(tuple({0: batch} for _ in sample),),
+        dynamic_shapes=(tuple(dynamic_shapes(network, sample)),),
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )
     assert program is not None
+    inputs = program.model.graph.inputs
+    for unread in [x for x in inputs if not x.uses()]:  # what is stored for people alone
+        inputs.remove(unread)
     program.save(path, external_data=False)
+
+
+def dynamic_shapes(network: Network, sample: dict[str, Tensor]) -> Iterator[dict[int, Any]]:
+    """Of each input the axes of any size: the batch, and those of the encoder's free_axes, {input: {axis: (name, most)}}."""
+    free = getattr(network.encoder, "free_axes", {})
+    named = {("batch", None), *(dim for axes in free.values() for dim in axes.values())}
+    dims = {name: torch.export.Dim(name, min=1, max=most) for name, most in named}
+    for name, x in sample.items():
+        axes = {axis: dims[dim] for axis, (dim, _) in free.get(name, {}).items() if x.shape[axis] > 1}  # torch takes 1 as fixed
+        yield {0: dims["batch"], **axes}
 
 
 @contextmanager
@@ -154,7 +179,8 @@ def check(network: Network, model: Path, rows: Rows) -> Exported:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    used = {x.name: rows[x.name] for x in session.get_inputs()}  # an input that no head needs is not in the graph
+    used = {x.name: rows[x.name] for x in session.get_inputs()}
+    takes = {x.name: f"{' x '.join(map(str, x.shape))}, {x.type.removeprefix('tensor(')[:-1]}" for x in session.get_inputs()}
     furthest = 0.0
     for size in (*BATCHES, SAMPLE):
         with torch.no_grad():
@@ -165,7 +191,7 @@ def check(network: Network, model: Path, rows: Rows) -> Exported:
                 raise ValueError(f"{model}: output {name!r} is not finite on {size} rows of val")
             furthest = max(furthest, float(np.abs(x.numpy() - y).max()) / x.abs().max().item())
     one = {name: x[:1] for name, x in used.items()}
-    return Exported(model, furthest, 1000 * median(seconds(session, one) for _ in range(50)))
+    return Exported(model, takes, furthest, 1000 * median(seconds(session, one) for _ in range(50)))
 
 
 def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:
@@ -186,8 +212,11 @@ def card(
     exported: list[Exported],
     tested: dict[str, dict[str, float]],
     classes: dict[str, list[str]],
+    beside: list[str],
 ) -> str:
-    """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty."""
+    """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
+    names of files that the source gave."""
+    takes = {found.file.stem: found.takes for found in exported}
     lines = [f"# {student}", "", SAID]
     for file in files:
         network, tasks, header = load_network(file, CPU)
@@ -195,7 +224,8 @@ def card(
         lines += [f"- learned from the store of digest `{header['learned_from']}`"]
         lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
         lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
-        lines += [f"- input `{name}`: batch x {shape}, {dtype}" for name, (shape, dtype) in sorted(header["inputs"].items())]
+        lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
+        lines += [BESIDE.format(name) for name in beside]
         for name in tasks:
             named = f"; classes in order: {', '.join(classes[name])}" if name in classes else ""
             lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]

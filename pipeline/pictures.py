@@ -42,7 +42,7 @@ def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[st
     truth = load(split, [f"labels/{task}" for task in tasks], first)
     has = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
     said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
-    said += [{name: tasks[name].answers(x) for name, x in logits.items()} for logits in columns.values()]
+    said += [{name: tasks[name].answers(x[name]) for name in tasks if name in x} for x in columns.values()]
     width, height = source.cell
     figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
     for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):

@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.atomic import write_whole
 from pipeline.batches import part, tensors
-from pipeline.checkpoints import Shapes, Sizes, build_network, teacher_network
+from pipeline.checkpoints import Shapes, build_network, teacher_network
 from pipeline.device import pick_device
 from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
@@ -23,6 +23,7 @@ from pipeline.params import Params
 from pipeline.recipes import principal_basis
 from pipeline.sections import Recipe
 from pipeline.shard import encode_shard
+from pipeline.sources.source import Split
 from pipeline.writer import stored_arrays
 
 PROBE = 2**26  # bytes written to find the disk's rate
@@ -64,19 +65,13 @@ class Plan:
 
 def make_plan(params: Params, data: Path) -> Plan:
     """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
-    source = params.source()
-    rows, few = source.preview()
-    shapes = {key: [list(x.shape[1:]), x.dtype.name] for key, x in few.inputs.items()}
-    check_students(params, shapes, source.sizes)
+    rows, few = params.source().preview()
+    check_students(params, few)
     planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
     features: dict[str, Tensor] = {}
     seconds = {}
     for name in params.teachers:
-        rate, outputs = (
-            try_dump(params, name, few.inputs)
-            if params.teachers[name].imported
-            else try_teacher(params, name, few.inputs, shapes, source.sizes)
-        )
+        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few)
         seconds[name] = rows / rate
         check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
         for field, x in outputs.items():
@@ -91,17 +86,6 @@ def make_plan(params: Params, data: Path) -> Plan:
         fused = spec.build().fit([mine]).transform(mine) if mine else {}
         planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
     return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)
-
-
-def check_students(params: Params, shapes: Shapes, sizes: Sizes) -> None:
-    """Refuse what no store would train, before a teacher is trained for it. Raises ValueError, ParamsError."""
-    for name in params.students:
-        student = params.student(name)
-        tasks = {task: student.build_task(params.tasks[task]) for task in student.tasks}
-        try:
-            build_network(student.encoder, tasks, shapes, torch.device("cpu"), sizes=sizes)
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"students.{name}: {error}") from error
 
 
 def planned_field(
@@ -122,32 +106,45 @@ def planned_field(
     return PlannedField(store, name, field, row_bytes, files)
 
 
+def shapes_of(few: Split) -> Shapes:
+    return {name: [list(x.shape[1:]), x.dtype.name] for name, x in few.inputs.items()}
+
+
+def check_students(params: Params, few: Split) -> None:
+    """Build every student once, for what it reads to be there. Raises ValueError."""
+    for name in params.students:
+        student = params.student(name)
+        tasks = {task: student.build_task(params.tasks[task]) for task in student.tasks}
+        try:
+            build_network(student.encoder, tasks, shapes_of(few), torch.device("cpu"), about=few.about)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"students.{name}: {error}") from error
+
+
 @torch.inference_mode()
-def try_teacher(
-    params: Params, name: str, inputs: Mapping[str, np.ndarray], shapes: Shapes, sizes: Sizes
-) -> tuple[float, dict[str, Tensor]]:
+def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
     """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
-    network = teacher_network(params, name, shapes, device, sizes).eval()
+    network = teacher_network(params, name, shapes_of(few), device, few.about).eval()
     size = params.extract.batch_size
-    batch = tensors({key: np.resize(x, (size, *x.shape[1:])) for key, x in inputs.items()}, device)
+    batch = tensors({key: np.resize(x[:], (size, *x.shape[1:])) for key, x in few.inputs.items()}, device)
     network(batch)
     start = time.perf_counter()
     for _ in range(3):
         outputs = network(batch)
         _ = [x.cpu() for x in outputs.logits.values()]  # waits for the device
     rate = 3 * size / (time.perf_counter() - start)
-    kept = min(size, len(next(iter(inputs.values()))))
+    kept = min(size, len(few.view))
     kinds = outputs._asdict().items()
     return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
 
 
-def try_dump(params: Params, name: str, inputs: Mapping[str, np.ndarray]) -> tuple[float, dict[str, Tensor]]:
+def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
     """As `try_teacher`, of what is there already: as many of its rows, whichever they are."""
     spec = params.teachers[name].imported
     assert spec
     dump = open_dump(spec)
-    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(next(iter(inputs.values())))))
+    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(few.view)))
     kinds = read_outputs(dump, spec.outputs, rows)._asdict().items()
     return math.inf, {f"{kind}/{name}/{key}": x for kind, found in kinds for key, x in found.items()}
 

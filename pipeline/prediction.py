@@ -26,7 +26,7 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
         wanted = {key for _, _, header in loaded for key in header["inputs"]}
         batch = tensors({key: inputs[key][None] for key in wanted & inputs.keys()}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
-        answer = of_row(said, 0)
+        answer = of_row({task: said[task] for task in params.tasks if task in said}, 0)
         drawn = f"{out / name}.png: " if name else ""
         if name:
             draw(source, inputs, answer, out / f"{name}.png")

@@ -45,7 +45,7 @@ def write(path: Path, split: Split, source: Source, made: dict[str, Any]) -> Non
     """Names of classes stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
     about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in source.names.items() if classes}
-    about |= {f"inputs/{name}": {"sizes": sizes} for name, sizes in source.sizes.items()}
+    about |= {f"inputs/{name}": said for name, said in split.about.items()}
     fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
     writer = create_store(path, split.sample_id, split.view, fields, **made)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})

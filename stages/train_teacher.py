@@ -10,7 +10,7 @@ from safetensors.torch import save
 from pipeline.acceptance import accept
 from pipeline.atomic import write_whole
 from pipeline.batches import labelled_batches
-from pipeline.checkpoints import input_shapes, input_sizes, save_network, teacher_network
+from pipeline.checkpoints import about_inputs, input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
 from pipeline.device import pick_device
 from pipeline.learning import Curve, learn
@@ -60,7 +60,7 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
     assert teacher.encoder
     seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)
     torch.manual_seed(seed)
-    network = teacher_network(params, name, shapes, pick_device(params.device), input_sizes(store))
+    network = teacher_network(params, name, shapes, pick_device(params.device), about_inputs(store))
     curve, rate = Curve(), teacher.learning_rate or settings.learning_rate
     schedule = Schedule(teacher.updates, rate, settings.weight_decay, settings.precision)
     size, augment = teacher.batch_size or settings.batch_size, params.source().augment

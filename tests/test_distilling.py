@@ -1,5 +1,6 @@
 """Students of one store: what they begin as, and whose labels they learn from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,9 @@ def test_a_store_of_others_must_mean_the_same_and_hold_nothing_that_measures(tmp
         check_foreign(write_store(tmp_path / "same.zarr", 32, 1), val, [TASK])
     bare = type("Bare", (), {"path": "bare.zarr", "fields": {}})()
     with pytest.raises(ValueError, match=r"bare.zarr: inputs/image is absent, here it is uint8 \(1, 24, 24\)"):
+        check_foreign(bare, val, [TASK])
+    bare.fields = {"inputs/image": replace(val.fields["inputs/image"], attributes={"tokenizer": "another"})}
+    with pytest.raises(ValueError, match=r'bare.zarr: inputs/image says of itself .*"another"}, here {}; prepare inputs alike'):
         check_foreign(bare, val, [TASK])
 
 

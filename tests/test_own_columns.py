@@ -9,7 +9,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from pipeline.checkpoints import input_shapes, input_sizes, teacher_network
+from pipeline.checkpoints import about_inputs, input_shapes, teacher_network
 from pipeline.class_spec import CLONE, ParamsError
 from pipeline.cli import main
 from pipeline.distilling import distil
@@ -91,9 +91,9 @@ def test_training_refuses_by_what_the_store_says_of_its_columns(project):
     result = CliRunner().invoke(prepare, [x for name, path in places.items() for x in (f"--{name}", path)])
     assert result.exit_code == 0, result.output
     store, val = open_store(project / "data/transfer"), open_store(project / "data/val")
-    assert input_sizes(store) == input_sizes(val) == SIZES
+    assert all(about_inputs(x)[side] == {"sizes": sizes} for x in (store, val) for side, sizes in SIZES.items())
     with pytest.raises(ParamsError, match="smaller than what the store's columns hold"):
-        teacher_network(give(SMALL, FIT, 24), "funnel", input_shapes(store), CPU, input_sizes(store))
+        teacher_network(give(SMALL, FIT, 24), "funnel", input_shapes(store), CPU, about_inputs(store))
     for given, name, message in ((TOO_SMALL[1][0], "labels", STUDENT), (TOO_SMALL[2][0], "popularity", POPULARITY)):
         params = give(*given)
         with pytest.raises(ParamsError) as caught:

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from pipeline import pictures
 from pipeline.layout import Field
 from pipeline.sources.digit_scenes import DigitScenes
-from pipeline.sources.drawing import draw_image
+from pipeline.sources.drawing import classes_in_words, draw_image
 from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
@@ -116,3 +116,10 @@ def test_words_of_boxes_cover_no_others_and_stay_in_the_image():
     assert all(frame.x0 <= p.x0 and p.x1 <= frame.x1 and frame.y0 <= p.y0 and p.y1 <= frame.y1 for p in places)
     assert all(text.get_fontsize() >= 7.5 for text in axis.texts)
     plt.close(figure)
+
+
+def test_classes_of_several_tasks_are_told_apart():
+    names = {"shape": ["disc", "ring"], "colour": ["red", "blue"]}
+    one = {"shape": {"classes": [1]}}
+    assert classes_in_words(one, names) == "ring" and classes_in_words({"shape": {"classes": []}}, names) == "none"
+    assert classes_in_words({**one, "colour": {"classes": [0]}}, names) == "shape: ring\ncolour: red"

@@ -320,7 +320,7 @@ def no_labels(root):
     ("make", "message"),
     [
         (lambda root: None, "own: no such folder; give the folder of your images with --data"),
-        (lambda root: (root / "own").mkdir(), "../own: no image below this folder"),
+        (lambda root: (root / "own").mkdir(), "with --data; of texts a project begins as examples/text/README.md says"),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
         (images_where_stores_go, "project/data: images lie where a project's stores would"),

@@ -5,7 +5,7 @@ from typing import final
 from torch import Tensor, nn
 
 from pipeline.class_spec import Count
-from pipeline.encoders.text import on_words, tokens_of
+from pipeline.encoders.text import free_axes, on_words, tokens_of
 
 
 @final
@@ -14,7 +14,7 @@ class BagOfWords(nn.Module):
 
     def __init__(self, *, input: str, vocabulary: Count, width: Count):
         super().__init__()
-        self.input, self.vocabulary = input, vocabulary
+        self.input, self.vocabulary, self.free_axes = input, vocabulary, free_axes(input)
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

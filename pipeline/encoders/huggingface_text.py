@@ -1,14 +1,16 @@
 """Any text model of Hugging Face."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from pipeline.class_spec import ClassSpec
-from pipeline.encoders.pretrained import from_config, load_pretrained
+from pipeline.encoders.pretrained import fetched, from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
-from pipeline.encoders.text import on_words, tokens_of
+from pipeline.encoders.text import free_axes, on_words, tokens_of
+from pipeline.sources.vocabulary import about_tokenizer, own_ids, read_tokenizer
 from pipeline.tasks.task import Task
 
 
@@ -17,7 +19,8 @@ class HuggingFaceText(TappedEncoder):
     """inputs["tokens_<input>"] (B, T), ids of the model's own tokenizer -> {tap: (B, D, T)}, or on words (B, D, L).
 
     input: the side of a row that is read, say "first"; words_<input> and mask: see `on_words`. padding: the token where a row
-    has ended, which is not looked at. The rest: see HuggingFace.
+    has ended, which is not looked at. tokenizer: see `about_tokenizer`, as it was recorded: that beside the weights, whose
+    tokens have our numbers in stores (`own_ids`). The rest: see HuggingFace.
     """
 
     def __init__(
@@ -29,23 +32,54 @@ class HuggingFaceText(TappedEncoder):
         config: dict[str, Any] | None = None,
         architecture: str | None = None,
         padding: int = 0,
+        tokenizer: dict[str, Any] | None = None,
         to_logits: dict[str, ClassSpec] | None = None,
         tasks: dict[str, Task] | None = None,
     ):
         if config is None:
             module, config = load_pretrained(pretrained, architecture)
+            file = fetched(pretrained, "tokenizer.json") if pretrained else None
+            tokenizer = about_tokenizer(read_tokenizer(file)) if file else None
         else:
             module = from_config(config, architecture)
         super().__init__(module, taps, None, to_logits or {}, tasks or {})
         embeddings: Any = module.get_input_embeddings()  # type: ignore[operator]
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
-        self.recorded = {"config": config}
+        self.pretrained, self.tokenizer = pretrained, tokenizer
+        self.own = torch.arange(self.vocabulary + 1)  # by number in a store: the tokenizer's; one more if it has no padding
+        for number, token in own_ids(tokenizer).items() if tokenizer else ():
+            self.own[number] = token
+        self.longest: int | None = getattr(module.config, "max_position_embeddings", None)
+        self.free_axes = free_axes(input, self.longest)
+        self.filler = getattr(module.config, "pad_token_id", None) or 0
+        self.recorded = {"config": config, "tokenizer": tokenizer}
+
+    def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises ValueError if tokens are not of the tokenizer beside the weights. about: {input: attributes of its field}."""
+        name = f"tokens_{self.input}"
+        theirs, ours = self.tokenizer or {}, about.get(name, {}).get("tokenizer") or {}
+        if not self.pretrained or theirs.get("digest") == ours.get("digest"):
+            return
+        if not theirs:
+            raise ValueError(
+                f"{self.pretrained}: no tokenizer.json, so inputs/{name} may be other words to it; write it there "
+                "(`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`), and give prepare.source that `tokenizer`"
+            )
+        raise ValueError(
+            f"{self.pretrained}: inputs/{name} are not tokens of its tokenizer, and would be other words to it; give "
+            "prepare.source, in place of `vocabulary`, `tokenizer`: the folder with its tokenizer.json"
+        )
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
-        tokens_BT = tokens_of(inputs, self.input, self.vocabulary)
-        exist_BT = (tokens_BT != self.padding).long()
-        exist_BT[:, 0] = 1  # a row of none would attend to nothing
-        return self.module(input_ids=tokens_BT, attention_mask=exist_BT), tuple(tokens_BT.shape[1:])
+        tokens_BT = tokens_of(inputs, self.input, self.vocabulary if self.tokenizer is None else len(self.own))
+        if self.longest and tokens_BT.shape[1] > self.longest:
+            raise ValueError(
+                f"a row has {tokens_BT.shape[1]} tokens, the model reads {self.longest}; lower the source's longest"
+            )
+        exist_BT = tokens_BT != self.padding
+        tokens_BT = torch.where(exist_BT, self.own.to(tokens_BT.device)[tokens_BT], self.filler)
+        exist_BT[:, 0] = True  # a row of none would attend to nothing
+        return self.module(input_ids=tokens_BT, attention_mask=exist_BT.long()), tuple(tokens_BT.shape[1:])
 
     def view(self, inputs: dict[str, Tensor]) -> Size:
         return tuple(inputs[f"tokens_{self.input}"].shape[1:])

@@ -1,12 +1,13 @@
 """Embeddings and an MLP beside a product: larger than two towers, and free to mix user and item."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.class_spec import Count
-from pipeline.encoders.two_tower import Tower, existing_only, too_small
+from pipeline.encoders.two_tower import Tower, check_rooms, existing_only
 
 
 @final
@@ -30,5 +31,5 @@ class InteractionEncoder(nn.Module):
         mixed = self.mlp(torch.cat([u_BLD, v_BLD, product], 2))
         return {"trunk": existing_only(torch.cat([product, mixed], 2), inputs)}
 
-    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
-        return too_small({"user": self.user, "item": self.item}, sizes)
+    def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
+        check_rooms({"user": self.user, "item": self.item}, about)

@@ -1,6 +1,7 @@
 """What is popular: the baseline that knows nobody."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +25,9 @@ class Popularity(nn.Module):
         bucket = inputs["item"][:, self.column].long().clamp(max=self.buckets - 1)
         return {"trunk": existing_only(F.one_hot(bucket, self.buckets).float(), inputs)}
 
-    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
-        wanted = sizes["item"][self.column] if "item" in sizes else 0
-        small = f"buckets: {self.buckets}: fewer than the store's, the last would be a mixture; give buckets: {wanted}"
-        return small if self.buckets < wanted else None
+    def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises ValueError if the last bucket would be a mixture. about: {input: attributes of its field}."""
+        wanted = about["item"]["sizes"][self.column] if "sizes" in about.get("item", {}) else 0
+        if self.buckets < wanted:
+            small = f"buckets: {self.buckets}: fewer than the store's, the last would be a mixture"
+            raise ValueError(f"{small}; give buckets: {wanted}")

@@ -106,7 +106,7 @@ def as_feature(tap: str, output: Any, size: Size, prefix: int) -> Tensor:
     for before in (prefix, 0):  # there are none before they are put there
         grid = grid_of(x.shape[1] - before, size)
         if grid:
-            return x[:, before:].transpose(1, 2).reshape(len(x), x.shape[2], *grid)
+            return x[:, before:].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
     besides = f", nor with {prefix} before them" if prefix else ""
     raise ValueError(f"tap {tap!r} gives {x.shape[1]} tokens, which are no grid of {' x '.join(map(str, size))}{besides}")
 

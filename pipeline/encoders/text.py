@@ -48,6 +48,7 @@ class TextEncoder(nn.Module):
             sep_token_id=None,
         )
         self.input, self.vocabulary, self.longest = input, vocabulary, longest
+        self.free_axes = free_axes(input, longest)
         self.transformer = ModernBertModel(config)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,6 +59,11 @@ class TextEncoder(nn.Module):
             raise ValueError(f"longest: {self.longest}, but a row has {tokens.shape[1]} tokens; raise it to that")
         x_BTD = self.transformer(tokens, attention_mask=tokens != 0).last_hidden_state
         return {"words": on_words(x_BTD, inputs, self.input)}
+
+
+def free_axes(side: str, longest: int | None = None) -> dict[str, dict[int, tuple[str, int | None]]]:
+    """{input: {axis: (name, most)}} of any size: rows may have more tokens and words, or fewer, than those that were stored."""
+    return {f"tokens_{side}": {1: ("tokens", longest)}, f"words_{side}": {1: ("words", None)}, "mask": {1: ("words", None)}}
 
 
 def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Two towers that meet only in a product: items' vectors can be computed once, and served from an index."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -49,16 +50,20 @@ class TwoTower(nn.Module):
         (u, own_u), (v, own_v) = (x.split([self.width, self.own], 2) for x in (u_BLD, v_BLD))
         return {"trunk": existing_only(torch.cat([u * v, own_u, own_v], 2), inputs)}
 
-    def misfit(self, sizes: dict[str, list[int]]) -> str | None:
-        return too_small({"user": self.user, "item": self.item}, sizes)
+    def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
+        check_rooms({"user": self.user, "item": self.item}, about)
 
 
-def too_small(towers: dict[str, Tower], sizes: dict[str, list[int]]) -> str | None:
-    """In words, if towers lack vectors of their columns' values, which would all count as unknown. sizes: those to have."""
-    own = {side: tower.sizes for side, tower in towers.items()}
-    small = [side for side, found in own.items() if side in sizes and not hold(found, sizes[side])]
-    have, give = (", ".join(f"{side}: {x[side]}" for side in small) for x in (own, sizes))
-    return f"{have}: smaller than what the store's columns hold; give {give}" if small else None
+def check_rooms(towers: dict[str, Tower], about: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError if towers lack vectors of their columns' values, which would all count as unknown.
+
+    about: {input: attributes of its field}, of which "sizes" are those to have.
+    """
+    sizes = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
+    small = [side for side in sizes if not hold(towers[side].sizes, sizes[side])]
+    have, give = (", ".join(f"{side}: {x[side]}" for side in small) for x in ({k: t.sizes for k, t in towers.items()}, sizes))
+    if small:
+        raise ValueError(f"{have}: smaller than what the store's columns hold; give {give}")
 
 
 def hold(own: list[int], sizes: list[int]) -> bool:

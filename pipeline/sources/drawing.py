@@ -46,9 +46,14 @@ def draw_image(axis: Axes, inputs: Arrays, answer: Answer, names: Names | None =
             colours = np.array([(0, 0, 0, 0), *((*COLOURS[c % 10], 0.6) for c in range(said["map"].max()))])
             axis.imshow(colours[said["map"]], extent=extent, interpolation="nearest", aspect=aspect)
         draw_boxes(axis, said.get("boxes", []), known)
-        if "classes" in said:
-            label = " ".join([axis.get_xlabel(), *(named(kind, known) for kind in said["classes"])]).strip()
-            axis.set_xlabel(label or "none", fontsize=8, labelpad=2)
+    axis.set_xlabel(classes_in_words(answer, names or {}), fontsize=8, labelpad=2)
+
+
+def classes_in_words(answer: Answer, names: Names) -> str:
+    """Of each task with classes; the task is named where there are several."""
+    found = {task: said["classes"] for task, said in answer.items() if "classes" in said}
+    said = {task: " ".join(named(kind, names.get(task, [])) for kind in kinds) or "none" for task, kinds in found.items()}
+    return "\n".join(f"{task}: {words}" if len(said) > 1 else words for task, words in said.items())
 
 
 def draw_boxes(axis: Axes, boxes: list[Any], names: list[str]) -> None:

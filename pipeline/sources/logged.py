@@ -2,7 +2,7 @@
 
 import sys
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,12 +85,13 @@ class LoggedCandidates(Candidates):
         parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
-        self.sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
-        found = ", ".join(f"{name}: {sizes}" for name, sizes in self.sizes.items())
-        print(f"sizes of columns, for encoders: {found}", file=sys.stderr)
-        return {"transfer": transfer(parts, self.views, rng, tasks)} | {
+        sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
+        print(f"sizes of columns, for encoders: {', '.join(f'{x}: {n}' for x, n in sizes.items())}", file=sys.stderr)
+        splits = {"transfer": transfer(parts, self.views, rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }
+        about = {name: {"sizes": found} for name, found in sizes.items()}
+        return {name: replace(split, about=about) for name, split in splits.items()}
 
     def divided(self, log: Log, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """{split: (N,) bool}: by time; what cold users do, or is done with new items, is tested alone."""
@@ -135,9 +136,7 @@ class LoggedCandidates(Candidates):
 
     def preview(self) -> tuple[int, Split]:
         transfer = self.splits()["transfer"]
-        inputs, labelled = ({name: x[:PREVIEW] for name, x in part.items()} for part in (transfer.inputs, transfer.labelled))
-        labels = {name: x[:PREVIEW] for name, x in transfer.labels.items()}
-        return len(transfer.view), Split(inputs, labels, labelled, transfer.view[:PREVIEW], transfer.sample_id[:PREVIEW])
+        return len(transfer.view), transfer.first(PREVIEW)
 
 
 class ListMaker:

@@ -50,7 +50,8 @@ def propose(folder: Path) -> Proposal:
     )
     images = [p for p in files if p.suffix.lower() in ENDINGS]
     if not images:
-        raise ValueError(f"{folder}: no image below this folder; give the folder of your images with --data")
+        other = "of texts a project begins as examples/text/README.md says, of logs as examples/recsys/README.md"
+        raise ValueError(f"{folder}: no image below this folder; give the folder of your images with --data; {other}")
     by_folder: dict[Path, list[Path]] = {}
     for path in images:
         by_folder.setdefault(path.parent, []).append(path)

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from pipeline.sources.words import tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
 SHOWN = 3  # problems that an error names
+BREAK = re.compile(r"[ \t\n\r\f\v]")  # is in no word; other blanks may be
+
+csv.field_size_limit(2**31 - 1)  # a text may be longer than 131072 characters
 
 
 @dataclass
@@ -23,8 +27,10 @@ class Record:
     where: str = ""
 
 
-def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]]) -> list[Record]:
-    """Records of some files; the same text is one record. Raises ValueError that names file and line of what is wrong."""
+def read_records(
+    paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]], longest: int | None
+) -> list[Record]:
+    """Records of some files, cut to `longest` words; the same text is one record. Raises ValueError: what is wrong, where."""
     found: dict[tuple[str, ...], Record] = {}
     bad: list[str] = []
     for path in paths:
@@ -33,7 +39,8 @@ def read_records(paths: list[str], text: str, classes: dict[str, list[str]], tag
                 record = Record(words_of(row, text), labels_of(row, classes, tags), where)
                 for name, kinds in tags.items():
                     check_tags(record, name, kinds)
-                join(found.setdefault(tuple(record.words), record), record)
+                cut(record, tags, longest)
+                join(found.setdefault(tuple(record.words), record), record, longest)
             except ValueError as error:
                 bad.append(f"{where}: {error}")
     if bad:
@@ -50,7 +57,7 @@ def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
 
 def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
     """Rows of a file of any kind; what is wrong with one is added to `bad`."""
-    readers = {".csv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
+    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
     if path.suffix == ".conll":
         yield from conll_rows(path, text, tags, bad)
     elif path.suffix in readers:
@@ -61,8 +68,9 @@ def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
 
 def lines_of(path: Path) -> list[str]:
     try:
-        return path.read_bytes().decode("utf-8-sig").splitlines()
-    except FileNotFoundError:
+        text = path.read_bytes().decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")  # splitlines cuts at U+2028, too
+    except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -70,8 +78,9 @@ def lines_of(path: Path) -> list[str]:
 
 
 def csv_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
-    """Below a header; a cell in quotes may go over several lines, and is named by its last."""
-    reader = csv.reader(io.StringIO("\n".join(lines_of(path)) + "\n"), strict=True)
+    """Below a header, between commas or tabs; a cell in quotes may go over several lines, and is named by its last."""
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO("\n".join(lines_of(path)) + "\n"), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
         if text not in header:
@@ -119,11 +128,14 @@ def parquet_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
 
 
 def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
-    """Sentences, an empty line between two: a word a line, first in it, its tag last. IOB1, as CoNLL-2003 has it, or BIO."""
+    """Sentences, an empty line between two: a word a line, first in it, its tag last. IOB1, as CoNLL-2003 has it, or BIO.
+
+    Columns lie between tabs, in a line without one between blanks; a blank that does not break, as in 10 000, is of its word.
+    """
     where, words, found, width = "", [], [], 0  # type: str, list[str], list[str], int
     for number, line in enumerate([*lines_of(path), ""], 1):
-        cells = line.split()
-        if not cells or cells[0] == "-DOCSTART-":
+        cells = [cell.strip(" ") for cell in line.strip(" \t").split("\t" if "\t" in line else " ") if cell]
+        if not line.strip() or cells[0] == "-DOCSTART-":
             if words:
                 yield where, {text: words, tags: as_bio(found)}
             words, found = [], []
@@ -147,16 +159,19 @@ def as_bio(tags: list[str]) -> list[str]:
 def words_of(row: dict[str, Any], text: str) -> list[str]:
     value = row[text]
     words = value.split() if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) and word.split() == [word] for word in words):
-        raise ValueError(f"{text!r} is {value!r}, expected a text or a list of words")
+    if not isinstance(words, list) or not all(
+        isinstance(word, str) and word.strip() and not BREAK.search(word) for word in words
+    ):
+        raise ValueError(f"{text!r} is {value!r:.80}, expected a text or a list of words")
     if not words:
-        raise ValueError(f"{text!r} is empty")
+        raise ValueError(f"{text!r} is empty; drop the row, or name the column of the text in prepare.source.text")
     return words
 
 
 def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str, list[str]]) -> dict[str, Any]:
     """What a row says of each label; empty cells say nothing."""
-    found = {name: row[name] for name in [*classes, *tags] if row.get(name) not in (None, "", [])}
+    said = {name: row[name].strip() if isinstance(row.get(name), str) else row.get(name) for name in [*classes, *tags]}
+    found = {name: value for name, value in said.items() if value not in (None, "", [])}
     for name, known in classes.items():
         if name in found:
             found[name] = str(found[name])
@@ -178,8 +193,15 @@ def check_tags(record: Record, name: str, kinds: list[str]) -> None:
             raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(tags_of(kinds))}")
 
 
-def join(known: Record, other: Record) -> None:
+def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
+    """Leave so many words, and their tags: what is not read tells no two records apart."""
+    record.words = record.words[:longest]
+    record.labels |= {name: record.labels[name][:longest] for name in tags if name in record.labels}
+
+
+def join(known: Record, other: Record, longest: int | None) -> None:
     """Add the labels of the same text. Raises ValueError where they differ."""
+    same = f"same first {longest} words (raise longest if they differ later)" if len(known.words) == longest else "same text"
     for name, label in other.labels.items():
         if known.labels.setdefault(name, label) != label:
-            raise ValueError(f"{name!r} is {label!r}, but {known.labels[name]!r} of the same text in {known.where}")
+            raise ValueError(f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}")

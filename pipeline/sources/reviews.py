@@ -4,6 +4,7 @@ No name is in two splits, and the split "novel" judges with words that nothing w
 Frozen: every figure of the example is of these reviews.
 """
 
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -24,7 +25,8 @@ from pipeline.sources.grammar import (
     sentence,
 )
 from pipeline.sources.source import Split
-from pipeline.sources.words import Vocabulary, WordSource, as_arrays, ids_of, padded, tags_of, where_labelled
+from pipeline.sources.vocabulary import Vocabulary
+from pipeline.sources.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, where_labelled
 
 SIDES = ("first", "second")
 TASKS = ("topic", "sentiment", "entities")
@@ -127,19 +129,20 @@ class Reviews(WordSource):
         split = self.split(rows, vocabularies, tuple(self.labelled))
         flags = {task: owner == task for task in self.labelled}
         labels = {task: where_labelled(np.asarray(split.labels[task]), flag) for task, flag in flags.items()}
-        return Split(split.inputs, dict(labels), flags, split.view, split.sample_id)
+        return replace(split, labels=labels, labelled=flags)
 
     def split(self, rows: Rows, vocabularies: list[Vocabulary], labels: tuple[str, ...]) -> Split:
         """A split that carries all of these labels on every row."""
         said = {side: [made.words[number] for made, _ in rows] for number, side in enumerate(SIDES)}
         partners = {SIDES[1]: [made.partner for made, _ in rows]}
-        inputs = as_arrays(said, partners, dict(zip(SIDES, vocabularies, strict=True)))
+        known = dict(zip(SIDES, vocabularies, strict=True))
+        inputs = as_arrays(said, partners, known)
         found = {name: np.array([answer[name] for _, answer in rows]) for name in rows[0][1]}
         tags = padded([[TAGS.index(tag) for tag in made.tags] for made, _ in rows], -1, np.int64)
         found["entities"] = np.where(inputs["mask"], tags, -1)  # what has no partner is never part of a name
         flags = {name: np.ones(len(rows), bool) for name in labels}
         view = np.zeros(len(rows), np.int32)
-        return Split(inputs, {name: found[name] for name in labels}, flags, view, ids_of(said))
+        return Split(inputs, {name: found[name] for name in labels}, flags, view, ids_of(said), about_tokens(known))
 
 
 def review(

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class Split:
 
     inputs: {name: (N, ...)}; one called "mask", (N, *grid) bool, says which positions of features on that grid exist. labels:
     {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled: {task: (N,) bool}, which rows carry that
-    label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8.
+    label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8. about: {input: JSON that stays with
+    it}, by which an encoder may know whether it is for it.
     """
 
     inputs: Mapping[str, np.ndarray | Made]
@@ -43,6 +44,7 @@ class Split:
     labelled: Arrays
     view: np.ndarray
     sample_id: np.ndarray
+    about: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
         """Everything but the ids, named as in a store."""
@@ -52,7 +54,15 @@ class Split:
     def in_memory(self) -> "Split":
         """The same with nothing left to be made."""
         inputs = {name: x[:] for name, x in self.inputs.items()}
-        return Split(inputs, {name: x[:] for name, x in self.labels.items()}, self.labelled, self.view, self.sample_id)
+        return replace(self, inputs=inputs, labels={name: x[:] for name, x in self.labels.items()})
+
+    def first(self, rows: int) -> "Split":
+        """So many of its rows, of the same shapes."""
+        few = slice(rows)
+        inputs = {name: x[few] for name, x in self.inputs.items()}
+        labels = {name: x[few] for name, x in self.labels.items()}
+        labelled = {name: x[few] for name, x in self.labelled.items()}
+        return Split(inputs, labels, labelled, self.view[few], self.sample_id[few], self.about)
 
 
 class Source(ABC):
@@ -64,7 +74,6 @@ class Source(ABC):
 
     cell = (1.7, 1.85)  # inches of a row's picture
     names: Mapping[str, list[str]] = {}  # {task: names of its classes}, kept beside its labels
-    sizes: Mapping[str, list[int]] = {}  # {input: how many values each of its columns has}, kept beside it; known once split
     recalls = False  # whether `read` goes by what it finds in the files that `prepare` read
 
     @abstractmethod
@@ -94,6 +103,10 @@ class Source(ABC):
         Arrays of text among the inputs are for `words`; networks do not see them.
         """
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
+
+    def beside(self) -> dict[str, str]:
+        """{file name: content} of what it takes to make inputs elsewhere, for those who use an exported student."""
+        return {}
 
 
 def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:

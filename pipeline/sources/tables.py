@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+csv.field_size_limit(2**31 - 1)  # a text, of no concern here, may lie in another column
+
 
 @dataclass(frozen=True)
 class Table:

@@ -5,48 +5,25 @@ them at the same positions.
 """
 
 from abc import abstractmethod
-from typing import Any, final
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
-from tokenizers.trainers import BpeTrainer
 
 from pipeline.sources.source import Answer, Arrays, Source, content_ids
+from pipeline.sources.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
-PAD, UNKNOWN = 0, 1  # tokens of every vocabulary
 DROPPED = 0.1  # share of a labelled row's tokens
-HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
-LINE = 34  # characters of a picture's
+LINE, WIDE = 34, 56  # characters of a picture's, and below it
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
-Rows = list[list[str]]
 
-
-@final
-class Vocabulary:
-    """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
-
-    A word's first token begins with a mark; at a hyphen a word is always cut. WordPiece would number tokens of equal count by
-    the order of a hash map, anew in every process.
-    """
-
-    def __init__(self, rows: Rows, size: int):
-        self.tokenizer = Tokenizer(BPE(unk_token="[unk]"))
-        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace()])
-        trainer = BpeTrainer(vocab_size=size, special_tokens=["[pad]", "[unk]"], show_progress=False)
-        self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
-
-    def read(self, rows: Rows) -> tuple[list[list[int]], list[np.ndarray]]:
-        """Each row's tokens, and where its words begin among them."""
-        read = self.tokenizer.encode_batch(rows, is_pretokenized=True)
-        return [row.ids for row in read], [np.unique(np.array(row.word_ids), return_index=True)[1] for row in read]
-
-
-def as_arrays(said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: dict[str, Vocabulary]) -> Arrays:
+def as_arrays(
+    said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: Mapping[str, Vocabulary | Borrowed]
+) -> Arrays:
     """Inputs of rows that are said on one side, or on several in parallel.
 
     said: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for each of
@@ -63,6 +40,11 @@ def as_arrays(said: dict[str, Rows], partners: dict[str, list[list[int]]], vocab
         inputs[f"words_{side}"] = padded([begin[place] for begin, place in zip(begins, places, strict=True)], 0, np.int32)
         inputs[f"text_{side}"] = padded([np.frombuffer(text, np.uint8) for text in encoded(rows)], 0, np.uint8)
     return inputs
+
+
+def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str, dict[str, Any]]:
+    """What a split says of its tokens: {input: {"tokenizer": see `about_tokenizer`}}."""
+    return {f"tokens_{side}": {"tokenizer": vocabulary.about} for side, vocabulary in vocabularies.items()}
 
 
 def encoded(rows: Rows) -> list[bytes]:
@@ -98,17 +80,23 @@ class WordSource(Source):
     cell = (3.0, 1.7)
     recalls = True  # the vocabulary is learnt from the files
     names: dict[str, list[str]]
+    longest: int | None = None  # words of a text that are read
 
     @abstractmethod
-    def learnt(self) -> Vocabulary:
-        """The vocabulary of the first side, learnt again from the transfer set."""
+    def learnt(self) -> Vocabulary | Borrowed:
+        """The vocabulary of the first side, learnt again from the transfer set, or read again."""
 
     def read(self, given: str) -> dict[str, Arrays]:
         """A line of text, said on the first side alone."""
-        if not given.split():
+        words = given.split()[: self.longest]
+        if not words:
             raise ValueError("expected a line of text, found none")
-        inputs = as_arrays({"first": [given.split()]}, {}, {"first": self.learnt()})
+        inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
         return {"": {name: x[0] for name, x in inputs.items()}}
+
+    def beside(self) -> dict[str, str]:
+        """The tokenizer of the first side; its numbers are those that networks take."""
+        return {"tokenizer.json": self.learnt().tokenizer.to_str(pretty=True)}
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """A share of the tokens of every side become unknown."""
@@ -120,8 +108,13 @@ class WordSource(Source):
         return dropped, labels
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        tagged = [f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer)]
-        return "; ".join([*self.classes(answer), " ".join(tagged)])
+        return "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer)
+
+    def said(self, task: str, inputs: Arrays, answer: Answer) -> str:
+        """Of one task: its classes by name, or the first side's words with their tags."""
+        if "tags" in answer[task]:
+            return " ".join(f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer))
+        return ", ".join(self.names[task][kind] for kind in answer[task].get("classes", [])) or "none"
 
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         """The first side's words, those with a tag set off and those that no network reads in grey; classes below."""
@@ -135,13 +128,11 @@ class WordSource(Source):
             x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
             axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
             column += len(word) + 1
-        axis.set_xlabel(", ".join(self.classes(answer)), fontsize=7, labelpad=2)
+        classes = "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer if "classes" in answer[task])
+        axis.set_xlabel(fill(classes, WIDE), fontsize=7, labelpad=2)
 
     def tagged(self, inputs: Arrays, answer: Answer) -> list[tuple[str, str]]:
         """The first side's words, each with its tag, or ""."""
-        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split()
+        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
         tags: list[str] = next((said["tags"] for said in answer.values() if "tags" in said), [])
         return list(zip(words, [*tags, *[""] * len(words)], strict=False))
-
-    def classes(self, answer: Answer) -> list[str]:
-        return [self.names[task][kind] for task, said in answer.items() for kind in said.get("classes", [])]

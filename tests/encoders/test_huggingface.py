@@ -5,12 +5,18 @@ import json
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 
 from pipeline.checkpoints import build_network, load_network, save_network
-from pipeline.class_spec import ClassSpec
+from pipeline.class_spec import ClassSpec, ParamsError
 from pipeline.encoders.huggingface import HuggingFace
 from pipeline.encoders.huggingface_text import HuggingFaceText
+from pipeline.sources.vocabulary import Borrowed, Vocabulary
+from pipeline.sources.words import as_arrays
 
 CPU = torch.device("cpu")
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -21,6 +27,7 @@ DINO = transformers.Dinov2WithRegistersConfig(
     hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
 )
 BERT = transformers.BertConfig(**SMALL, vocab_size=50, max_position_embeddings=16)
+TEXT = {"code": "pipeline/encoders/huggingface_text.py", "class": "HuggingFaceText"}
 SHAPES = {"image": [[1, 24, 24], "uint8"]}
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 SETTINGS = {"do_resize": True, "size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD}
@@ -118,6 +125,65 @@ def test_features_of_a_text_model_lie_on_words_where_a_source_says_which(bert):
 def test_tokens_of_another_tokenizer_are_named(bert):
     with pytest.raises(ValueError, match="there is a token 50"):
         bert({"tokens_first": torch.full((1, 7), 50)})
+
+
+def with_tokenizer(folder, names):
+    """A tokenizer of words beside a model's weights."""
+    made = Tokenizer(WordLevel({name: n for n, name in enumerate(names)}, unk_token="<unk>"))
+    made.pre_tokenizer = Whitespace()
+    made.add_special_tokens([name for name in names if name[0] == "<"])
+    made.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", names.index("<s>"))])
+    made.save(f"{folder}/tokenizer.json")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["<pad>", "<unk>", "<s>", "a", "good", "soup"], ["<s>", "<pad>", "a", "good", "soup", "<unk>"], ["<s>", "a", "good"]],
+)
+def test_a_text_model_sees_the_tokens_of_its_own_tokenizer_whatever_its_padding(tmp_path, names):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**SMALL, vocab_size=len(names), max_position_embeddings=16)
+    folder = with_tokenizer(saved(tmp_path / "bert", transformers.BertModel(config), None), names)
+    borrowed, rows = Borrowed(folder), [["a", "good", "good"], ["good"]]
+    inputs = {name: torch.from_numpy(x) for name, x in as_arrays({"first": rows}, {}, {"first": borrowed}).items()}
+    spec = ClassSpec.model_validate({**TEXT, "taps": ["encoder.layer.1"], "input": "first"})
+    shapes = {name: [list(x.shape[1:]), str(x.dtype).removeprefix("torch.")] for name, x in inputs.items()}
+    network = build_network(spec, {}, shapes, CPU, folder).eval()
+    theirs = transformers.BertModel.from_pretrained(folder).eval()
+    for number, row in enumerate(rows):
+        ids = torch.tensor([[names.index(word) for word in ("<s>", *row)]])
+        wanted = theirs(input_ids=ids).last_hidden_state[0, 1:].T
+        found = network(inputs).features["encoder-layer-1"][number, :, : len(row)]
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    save_network(tmp_path / "teacher.safetensors", network, spec, {}, shapes)
+    back, _, _ = load_network(tmp_path / "teacher.safetensors", CPU)
+    assert torch.equal(back(inputs).features["encoder-layer-1"], network(inputs).features["encoder-layer-1"])
+
+
+def test_a_text_model_refuses_tokens_of_another_tokenizer(tmp_path):
+    names = ["<pad>", "<unk>", "<s>", *(f"w{n}" for n in range(47))]
+    folder = saved(tmp_path / "bert", transformers.BertModel(BERT), None)
+    spec = ClassSpec.model_validate({**TEXT, "taps": ["encoder.layer.1"], "input": "first"})
+
+    def check(about):
+        build_network(spec, {}, {"tokens_first": [[5], "int32"]}, CPU, folder, {"tokens_first": about})
+
+    learnt = {"tokenizer": Vocabulary([["w1", "w2"]], 50).about}
+    check({})  # of a source that says nothing, to a model that has nothing to compare with
+    with pytest.raises(ParamsError, match=r"bert: no tokenizer.json, so inputs/tokens_first may"):
+        check(learnt)
+    with_tokenizer(folder, names)
+    for about in (learnt, {}):
+        with pytest.raises(ParamsError, match=r"are not tokens of its tokenizer.*give prepare.source") as error:
+            check(about)
+        assert "\n" not in str(error.value)
+    check({"tokenizer": Borrowed(folder).about})
+
+
+def test_a_row_of_more_tokens_than_a_text_model_reads_is_one_line(bert):
+    with pytest.raises(ValueError, match="a row has 17 tokens, the model reads 16; lower the source's longest"):
+        bert({"tokens_first": torch.ones(1, 17, dtype=torch.int32)})
 
 
 def only_bin(folder):

@@ -51,12 +51,13 @@ def test_what_is_beyond_a_column_is_unknown():
 @pytest.mark.parametrize("name", ["two towers", "mlp"])
 def test_sizes_below_those_of_columns_are_told_with_what_to_give(name):
     encoder, _ = ENCODERS[name]
-    assert encoder.misfit({}) is None and encoder.misfit(SIZES) is None
-    assert encoder.misfit({"user": [19, 4], "item": [30, 2, 5]}) is None
-    wanted = "user: [20, 4]: smaller than what the store's columns hold; give user: [21, 4]"
-    assert encoder.misfit(SIZES | {"user": [21, 4]}) == wanted
-    both = encoder.misfit({"user": [20], "item": [30, 7, 5]})
-    assert both.startswith("user: [20, 4], item: [30, 6, 5]: ") and both.endswith("give user: [20], item: [30, 7, 5]")
+    about = lambda **sizes: {side: {"sizes": found} for side, found in sizes.items()}  # noqa: E731
+    for enough in ({}, {"item": {}}, about(**SIZES), about(user=[19, 4], item=[30, 2, 5])):
+        encoder.check_inputs(enough)
+    with pytest.raises(ValueError, match=r"^user: \[20, 4\]: smaller than what the store's .* give user: \[21, 4\]$"):
+        encoder.check_inputs(about(**SIZES | {"user": [21, 4]}))
+    with pytest.raises(ValueError, match=r"^user: \[20, 4\], item: \[30, 6, 5\]: .* give user: \[20\], item: \[30, 7, 5\]$"):
+        encoder.check_inputs(about(user=[20], item=[30, 7, 5]))
 
 
 def test_columns_that_sizes_do_not_name_are_refused():

@@ -10,6 +10,7 @@ import pytest
 from pipeline.sources.candidates import ID, POPULARITY
 from pipeline.sources.interaction_files import InteractionFiles
 from pipeline.sources.logged import ListMaker
+from pipeline.sources.tables import read_table
 
 COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}
 SIZES = {"length": 4, "negatives": 0, "unlabelled": 0, "views": 1, "val": 0.2, "test": 0.2, "cold": 0.3, "new": 0.2, "seed": 0}
@@ -253,3 +254,8 @@ def test_ids_of_what_was_never_learned_are_unknown(many):
     exists = lists.click >= 0
     np.testing.assert_array_equal(lists.item[:, ID][exists] == 0, (lists.number == 5)[exists])
     assert (lists.user[:, 0] == 0).any() and set(lists.user[:, 0]) == {0, *range(1, 41)} - {3}
+
+
+def test_a_cell_may_be_of_any_length(tmp_path):
+    (tmp_path / "log.csv").write_text(f"user,said\n1,{'x' * 200_000}\n")
+    assert read_table(tmp_path / "log.csv", ["user"]).columns == {"user": ["1"]}

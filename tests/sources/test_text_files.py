@@ -5,6 +5,10 @@ import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 
 from pipeline.sources.text_files import TextFiles
 
@@ -177,7 +181,7 @@ def test_a_preview_and_what_is_said_of_a_row(folder):
     assert rows == 6 and len(few.view) == 6
     row = {name: x[3] for name, x in few.inputs.items()}
     line = source().words(row, {"topic": {"classes": [1]}, "entities": {"tags": ["B-ORG", "O", "O", "O"]}})
-    assert line == "flight; EU/ORG rejects German call"
+    assert line == "topic: flight; entities: EU/ORG rejects German call"
     assert os.listdir(folder) and np.all(few.view == 0)
 
 
@@ -189,3 +193,75 @@ def test_a_line_of_text_is_read_as_the_transfer_set_was(folder):
         np.testing.assert_array_equal(row[name], few.inputs[name][0][:length])
     with pytest.raises(ValueError, match="expected a line of text"):
         source().read(" ")
+
+
+def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folder):
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,\none two four,,for\n")
+    transfer = source(longest=2).splits()["transfer"]
+    assert words(transfer)[0] == "one two" and transfer.labels["topic"][0] == 0 and transfer.labels["sentiment"][0] == 1
+    assert len(np.unique(transfer.sample_id, axis=0)) == len(transfer.view)
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\none two four,flight,\n")
+    with pytest.raises(ValueError, match=r"'meal' of the same first 2 words \(raise longest .*\) in a.csv, line 2"):
+        source(longest=2).splits()
+    (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\n")
+    with (folder / "val.jsonl").open("a") as file:
+        file.write('{"text": "one two five"}\n')
+    with pytest.raises(ValueError, match="this text of val, its first 2 words as longest says, is in transfer too"):
+        source(longest=2).splits()
+
+
+def test_a_line_is_cut_as_the_rows_were(folder):
+    (row,) = source(longest=2).read("the soup was cold").values()
+    assert row["mask"].tolist() == [True, True]
+
+
+def test_a_preview_is_as_wide_as_all_rows(folder):
+    lines = [*(f"short {n}" for n in range(80)), "w " * 60]
+    (folder / "a.csv").write_text("text,topic,sentiment\n" + "".join(f"{line},meal,for\n" for line in lines))
+    rows, few = source().preview()
+    whole = source().splits()["transfer"]
+    assert rows == len(whole.view) and len(few.view) == 64
+    assert {name: x.shape[1:] for name, x in few.fields().items()} == {name: x.shape[1:] for name, x in whole.fields().items()}
+
+
+def test_tokens_may_be_those_of_a_model(folder):
+    (folder / "bert").mkdir()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "soup", "was", "cold", "##s"]
+    bert = Tokenizer(WordPiece({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
+    bert.pre_tokenizer = BertPreTokenizer()
+    bert.add_special_tokens(names[:4])
+    bert.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    bert.save(str(folder / "bert/tokenizer.json"))
+    given = source(vocabulary=None, tokenizer="bert")
+    transfer = given.splits()["transfer"]
+    assert transfer.inputs["tokens_first"][0].tolist()[:6] == [2, 4, 5, 6, 7, 3]
+    assert transfer.inputs["words_first"][0].tolist() == [1, 2, 3, 4] and transfer.about["tokens_first"]["tokenizer"]["digest"]
+    (row,) = given.read("the soups").values()
+    assert row["tokens_first"].tolist() == [2, 4, 5, 8, 3] and row["words_first"].tolist() == [1, 2]
+    for wrong in ({"tokenizer": "bert"}, {"vocabulary": None}):
+        with pytest.raises(ValueError, match="vocabulary: give it, a number of tokens, or tokenizer"):
+            source(**wrong)
+
+
+def test_a_line_ends_where_its_file_says(folder):
+    """Not at what Unicode calls a line's end; a cell may be of any length."""
+    (folder / "a.csv").write_bytes(
+        'text,topic,sentiment\r\none\u2028two,meal,for\r\n"three\x0c\x85\r\nfour",meal ,\r\n'.encode()
+    )
+    odd = {"text": "five\u2028six\u0085seven", "topic": "meal", "sentiment": "for", "entities": "O O O"}
+    (folder / "val.jsonl").write_text(json.dumps(odd, ensure_ascii=False) + "\n")
+    splits = source().splits()
+    assert words(splits["transfer"])[:2] == ["one two", "three four"] and words(splits["val"]) == ["five six seven"]
+    assert splits["transfer"].labels["topic"][:2].tolist() == [0, 0]
+    (folder / "a.csv").write_text(f"text,topic,sentiment\n{'x ' * 100_000},meal,for\n")
+    assert words(source().splits()["transfer"])[0] == " ".join("x" * 64)
+
+
+def test_columns_lie_between_tabs(folder):
+    (folder / "a.tsv").write_text('text\ttopic\tsentiment\nhot, "soup"\tmeal\tfor\n')
+    (folder / "b.conll").write_text("10\u00a0000\tX\tB-MISC\t\nof\tY\tO\n\na\u00a0b  X O\n")
+    transfer = source(files={**ARGUMENTS["files"], "transfer": ["a.tsv", "b.conll"]}).splits()["transfer"]
+    assert words(transfer) == ['hot, "soup"', "10\u00a0000 of", "a\u00a0b"]
+    assert transfer.labels["entities"][1:].tolist() == [[7, 0], [0, -1]]
+    row = {name: x[1] for name, x in transfer.inputs.items()}
+    assert source().words(row, {"entities": {"tags": ["B-MISC", "O"]}}) == "entities: 10\u00a0000/MISC of"

@@ -1,0 +1,138 @@
+"""Vocabularies of words: one learnt from rows, or that of a model of others."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
+from tokenizers.trainers import BpeTrainer
+
+PAD, UNKNOWN = 0, 1  # numbers in every store, whatever a tokenizer's own are
+NAMES = ("[ pad ]", "[ unk ]")  # of these: with blanks, so that no word is spelt like one
+LEAST = -1e6  # log-probability of a token that no text has
+HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
+
+Rows = list[list[str]]
+Tokens = tuple[list[list[int]], list[np.ndarray]]  # of each row, and where its words begin among them
+
+
+@final
+class Vocabulary:
+    """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
+
+    A word's first token begins with a mark; at a hyphen a word is always cut. WordPiece would number tokens of equal count by
+    the order of a hash map, anew in every process.
+    """
+
+    def __init__(self, rows: Rows, size: int):
+        self.tokenizer = Tokenizer(BPE(unk_token=NAMES[UNKNOWN]))
+        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace()])
+        trainer = BpeTrainer(vocab_size=size, special_tokens=list(NAMES), show_progress=False)
+        self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
+        self.about = about_tokenizer(self.tokenizer)
+
+    def read(self, rows: Rows) -> Tokens:
+        """Each row's tokens, and where its words begin among them."""
+        read = self.tokenizer.encode_batch(rows, is_pretokenized=True)
+        return [row.ids for row in read], [np.unique(np.array(row.word_ids), return_index=True)[1] for row in read]
+
+
+@final
+class Borrowed:
+    """The tokenizer of a model of others, special tokens and all; its tokens have our numbers: see `own_ids`.
+
+    place: its tokenizer.json, or the folder that this is in. Raises ValueError.
+    """
+
+    def __init__(self, place: str):
+        theirs = read_tokenizer(Path(place))
+        self.about = about_tokenizer(theirs)
+        self.tokenizer = renumbered(theirs, {own: number for number, own in own_ids(self.about).items()})
+        self.tokenizer.encode_special_tokens = True  # a text that spells one is a text
+
+    def read(self, rows: Rows) -> Tokens:
+        """Each row's tokens, and where its words begin among them; a word that has none, where the next one does."""
+        tokens, begins = [], []
+        for words, read in zip(rows, self.tokenizer.encode_batch([" ".join(words) for words in rows]), strict=True):
+            starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+            places = np.flatnonzero(np.array(read.special_tokens_mask) == 0)
+            ends = np.array([end for _, end in read.offsets])[places]
+            found = np.searchsorted(ends, starts, side="right").clip(max=len(places) - 1)
+            tokens.append(read.ids)
+            begins.append(places[found] if len(places) else np.zeros(len(words), int))
+        return tokens, begins
+
+
+def read_tokenizer(place: Path) -> Tokenizer:
+    """That of a tokenizer.json, or of the folder that it is in, which neither cuts nor pads. Raises ValueError."""
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; `AutoTokenizer.from_pretrained(...).save_pretrained(folder)` writes one")
+    try:
+        found = Tokenizer.from_str(file.read_text("utf-8"))
+    except Exception as error:  # of no class of their own
+        raise ValueError(f"{file}: cannot be read as a tokenizer: {' '.join(str(error).split())}") from None
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
+def about_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Its digest, and its own numbers of padding (none: that after its last) and of unknown tokens (none: None)."""
+    content = json.loads(tokenizer.to_str())
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    special = {token["content"].strip("<>[]| ").lower(): token["id"] for token in content["added_tokens"] if token["special"]}
+    known = tokenizer.get_vocab()
+    padding = special.get("pad", known.get(NAMES[PAD], max(known.values()) + 1))
+    return {"digest": digest, "padding": padding, "unknown": special.get("unk", known.get(content["model"].get("unk_token")))}
+
+
+def own_ids(about: dict[str, Any]) -> dict[int, int]:
+    """{number in our stores: the tokenizer's own}, where they differ: padding is 0 and unknown 1, and who was there moves.
+
+    about: see `about_tokenizer`.
+    """
+    wanted = {PAD: about["padding"]} | ({} if about["unknown"] is None else {UNKNOWN: about["unknown"]})
+    own = {number: number for number in (*wanted, *wanted.values())}
+    for number, token in wanted.items():
+        now = next(n for n, t in own.items() if t == token)
+        own[number], own[now] = own[now], own[number]
+    return {number: token for number, token in own.items() if number != token}
+
+
+def renumbered(tokenizer: Tokenizer, number: dict[int, int]) -> Tokenizer:
+    """The same with other numbers for some of its tokens. number: {its: ours}. Raises ValueError."""
+    if not number:
+        return tokenizer
+    content, known = json.loads(tokenizer.to_str()), tokenizer.get_vocab()
+    wanted = {token: number.get(own, own) for token, own in known.items()}
+    model = content["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = wanted | ({} if PAD in wanted.values() else {NAMES[PAD]: PAD})
+    else:  # scores in the order of their tokens' numbers
+        score = {token: [token, value] for token, value in model["vocab"]}
+        placed = {place: score.get(token, [token, LEAST]) for token, place in wanted.items()}
+        model["vocab"] = [placed.get(place, [NAMES[PAD], LEAST]) for place in range(max(placed) + 1)]
+        model["unk_id"] = number.get(model["unk_id"], model["unk_id"])
+    for token in content["added_tokens"]:
+        token["id"] = wanted[token["content"]]
+    content["post_processor"] = renumbered_in(content["post_processor"], number)
+    found = Tokenizer.from_str(json.dumps(content))
+    if any(found.token_to_id(token) != place for token, place in wanted.items()):
+        raise ValueError("tokenizer: of a kind whose tokens cannot be renumbered; use one whose padding is 0, unknown 1")
+    return found
+
+
+def renumbered_in(part: Any, number: dict[int, int]) -> Any:
+    """A post-processor, or a part of one: lists called ids, and pairs (token, number) called sep and cls."""
+    if isinstance(part, list):
+        return [renumbered_in(item, number) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: renumbered_in(value, number) for key, value in part.items()}
+    found |= {"ids": [number.get(own, own) for own in part["ids"]]} if "ids" in part else {}
+    return found | {key: [part[key][0], number.get(part[key][1], part[key][1])] for key in ("sep", "cls") if key in part}
