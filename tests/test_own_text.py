@@ -101,7 +101,7 @@ def test_a_text_teacher_with_another_tokenizer_is_refused_before_it_is_dumped(pr
     assert run_stage(prepare).exit_code == 0
     for result in (CliRunner().invoke(main, ["plan"]), run_stage(train_teacher, "bert")):
         assert result.exit_code == 1 and result.stderr.count("\n") == 1
-        assert "teachers.bert: bert: inputs/tokens_first are not tokens of its tokenizer" in result.stderr
+        assert "teachers.bert.encoder: bert: inputs/tokens_first are not tokens of its tokenizer" in result.stderr
     assert not (project / "data/teachers/bert").exists()
 
 
