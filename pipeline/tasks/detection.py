@@ -64,7 +64,7 @@ class Detection(Task):
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
         column, line = x.long().clamp(0, width - 1), y.long().clamp(0, height - 1)
         sizes = (x1 - x0).clamp(min=0.1).log(), (y1 - y0).clamp(min=0.1).log()
-        cells = torch.arange(max(grid), device=label.device)
+        cells = torch.arange(max(grid), dtype=label.dtype, device=label.device)
         across = torch.exp(-((cells[:width] - column[..., None]) ** 2) / (2 * SPREAD**2))
         down = torch.exp(-((cells[:height] - line[..., None]) ** 2) / (2 * SPREAD**2))
         peak = down[..., :, None] * across[..., None, :] * real[..., None, None]
