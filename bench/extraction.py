@@ -29,7 +29,7 @@ from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
 from pipeline.sections import Recipe  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import create_store  # noqa: E402
+from pipeline.writer import StoreWriter  # noqa: E402
 
 CPU = torch.device("cpu")
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, two threads"
@@ -51,7 +51,7 @@ def dumped(network: Network, store: Store, rows: int, batch: int, shard_rows: in
         dump = partial(outputs_on, shown(network, store), "t", batch_size=batch, recipe=lambda field: HALF)
         fields = {name: Field(tuple(x.shape[1:]), "float16") for name, x in dump(slice(0, 2)).items()}
         ids = store.sample_id[:rows], store.view[:rows]
-        writer = create_store(Path(scratch) / "t.zarr", *ids, fields, identity={}, shard_rows=shard_rows)
+        writer = StoreWriter(Path(scratch) / "t.zarr", *ids, fields, identity={}, shard_rows=shard_rows)
         writer.write_rest(dump)
         writer.publish()
         spent = time.perf_counter() - start
@@ -73,7 +73,7 @@ def compare(name: str, network: Network, store: Store, rows: int, batch: int, sh
 
 
 def images(folder: Path, rows: int) -> Store:
-    writer = create_store(
+    writer = StoreWriter(
         folder / "in.zarr",
         np.arange(4 * rows, dtype=np.uint32).view(np.uint8).reshape(rows, 16),
         np.zeros(rows, np.int32),

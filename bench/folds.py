@@ -23,7 +23,7 @@ from bench.demo import PREPARED, PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, ONE, WEIGHTS, add_one  # noqa: E402
 from bench.shuffle import written  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import create_store  # noqa: E402
+from pipeline.writer import StoreWriter  # noqa: E402
 
 RESULTS = ROOT / "bench" / "folds"
 HALVES = ("half_0", "half_1")
@@ -87,7 +87,7 @@ def changed(store: Store, path: Path, values: dict[str, np.ndarray], fields: dic
     if path.exists():
         return
     identity = {"changed": store.digest, "into": path.stem}
-    writer = create_store(path, store.sample_id, store.view, fields, identity=identity, shard_rows=store.shard_rows)
+    writer = StoreWriter(path, store.sample_id, store.view, fields, identity=identity, shard_rows=store.shard_rows)
     writer.write_rest(lambda rows: {n: values[n][rows] if n in values else written(store, n, rows) for n in fields})
     writer.publish()
 

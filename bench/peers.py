@@ -35,11 +35,11 @@ def rows() -> np.ndarray:
 def write_store(folder: Path, x: np.ndarray, codec: str = "raw") -> None:
     sys.path.insert(0, str(ROOT))
     from pipeline.layout import Field
-    from pipeline.writer import create_store
+    from pipeline.writer import StoreWriter
 
     ids = np.arange(4 * ROWS, dtype=np.uint32).view(np.uint8).reshape(ROWS, 16)
     fields = {"x": Field(SHAPE, "float16", codec)}
-    writer = create_store(folder / "s.zarr", ids, np.zeros(ROWS, np.int32), fields, identity={}, shard_rows=4096)
+    writer = StoreWriter(folder / "s.zarr", ids, np.zeros(ROWS, np.int32), fields, identity={}, shard_rows=4096)
     writer.write_rest(lambda r: {"x": x[r]})
     writer.publish()
 

@@ -27,7 +27,7 @@ from bench.demo import PRIMARY  # noqa: E402
 from bench.recipes import enter  # noqa: E402
 from pipeline.lineage import sync  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import create_store  # noqa: E402
+from pipeline.writer import StoreWriter  # noqa: E402
 
 OUT = ROOT / "bench" / "shuffle"
 ORDERS = ["kept", "random", "sorted"]
@@ -50,7 +50,7 @@ def reordered(store: Store, path: Path, orders: dict[str, np.ndarray]) -> None:
     """A copy of a store with rows of each kind of field, and "ids", in another order; kinds that are not named stay."""
     as_it_is = np.arange(store.n_rows)
     ids = (x[orders.get("ids", as_it_is)] for x in (store.sample_id, store.view))
-    writer = create_store(path, *ids, store.fields, identity={"reordered": store.digest}, shard_rows=store.shard_rows)
+    writer = StoreWriter(path, *ids, store.fields, identity={"reordered": store.digest}, shard_rows=store.shard_rows)
 
     def some(rows: slice) -> dict:
         return {name: written(store, name, orders.get(name.split("/")[0], as_it_is)[rows]) for name in store.fields}

@@ -29,7 +29,7 @@ from pipeline.batches import cut  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.pools import blocks_of, streamed  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import create_store  # noqa: E402
+from pipeline.writer import StoreWriter  # noqa: E402
 
 ROUNDS = 11
 MACHINE = "one core of an Intel Xeon (AVX-512, 480 MB L3) with a dozen other programs on it, NumPy 2, virtual disk"
@@ -51,7 +51,7 @@ def make(folder: Path, shape: tuple[int, ...], rows: int, codec: str) -> tuple[S
     ids[:, :8] = np.arange(rows, dtype="<u8").view(np.uint8).reshape(-1, 8)
     path = folder / f"{codec}.zarr"
     fields = {"x": Field(shape, "float16", codec)}
-    writer = create_store(path, ids, np.zeros(rows, np.int32), fields, identity={}, shard_rows=rows // SHARDS)
+    writer = StoreWriter(path, ids, np.zeros(rows, np.int32), fields, identity={}, shard_rows=rows // SHARDS)
     for shard in writer.unfinished:
         writer.write(shard, {"x": values[writer.rows(shard)]})
     writer.publish()

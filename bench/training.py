@@ -28,7 +28,7 @@ from pipeline.batches import batches, tensors  # noqa: E402
 from pipeline.encoders.image import ImageEncoder  # noqa: E402
 from pipeline.layout import Field  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import create_store  # noqa: E402
+from pipeline.writer import StoreWriter  # noqa: E402
 
 STRETCH, ROUNDS = 40, 15
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"
@@ -41,7 +41,7 @@ def make(path: Path, rows: int, channels: int, codec: str) -> Store:
     rng = np.random.default_rng(0)
     fields = {"inputs/image": Field((1, 24, 24), "uint8"), "fused/map": Field((channels, 6, 6), "float16", codec)}
     ids = np.arange(16 * rows, dtype=np.uint32).view(np.uint8)[: 16 * rows].reshape(rows, 16)
-    writer = create_store(path, ids, np.zeros(rows, np.int32), fields, identity={}, shard_rows=2048)
+    writer = StoreWriter(path, ids, np.zeros(rows, np.int32), fields, identity={}, shard_rows=2048)
     image = rng.integers(0, 256, (2048, 1, 24, 24), dtype=np.uint8)
     target = np.maximum(rng.standard_normal((2048, channels, 6, 6), dtype=np.float32), 0).astype(np.float16)
     writer.write_rest(lambda _: {"inputs/image": image, "fused/map": target})

@@ -47,7 +47,7 @@ def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe
     found: dict[str, list[np.ndarray]] = {}
     row = rows.start or 0
     for outputs in forward(rows, batch_size):
-        fields = {f"{kind}/{name}/{key}": x for kind, part_of in outputs._asdict().items() for key, x in part_of.items()}
+        fields = outputs.fields(name)
         for field, x in fields.items():
             settings = recipe(field)
             for stored, values in compacted(field, x, settings, seed, row).items():

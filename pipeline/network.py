@@ -15,6 +15,10 @@ class Outputs(NamedTuple):
     features: dict[str, Tensor]
     logits: dict[str, Tensor]
 
+    def fields(self, teacher: str) -> dict[str, Tensor]:
+        """As a store names them: {"features/<teacher>/<tap>": ..., "logits/<teacher>/<task>": ...}."""
+        return {f"{kind}/{teacher}/{key}": x for kind, found in self._asdict().items() for key, x in found.items()}
+
 
 @final
 class Network(nn.Module):

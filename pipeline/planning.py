@@ -135,8 +135,7 @@ def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str,
         _ = [x.cpu() for x in outputs.logits.values()]  # waits for the device
     rate = 3 * size / (time.perf_counter() - start)
     kept = min(size, len(few.view))
-    kinds = outputs._asdict().items()
-    return rate, {f"{kind}/{name}/{key}": x[:kept].cpu() for kind, found in kinds for key, x in found.items()}
+    return rate, {field: x[:kept].cpu() for field, x in outputs.fields(name).items()}
 
 
 def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
@@ -145,8 +144,7 @@ def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Te
     assert spec
     dump = open_dump(spec)
     rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(few.view)))
-    kinds = read_outputs(dump, spec.outputs, rows)._asdict().items()
-    return math.inf, {f"{kind}/{name}/{key}": x for kind, found in kinds for key, x in found.items()}
+    return math.inf, read_outputs(dump, spec.outputs, rows).fields(name)
 
 
 def write_rate(folder: Path) -> float:

@@ -39,38 +39,15 @@ Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of
 Bases = dict[str, np.ndarray]  # {field: (1 + dims, D)}: recipes.principal_basis
 
 
-def create_store(
-    path: Path,
-    sample_id: np.ndarray,
-    view: np.ndarray,
-    fields: dict[str, Field],
-    *,
-    identity: dict[str, Any],
-    shard_rows: int,
-    bases: Bases | None = None,
-    code: str = "",
-) -> "StoreWriter":
-    """Begin a store, or go on with one of the same identity, made by the same code.
+class StoreWriter:
+    """A store in the making, begun, or gone on with if it is of the same identity, made by the same code.
+
+    A shard is finished when all of its files are whole, which a note beside them records.
 
     sample_id: (N, 16) uint8; view: (N,) int32: row i of every aligned store is (sample_id[i], view[i]). identity: JSON of
     everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. code: a digest of what
     makes the rows; it is not in the store, which other code may make alike. Raises StoreError.
     """
-    if path.exists():
-        raise StoreError(f"{path}: exists already; remove it first")
-    if sample_id.shape != (len(view), 16):
-        raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
-    check_fields(fields, len(view), shard_rows, str(path))
-    ids = sample_id.astype("u1"), view.astype("<i4")
-    return StoreWriter(Path(path), *ids, fields, identity, shard_rows, bases or {}, code)
-
-
-def sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-class StoreWriter:
-    """A store in the making. A shard is finished when all of its files are whole, which a note beside them records."""
 
     def __init__(
         self,
@@ -78,18 +55,29 @@ class StoreWriter:
         sample_id: np.ndarray,
         view: np.ndarray,
         fields: dict[str, Field],
+        *,
         identity: dict[str, Any],
         shard_rows: int,
-        bases: Bases,
-        code: str,
+        bases: Bases | None = None,
+        code: str = "",
     ):
+        if path.exists():
+            raise StoreError(f"{path}: exists already; remove it first")
+        if sample_id.shape != (len(view), 16):
+            raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
+        check_fields(fields, len(view), shard_rows, str(path))
+        sample_id, view, bases = sample_id.astype("u1"), view.astype("<i4"), bases or {}
         self.bases = bases
         identity = json.loads(json.dumps(identity))  # as it will be read: numbers as keys sort as strings
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
+        if bases:
+            identity["bases"] = {
+                name: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for name, x in bases.items()
+            }
         self.attributes = {
             "format": FORMAT,
-            "identity": identity | ({"bases": {name: sha256(basis) for name, basis in bases.items()}} if bases else {}),
+            "identity": identity,
             "n_rows": len(view),
             "shard_rows": shard_rows,
             "ids": digest_ids(sample_id, view),
@@ -186,7 +174,7 @@ def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, bas
     beside = {}
     if f.dims:
         if basis is None or basis.shape != f.beside["basis"]:
-            raise StoreError(f"{path}: field {name!r} needs a basis of shape {f.beside['basis']}; give one to create_store")
+            raise StoreError(f"{path}: field {name!r} needs a basis of shape {f.beside['basis']}; give one to StoreWriter")
         values, beside["basis"] = project(values, basis), basis[None]
         if f.dtype not in STORED:
             values = checked(path, name, values, values.shape[1:], f.dtype, None, rows.start)

@@ -21,7 +21,7 @@ from pipeline.pools import Rows
 from pipeline.seeds import derive_seed
 from pipeline.store import Store, sha256
 from pipeline.trust import open_verified
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 @click.command()
@@ -54,7 +54,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         bases, calibrated_on = calibrate(forward, name, store, fields, seed)
         identity |= {"calibrated_on": calibrated_on} if bases else {}
         ids, code = (store.sample_id, store.view), code_digest("extract", params, name)
-        writer = create_store(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
+        writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)

@@ -17,7 +17,7 @@ from pipeline.manners import one_line_errors, progress
 from pipeline.pools import Rows
 from pipeline.store import open_aligned, open_store
 from pipeline.trust import ensure_verified
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 @click.command()
@@ -59,7 +59,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
         fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
         ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params)
-        writer = create_store(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
+        writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
         for store, names in kept.items():
             writer.link(store, names)
 

@@ -12,7 +12,7 @@ from pipeline.layout import field_of
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.sources.source import Source, Split
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 @click.command()
@@ -47,7 +47,7 @@ def write(path: Path, split: Split, source: Source, made: dict[str, Any]) -> Non
     about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in source.names.items() if classes}
     about |= {f"inputs/{name}": said for name, said in split.about.items()}
     fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
-    writer = create_store(path, split.sample_id, split.view, fields, **made)
+    writer = StoreWriter(path, split.sample_id, split.view, fields, **made)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
 

@@ -8,7 +8,7 @@ from pipeline.batches import batches, cut, features_of, in_order, labelled_batch
 from pipeline.layout import Field
 from pipeline.pools import load, spread
 from pipeline.store import open_store
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 ROWS, SHARD = 100, 16
 
@@ -32,7 +32,7 @@ def store(tmp_path_factory):
         "labelled/a": Field((), "bool"),
         "labelled/b": Field((), "bool"),
     }
-    writer = create_store(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
+    writer = StoreWriter(path, np.zeros((ROWS, 16), "u1"), np.zeros(ROWS, "i4"), fields, identity={}, shard_rows=SHARD)
     for shard in writer.unfinished:
         writer.write(shard, {name: x[writer.rows(shard)] for name, x in arrays.items()})
     writer.publish()
@@ -42,7 +42,7 @@ def store(tmp_path_factory):
 def stored(path, arrays, fields=None, shard_rows=SHARD):
     rows = len(next(iter(arrays.values())))
     fields = fields or {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
-    writer = create_store(path, np.zeros((rows, 16), "u1"), np.zeros(rows, "i4"), fields, identity={}, shard_rows=shard_rows)
+    writer = StoreWriter(path, np.zeros((rows, 16), "u1"), np.zeros(rows, "i4"), fields, identity={}, shard_rows=shard_rows)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
     return open_store(path)

@@ -18,7 +18,7 @@ from pipeline.dependencies import source_identity
 from pipeline.layout import Field
 from pipeline.tasks.classification import Classification
 from pipeline.validation import load_params
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 NAME = "classification+detection+segmentation"
 
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
     fields = {"inputs/image": Field((1, 24, 24), "uint8"), "labels/segmentation": Field((), "uint8", attributes=named)}
     ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
     val, identity = tmp_path / "data/splits/val.zarr", source_identity(params)
-    writer = create_store(val, ids, np.zeros(40, "i4"), fields, identity=identity, shard_rows=40)
+    writer = StoreWriter(val, ids, np.zeros(40, "i4"), fields, identity=identity, shard_rows=40)
     writer.write_rest(lambda rows: {"inputs/image": image[rows], "labels/segmentation": np.zeros(len(image[rows]), "u1")})
     writer.publish()
     return tmp_path

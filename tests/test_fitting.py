@@ -12,7 +12,7 @@ from pipeline.layout import Field
 from pipeline.store import open_aligned
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 from tests.fusions.test_fusions import explained
 from tests.laws import take
 
@@ -121,7 +121,7 @@ def test_rows_that_teach_are_read_side_by_side_whatever_their_chunks(tmp_path):
     for chunk_rows, (name, arrays) in zip((4, 5, 10), stored.items(), strict=True):
         fields = {k: Field(x.shape[1:], x.dtype.name, "raw", chunk_rows=chunk_rows) for k, x in arrays.items()}
         ids = np.arange(40, dtype="u1")[:, None].repeat(16, 1)
-        writer = create_store(tmp_path / name, ids, np.zeros(40, "i4"), fields, identity={}, shard_rows=20)
+        writer = StoreWriter(tmp_path / name, ids, np.zeros(40, "i4"), fields, identity={}, shard_rows=20)
         writer.write_rest(lambda at, arrays=arrays: {k: x[at] for k, x in arrays.items()})
         writer.publish()
     inputs, *stores = open_aligned(*(tmp_path / name for name in stored))

@@ -15,7 +15,7 @@ from pipeline.network import Outputs
 from pipeline.sections import Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store, sha256
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 CPU = torch.device("cpu")
 FIELDS = {"features/a/trunk": Field((3, 2), "float16"), "labels/boxes": Field((5,), "float32", max_items=2)}
@@ -28,7 +28,7 @@ def make(path, change=lambda arrays: arrays, fields=FIELDS, identity="A", first_
         "labels/boxes": [np.full((n % 3, 5), n, np.float32) for n in range(20)],
     }
     arrays = change(arrays)
-    writer = create_store(path, ids, np.zeros(20, "i4"), fields, identity={"teacher": {"name": identity}}, shard_rows=8)
+    writer = StoreWriter(path, ids, np.zeros(20, "i4"), fields, identity={"teacher": {"name": identity}}, shard_rows=8)
     writer.write_rest(lambda rows: {name: arrays[name][rows] for name in fields})
     writer.publish()
     return open_store(path)
@@ -129,7 +129,7 @@ def dumped(tmp_path, monkeypatch):
     images = np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32)
 
     def make(path, fields, arrays, identity, bases):
-        writer = create_store(tmp_path / path, *ids, fields, identity=identity, shard_rows=16, bases=bases)
+        writer = StoreWriter(tmp_path / path, *ids, fields, identity=identity, shard_rows=16, bases=bases)
         writer.write_rest(lambda rows: {name: arrays[name][rows] for name in fields})
         writer.publish()
         return open_store(tmp_path / path)

@@ -11,7 +11,7 @@ from pipeline.layout import Field
 from pipeline.manners import one_line_errors, progress
 from pipeline.shard import StoreError
 from pipeline.store import open_store
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 def command(error):
@@ -43,7 +43,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
     def begin():
         fields = {"inputs/x": Field((4,), "uint8")}
         ids = np.zeros((6, 16), np.uint8), np.zeros(6, np.int32)
-        return create_store(tmp_path / "a.zarr", *ids, fields, identity={}, shard_rows=2)
+        return StoreWriter(tmp_path / "a.zarr", *ids, fields, identity={}, shard_rows=2)
 
     @click.command()
     @one_line_errors

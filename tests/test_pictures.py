@@ -14,7 +14,7 @@ from pipeline.store import open_store
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 TASKS = {
     "what": MultiLabel(classes=10),
@@ -34,7 +34,7 @@ def split(tmp_path):
     }
     fields = {n: Field(x[0].shape, x[0].dtype.name) for n, x in arrays.items() if n != "labels/where"}
     fields["labels/where"] = Field((5,), "float32", max_items=3)
-    writer = create_store(tmp_path / "s.zarr", np.zeros((2, 16), "u1"), np.zeros(2, "i4"), fields, identity={}, shard_rows=2)
+    writer = StoreWriter(tmp_path / "s.zarr", np.zeros((2, 16), "u1"), np.zeros(2, "i4"), fields, identity={}, shard_rows=2)
     writer.write(0, arrays)
     writer.publish()
     return open_store(tmp_path / "s.zarr")

@@ -8,7 +8,7 @@ from pipeline.network import Network
 from pipeline.scoring import score
 from pipeline.store import open_store
 from pipeline.tasks.classification import Classification
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 class Same(nn.Module):
@@ -34,7 +34,7 @@ def test_a_task_is_scored_on_the_rows_that_carry_its_label(tmp_path, network, fl
     if flags:
         arrays["labelled/what"] = np.array(flags, bool)
     fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
-    writer = create_store(
+    writer = StoreWriter(
         tmp_path / "s.zarr", np.zeros((8, 16), "u1"), np.arange(8, dtype="i4"), fields, identity={}, shard_rows=4
     )
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})

@@ -16,7 +16,7 @@ import pytest
 from pipeline.layout import Field, canonical, digest, field_of
 from pipeline.shard import LONG, StoreError
 from pipeline.store import Store, open_aligned, open_store
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 ROWS, SHARD = 150, 64  # the last shard is not full
 FIELDS = {
@@ -61,7 +61,7 @@ def whole_steps(rng):
 
 def begin(path, fields=FIELDS, identity="teacher A", shard_rows=SHARD, bases=BASES, code=""):
     identity = {"made of": identity}
-    return create_store(path, *ids(), fields, identity=identity, shard_rows=shard_rows, bases=bases, code=code)
+    return StoreWriter(path, *ids(), fields, identity=identity, shard_rows=shard_rows, bases=bases, code=code)
 
 
 def write(writer, shards=None):
@@ -226,7 +226,7 @@ def test_links_fields_of_an_aligned_store(store, tmp_path):
 
 
 def test_refuses_to_link_other_rows(store, tmp_path):
-    other = create_store(tmp_path / "b.zarr", *ids(seed=9), FIELDS, identity={}, shard_rows=SHARD)
+    other = StoreWriter(tmp_path / "b.zarr", *ids(seed=9), FIELDS, identity={}, shard_rows=SHARD)
     with pytest.raises(StoreError, match="its rows or shards are not those"):
         other.link(store, ["inputs/image"])
 
@@ -247,7 +247,7 @@ def test_copies_where_linking_fails(store, tmp_path, monkeypatch):
 def test_aligned_stores_or_the_first_row_that_differs(store, tmp_path):
     sample_id, view = ids()
     sample_id[77, 3] ^= 1
-    writer = create_store(tmp_path / "b.zarr", sample_id, view, FIELDS, identity={}, shard_rows=SHARD, bases=BASES)
+    writer = StoreWriter(tmp_path / "b.zarr", sample_id, view, FIELDS, identity={}, shard_rows=SHARD, bases=BASES)
     write(writer)
     writer.publish()
     assert len(open_aligned(store.path, store.path)) == 2
@@ -304,7 +304,7 @@ def test_a_ragged_field_is_of_all_its_rows():
 
 
 def test_whole_numbers_do_not_wrap(tmp_path):
-    writer = create_store(tmp_path / "a.zarr", *ids(), {"x": Field((), "int8")}, identity={}, shard_rows=ROWS)
+    writer = StoreWriter(tmp_path / "a.zarr", *ids(), {"x": Field((), "int8")}, identity={}, shard_rows=ROWS)
     with pytest.raises(StoreError, match="'x', row 3: 200 does not fit int8"):
         writer.write(0, {"x": np.where(np.arange(ROWS) == 3, 200, 1)})
 
@@ -449,7 +449,7 @@ def test_long_rows_are_gathered_as_short_ones_are(tmp_path):
     field, rows = Field((3, 1000), "float32", chunk_rows=4), np.random.default_rng(4).permutation(20)
     assert field.row_bytes >= LONG
     values = np.random.default_rng(5).normal(size=(20, 3, 1000)).astype(np.float32)
-    writer = create_store(tmp_path / "a.zarr", *(x[:20] for x in ids()), {"x": field}, identity={}, shard_rows=8)
+    writer = StoreWriter(tmp_path / "a.zarr", *(x[:20] for x in ids()), {"x": field}, identity={}, shard_rows=8)
     writer.write_rest(lambda part: {"x": values[part]})
     writer.publish()
     np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read("x", rows), values[rows])

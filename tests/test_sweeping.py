@@ -20,7 +20,7 @@ from pipeline.leaderboard import best, lines, show, write_csv
 from pipeline.store import open_store
 from pipeline.sweeping import Trials, hurdles_after, run
 from pipeline.validation import load_params
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 TASK = "classification"
 MEASURED = ("seconds", "latency_ms")
@@ -40,7 +40,7 @@ def write_store(path, rows, seed, tasks=(TASK,), classes=()):
     if classes:
         fields[f"labels/{TASK}"] = replace(fields[f"labels/{TASK}"], attributes={"classes": list(classes)})
     ids = rng.integers(0, 256, (rows, 16)).astype(np.uint8)
-    writer = create_store(path, ids, np.zeros(rows, "i4"), fields, identity={}, shard_rows=rows)
+    writer = StoreWriter(path, ids, np.zeros(rows, "i4"), fields, identity={}, shard_rows=rows)
     writer.write_rest(lambda some: {name: x[some] for name, x in arrays.items()})
     writer.publish()
     return open_store(path)

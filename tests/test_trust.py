@@ -7,7 +7,7 @@ from pipeline.layout import Field
 from pipeline.shard import StoreError
 from pipeline.store import Store, open_store
 from pipeline.trust import ensure_verified
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def checks(monkeypatch, tmp_path):
 def test_no_place_to_remember_a_check_stops_nobody(tmp_path, checks, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
     ids = np.zeros((20, 16), "u1"), np.zeros(20, "i4")
-    writer = create_store(tmp_path / "a.zarr", *ids, {"x": Field((), "uint8")}, identity={}, shard_rows=8)
+    writer = StoreWriter(tmp_path / "a.zarr", *ids, {"x": Field((), "uint8")}, identity={}, shard_rows=8)
     writer.write_rest(lambda rows: {"x": np.ones(rows.stop - rows.start, "u1")})
     writer.publish()
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_no_place_to_remember_a_check_stops_nobody(tmp_path, checks, monkeypatch
 
 def test_a_store_is_checked_once_until_a_file_changes(tmp_path, checks):
     ids = np.zeros((20, 16), "u1"), np.zeros(20, "i4")
-    writer = create_store(tmp_path / "a.zarr", *ids, {"x": Field((3,), "float16")}, identity={}, shard_rows=8)
+    writer = StoreWriter(tmp_path / "a.zarr", *ids, {"x": Field((3,), "float16")}, identity={}, shard_rows=8)
     writer.write_rest(lambda rows: {"x": np.ones((rows.stop - rows.start, 3))})
     writer.publish()
     store = open_store(tmp_path / "a.zarr")

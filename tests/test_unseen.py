@@ -4,7 +4,7 @@ import pytest
 from pipeline.layout import field_of
 from pipeline.store import open_store
 from pipeline.unseen import BestColumn, classifier, examples, few_shot, regressor
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 
 def drawn(rows, seed):
@@ -63,7 +63,7 @@ def test_rows_without_the_label_are_no_examples(tmp_path):
     values = {"labels/intent": np.array([0, -1, 1], np.int64), "labelled/intent": np.array([True, False, True])}
     fields = {name: field_of(x) for name, x in values.items()}
     ids = np.arange(48, dtype=np.uint8).reshape(3, 16)
-    writer = create_store(tmp_path / "few.zarr", ids, np.zeros(3, np.int32), fields, identity={}, shard_rows=4)
+    writer = StoreWriter(tmp_path / "few.zarr", ids, np.zeros(3, np.int32), fields, identity={}, shard_rows=4)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in values.items()})
     writer.publish()
     x, y = examples(open_store(tmp_path / "few.zarr"), "intent", np.arange(6).reshape(3, 2))

@@ -61,9 +61,8 @@ def propose(folder: Path) -> Proposal:
         del by_folder[place]
     maps &= set(by_folder)
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
-    used: set[Path] = set()
-    for propose_some in (coco_files, voc_folders, map_folders, tables):
-        used |= propose_some(found, files, photos, maps)
+    used = coco_files(found, files, photos) | voc_folders(found, files, photos)
+    used |= map_folders(found, photos, maps) | tables(found, files, photos)
     class_folders(found, photos, used, folder)
     for place in sorted(set(photos) - used):
         found.unlabelled.append(str(place))
@@ -84,7 +83,7 @@ def with_split(part: Spec, path: Path) -> Spec:
     return part | ({"split": split} if split else {})
 
 
-def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
+def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
     for path in files:
         if path.suffix == ".json":
@@ -131,7 +130,7 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str,
     )
 
 
-def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
+def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     folders: dict[Path, list[Path]] = {}
     for path in files:
         if path.suffix == ".xml":
@@ -163,7 +162,7 @@ def names_in(path: Path) -> list[str] | None:
     return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]
 
 
-def map_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
+def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
     used = set()
     for place in sorted(maps):
         inside = sorted(place.glob("*.png"))
@@ -179,7 +178,7 @@ def map_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
     return used
 
 
-def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
+def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     used = set()
     for path in files:
         if path.suffix not in (".csv", ".tsv"):

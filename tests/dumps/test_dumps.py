@@ -17,7 +17,7 @@ from pipeline.sections import SHOWN, ImportedSpec, Recipe
 from pipeline.shard import StoreError
 from pipeline.store import open_store
 from pipeline.tasks.multi_label import MultiLabel
-from pipeline.writer import create_store
+from pipeline.writer import StoreWriter
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def store(tmp_path):
     labels = RNG.integers(0, 2, (N, 4)).astype(np.uint8)
     arrays = {"labels/cls": labels, "labelled/cls": np.arange(N) % 3 == 1}
     fields = {name: Field(x.shape[1:], x.dtype.name) for name, x in arrays.items()}
-    writer = create_store(tmp_path / "transfer.zarr", IDS, VIEW, fields, identity={}, shard_rows=16)
+    writer = StoreWriter(tmp_path / "transfer.zarr", IDS, VIEW, fields, identity={}, shard_rows=16)
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
     return open_store(tmp_path / "transfer.zarr")
@@ -125,7 +125,7 @@ def test_numbers_of_another_machine_are_the_same_numbers(tmp_path, store):
 
 def test_a_store_of_ours_is_a_dump(tmp_path, store):
     fields = {"features/t/trunk": Field((5, 3, 3), "float16", "lz4")}
-    writer = create_store(tmp_path / "t.zarr", IDS[::-1], VIEW[::-1], fields, identity={}, shard_rows=8)
+    writer = StoreWriter(tmp_path / "t.zarr", IDS[::-1], VIEW[::-1], fields, identity={}, shard_rows=8)
     writer.write_rest(lambda rows: {"features/t/trunk": FEATURES[::-1][rows]})
     writer.publish()
     (found,) = import_for(spec(tmp_path / "t.zarr", "zarr_group", {"features/x": "features/t/trunk"}), store)
@@ -148,7 +148,7 @@ def test_ids_may_be_hex_and_views_left_out_where_there_is_one(tmp_path, store):
 def test_scores_only_of_splits_that_were_dumped_whole(tmp_path, store):
     as_npy(tmp_path / "dump", shuffled())
     elsewhere = tmp_path / "other.zarr"
-    writer = create_store(elsewhere, IDS[::-1] ^ 1, VIEW, {"labels/cls": Field((4,), "uint8")}, identity={}, shard_rows=16)
+    writer = StoreWriter(elsewhere, IDS[::-1] ^ 1, VIEW, {"labels/cls": Field((4,), "uint8")}, identity={}, shard_rows=16)
     writer.write_rest(lambda rows: {"labels/cls": np.ones((rows.stop - rows.start, 4), np.uint8)})
     writer.publish()
     splits = {"clean": store, "cluttered": open_store(elsewhere)}
