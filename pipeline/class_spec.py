@@ -49,6 +49,7 @@ class ClassSpec(BaseModel):
         return spec
 
     def file(self) -> Path:
+        """Where the class's code is: the project's, else the clone's. Raises ParamsError."""
         for folder in (Path.cwd(), CLONE):
             if (folder / self.code).is_file():
                 return (folder / self.code).resolve()

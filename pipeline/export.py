@@ -23,6 +23,7 @@ from pipeline.batches import in_order, input_fields, part, tensors
 from pipeline.checkpoints import load_network, weights_of
 from pipeline.network import Network
 from pipeline.params import Params
+from pipeline.pools import Rows
 from pipeline.prediction import check_unchanged
 from pipeline.store import Store, open_store
 
@@ -33,8 +34,6 @@ SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are
 SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
 BESIDE = "- `{}` lies beside: it makes these inputs"
 CPU = torch.device("cpu")
-
-Rows = dict[str, np.ndarray]
 
 
 class Exported(NamedTuple):

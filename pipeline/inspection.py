@@ -77,7 +77,7 @@ def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
 
 
 def values(store: Store, name: str, rows: slice) -> np.ndarray:
-    """Rows as (R, ...); of a ragged field, each row's number of items and its first values, padded with NaN."""
+    """Rows as (R, ...); of a ragged field (R, most items, ...), padded with NaN."""
     if not store.fields[name].max_items:
         return store.read(name, rows)
     items, lengths = store.read_ragged(name, rows)

@@ -87,6 +87,7 @@ def keys(stage: str, section: str, params: Params) -> list[str]:
 
 
 def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str]:
+    """What `sync` writes of a stage's dependencies: whole lists of other stages' outputs, then code."""
     lists = [
         template.replace("${key}", key)
         for section, template in list_templates(stage, stages)
@@ -96,6 +97,7 @@ def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str
 
 
 def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
+    """Whether a dependency was written by `sync`, and may go."""
     before_after = [template.partition("${key}")[::2] for _, template in templates]
     listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
     return listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)

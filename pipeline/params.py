@@ -56,6 +56,7 @@ class Params(Section):
         return self.filled(self.students[name])
 
     def filled(self, student: Student) -> FilledStudent:
+        """What a student leaves open is as in `distill`."""
         keys = (*PARTS, "batch_size", "learning_rate")
         null = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
         filled = {key: getattr(student, key) or (None if key in null else getattr(self.distill, key)) for key in keys}

@@ -29,7 +29,7 @@ from pipeline.layout import (
 from pipeline.recipes import dequantize, expand, from_bfloat16
 from pipeline.shard import MappedArray, Shard, StoreError, allow_files, as_items, as_rows
 
-Rows = slice | np.ndarray | None
+Selection = slice | np.ndarray | None
 LINE = 64  # bytes
 
 
@@ -118,7 +118,7 @@ class Store:
         """Whether rows of a field or array are stored as they come out."""
         return name not in self.fields or self.fields[name].plain
 
-    def read(self, name: str, rows: Rows = None) -> np.ndarray:
+    def read(self, name: str, rows: Selection = None) -> np.ndarray:
         """Rows (all: None) of a field or array, (R, *shape), in the order asked for; every chunk in reach is decoded once."""
         layout = self.layouts[self.array(name)]
         length = array_rows(layout, self.n_rows, self.n_shards)
@@ -145,7 +145,7 @@ class Store:
         return room[start : start + size].view(dtype).reshape(rows, *shape)
 
     def pieces(self, name: str, blocks: Iterable[slice]) -> Iterator[np.ndarray]:
-        """Rows of these blocks, one after another, chunk by chunk, as opaque items: (r,), valid until the next piece."""
+        """Selection of these blocks, one after another, chunk by chunk, as opaque items: (r,), valid until the next piece."""
         array = self.array(name)
         layout, shards = self.layouts[array], self.shards[array]
         buffer = None if layout.coder is None else np.empty(layout.chunk_bytes, np.uint8)
@@ -159,7 +159,7 @@ class Store:
                 first += len(piece)
 
     def gather(self, name: str, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows >= 0 in any order: of all shards at once if raw, else chunk by chunk. out: (R, *shape), to fill."""
+        """Selection >= 0 in any order: of all shards at once if raw, else chunk by chunk. out: (R, *shape), to fill."""
         array = self.array(name)
         layout, out = self.layouts[array], self.empty(name, len(rows)) if out is None else out
         if layout.coder is None and self.plain(name):
@@ -181,7 +181,7 @@ class Store:
         return out
 
     def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
-        """Rows of one shard as values."""
+        """Selection of one shard as values."""
         if name not in self.fields:
             return stored
         f = self.fields[name]
@@ -195,7 +195,7 @@ class Store:
         """What decodes a shard's rows: "scale" (2, channels), or "basis" (1 + dims, D)."""
         return self.shards[f"{name}/{what}"][shard].chunk(0)[0]
 
-    def read_ragged(self, name: str, rows: Rows = None) -> tuple[np.ndarray, np.ndarray]:
+    def read_ragged(self, name: str, rows: Selection = None) -> tuple[np.ndarray, np.ndarray]:
         """Items of rows (all: None), one row after another, (M, *shape), and how many each row has, (R,)."""
         begin, end = self.read(f"{name}/offsets", rows).T
         limit = array_rows(self.layouts[f"{name}/values"], self.n_rows, self.n_shards)

@@ -37,6 +37,23 @@ def test_draws_are_other_examples_and_the_same_for_every_student():
     assert len(set(one)) > 1
 
 
+def test_a_probe_sees_so_many_examples_and_no_others():
+    seen = []
+
+    class Probe:
+        def fit(self, x, y):
+            seen.append(x)
+            return self
+
+        def score(self, x, y):
+            return float(len(x))
+
+    train, test = drawn(60, 0), drawn(100, 1)
+    assert few_shot(Probe, train, test, 20, 3, seed=0) == [100.0] * 3
+    assert [len(x) for x in seen] == [20] * 3
+    assert all(len(np.unique(x, axis=0)) == 20 and np.isin(x, train[0]).all() for x in seen)
+
+
 def test_counting_boxes_takes_the_threshold_that_is_right_most_often():
     y = np.array([1, 2, 3, 2])
     columns = np.stack([y + 1, np.array([1, 2, 3, 1]), y * 0], 1)
