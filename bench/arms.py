@@ -13,6 +13,7 @@ from os import chdir, environ
 from pathlib import Path
 from statistics import mean, stdev
 
+import click
 import torch
 import yaml
 from matplotlib import pyplot as plt
@@ -110,6 +111,22 @@ def record(path: Path, result: dict) -> None:
 
 def by_seed(results: Path, name: str) -> dict[int, dict]:
     return dict(sorted((int(file.stem.rpartition("-")[2]), read(file)) for file in results.glob(f"{name}-*.json")))
+
+
+def commands(run: Callable[..., None], table: Callable[[], None], arms: Iterable[str] = ()) -> click.Group:
+    """`run SEED...`, which calls run(seed), or run(seed, names) with `--arm NAME`, and `table`."""
+    group = click.Group()
+
+    @group.command("run")
+    @click.argument("seeds", type=int, nargs=-1, required=True)
+    def run_all(seeds: tuple[int, ...], **chosen: tuple[str, ...]) -> None:
+        for seed in seeds:
+            run(seed, **chosen)
+
+    if arms:
+        run_all.params.append(click.Option(["--arm", "arms"], type=click.Choice(list(arms)), multiple=True, help="Only these."))
+    group.command("table")(table)
+    return group
 
 
 def spread(values: Iterable[float]) -> str:

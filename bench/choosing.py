@@ -18,13 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
-import click
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import arm, read, record, run_teachers, spread, student_result  # noqa: E402
+from bench.arms import arm, commands, read, record, run_teachers, spread, student_result  # noqa: E402
 from bench.demo import PRIMARY, enter_beside  # noqa: E402
 from bench.plateau import NONE, ONE, add_one  # noqa: E402
 
@@ -53,22 +52,15 @@ def change(params: dict) -> None:
     params["sweep"] = {"start": "start", "vary": VARY, "sampler": "grid", "together": 16, "keep": 1}
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        file = RESULTS / f"sweep-{seed}.json"
-        if file.exists():
-            continue
-        enter_beside(seed, "choosing", change)
-        run_teachers(RESULTS, seed)
-        labels = {width: student_result(f"labels_{width}") for width in WIDTHS}
-        cost = run_apart("sweep")
-        record(file, {"labels": labels, "cost": cost, "leaderboard": read("data/sweep/leaderboard.json")})
+def run(seed: int) -> None:
+    file = RESULTS / f"sweep-{seed}.json"
+    if file.exists():
+        return
+    enter_beside(seed, "choosing", change)
+    run_teachers(RESULTS, seed)
+    labels = {width: student_result(f"labels_{width}") for width in WIDTHS}
+    cost = run_apart("sweep")
+    record(file, {"labels": labels, "cost": cost, "leaderboard": read("data/sweep/leaderboard.json")})
 
 
 def run_apart(stage: str) -> dict[str, float]:
@@ -83,7 +75,6 @@ def run_apart(stage: str) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1e3}
 
 
-@main.command()
 def table() -> None:
     results = {int(file.stem.partition("-")[2]): read(file) for file in sorted(RESULTS.glob("sweep-*.json"))}
     teachers = {seed: read(RESULTS / f"teachers-{seed}.json") for seed in results}
@@ -175,4 +166,4 @@ def plot(results: dict[int, dict]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table)()

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-import click
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.arms import (  # noqa: E402
     arm,
     by_seed,
+    commands,
     contrasts,
     difference,
     enter,
@@ -94,17 +93,10 @@ def enter_beside(seed: int, name: str, change_own: Callable[[dict], None]) -> No
     share(base, *PREPARED, *TAUGHT)
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        enter("seed", ROOT, seed, change)
-        run_teachers(RESULTS, seed)
-        run_arms(RESULTS, seed, ARMS, arm_result)
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter("seed", ROOT, seed, change)
+    run_teachers(RESULTS, seed)
+    run_arms(RESULTS, seed, arms or ARMS, arm_result)
 
 
 def arm_result(name: str) -> dict:
@@ -114,7 +106,6 @@ def arm_result(name: str) -> dict:
     return result
 
 
-@main.command()
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/demo.md."""
     arms = {name: by_seed(RESULTS, name) for name in ["teachers", *ARMS]}
@@ -193,4 +184,4 @@ def teacher_points(result: dict, task: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

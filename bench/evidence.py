@@ -12,14 +12,13 @@ from math import isnan
 from pathlib import Path
 from statistics import mean
 
-import click
 import numpy as np
 from scipy.stats import ttest_1samp
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, by_seed, contrasts, read, run_arms, run_stage, spread, student_result  # noqa: E402
+from bench.arms import MACHINE, by_seed, commands, contrasts, read, run_arms, run_stage, spread, student_result  # noqa: E402
 from bench.demo import PCA, PRIMARY, SHORT, TWO, enter_beside, points  # noqa: E402
 from bench.shuffle import reordered  # noqa: E402
 from pipeline.batches import with_prefix  # noqa: E402
@@ -139,20 +138,12 @@ def change(params: dict) -> None:
     params["report"] |= {"baseline": "logits", "strip": ["logits"]}
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-@click.option("--arm", "arms", type=click.Choice(ARMS), multiple=True, help="Only these.")
-def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
-    for seed in seeds:
-        enter_beside(seed, "evidence", change)
-        for teacher in (*PRIMARY, *UNTAUGHT):
-            run_stage("train_teacher", teacher)
-            run_stage("extract", teacher)
-        run_arms(RESULTS, seed, arms or (ARMS if seed in SCREENING else CONFIRMED), result_of)
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter_beside(seed, "evidence", change)
+    for teacher in (*PRIMARY, *UNTAUGHT):
+        run_stage("train_teacher", teacher)
+        run_stage("extract", teacher)
+    run_arms(RESULTS, seed, arms or (ARMS if seed in SCREENING else CONFIRMED), result_of)
 
 
 def result_of(name: str) -> dict:
@@ -188,7 +179,6 @@ def labelled_rows(store: Store) -> dict[str, np.ndarray]:
     return dict.fromkeys([*{name.split("/")[0] for name in store.fields}, "ids"], rows)
 
 
-@main.command()
 def table() -> None:
     results = {name: found for name in ARMS if (found := by_seed(RESULTS, name))}
     screened = {name: {s: found[s] for s in SCREENING} for name, found in results.items() if found.keys() >= set(SCREENING)}
@@ -257,4 +247,4 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

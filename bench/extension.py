@@ -11,12 +11,10 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-import click
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import arm, by_seed, contrasts, enter, run_arms, run_teachers, spread, student_result  # noqa: E402
+from bench.arms import arm, by_seed, commands, contrasts, enter, run_arms, run_teachers, spread, student_result  # noqa: E402
 from bench.demo import PRIMARY, TWO  # noqa: E402
 
 RESULTS = ROOT / "bench" / "extension"
@@ -49,20 +47,12 @@ def change(params: dict) -> None:
     params["report"] |= {"baseline": "old", "strip": ["old"]}
 
 
-@click.group()
-def main() -> None: ...
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter("extension", ROOT, seed, change)
+    run_teachers(RESULTS, seed)
+    run_arms(RESULTS, seed, arms or ARMS, student_result)
 
 
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        enter("extension", ROOT, seed, change)
-        run_teachers(RESULTS, seed)
-        run_arms(RESULTS, seed, ARMS, student_result)
-
-
-@main.command()
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     seeds = ", ".join(map(str, found["old"]))
@@ -87,4 +77,4 @@ def points(result: dict, column: str) -> float:
 MACHINE = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread, beside other processes."
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

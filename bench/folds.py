@@ -12,13 +12,12 @@ both. `unseen_mean` has the mean of both where neither saw the scene. `one` is a
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import AMX, by_seed, contrasts, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.arms import AMX, by_seed, commands, contrasts, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PREPARED, PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, ONE, WEIGHTS, add_one  # noqa: E402
 from bench.shuffle import written  # noqa: E402
@@ -33,27 +32,20 @@ CONTRASTS = [("unseen", "seen"), ("unseen_mean", "one"), ("unseen_mean", "unseen
 TRANSFER = "data/knowledge/transfer.zarr"
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        base = enter("folds", ROOT, seed, change)
-        run_stage("prepare")
-        run_stage("train_teacher", ONE)
-        for number, half in enumerate(HALVES):
-            enter(f"folds-{half}", ROOT, seed, change_half)
-            share(base, *PREPARED[1:])
-            learn_from_half(open_store(base / TRANSFER), number)
-            (base / "data/teachers" / half).unlink(missing_ok=True)
-            (base / "data/teachers" / half).symlink_to(Path(f"data/teachers/{ONE}").absolute())
-        enter("folds", ROOT, seed, change)
-        for teacher in (ONE, *HALVES):
-            run_stage("extract", teacher)
-        run_arms(RESULTS, seed, ARMS, result_of)
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    base = enter("folds", ROOT, seed, change)
+    run_stage("prepare")
+    run_stage("train_teacher", ONE)
+    for number, half in enumerate(HALVES):
+        enter(f"folds-{half}", ROOT, seed, change_half)
+        share(base, *PREPARED[1:])
+        learn_from_half(open_store(base / TRANSFER), number)
+        (base / "data/teachers" / half).unlink(missing_ok=True)
+        (base / "data/teachers" / half).symlink_to(Path(f"data/teachers/{ONE}").absolute())
+    enter("folds", ROOT, seed, change)
+    for teacher in (ONE, *HALVES):
+        run_stage("extract", teacher)
+    run_arms(RESULTS, seed, arms or ARMS, result_of)
 
 
 def change(params: dict) -> None:
@@ -118,7 +110,6 @@ def tell(name: str) -> None:
     changed(inputs, Path(f"data/knowledge/{name}.zarr"), values, fields)
 
 
-@main.command()
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     seeds = ", ".join(map(str, found["one"]))
@@ -134,4 +125,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-import click
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.arms import (  # noqa: E402
     arm,
     by_seed,
+    commands,
     contrasts,
     run_arms,
     run_teachers,
@@ -65,21 +64,12 @@ def change(params: dict) -> None:
     params["report"] |= {"baseline": "labels_9600", "strip": ["labels_9600"]}
 
 
-@click.group()
-def main() -> None: ...
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter_beside(seed, "plateau", change)
+    run_teachers(RESULTS, seed)
+    run_arms(RESULTS, seed, arms or ARMS, student_result)
 
 
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-@click.option("--arm", "arms", type=click.Choice(ARMS), multiple=True, help="Only these.")
-def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
-    for seed in seeds:
-        enter_beside(seed, "plateau", change)
-        run_teachers(RESULTS, seed)
-        run_arms(RESULTS, seed, arms or ARMS, student_result)
-
-
-@main.command()
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     teachers = by_seed(RESULTS, "teachers")
@@ -111,4 +101,4 @@ def teacher_points(result: dict, kind: str, task: str) -> float:
 MACHINE = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread a process, two to three at once."
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

@@ -11,13 +11,12 @@ from itertools import product
 from pathlib import Path
 from statistics import mean, median, stdev
 
-import click
 from scipy.stats import t as student_t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import AMX, by_seed, enter, read, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.arms import AMX, by_seed, commands, enter, read, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PREPARED, PRIMARY, SHORT, TEACHER_UPDATES, points, teacher_points  # noqa: E402
 from bench.evidence import LOGITS, METHODS, arm  # noqa: E402
 
@@ -26,15 +25,8 @@ PRECISIONS = ["float32", "bfloat16"]
 STUDENT = "student"
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        run_arms(RESULTS, seed, PRECISIONS, lambda precision, seed=seed: result_of(precision, seed))
+def run(seed: int) -> None:
+    run_arms(RESULTS, seed, PRECISIONS, lambda precision: result_of(precision, seed))
 
 
 def result_of(precision: str, seed: int) -> dict:
@@ -60,7 +52,6 @@ def result_of(precision: str, seed: int) -> dict:
     return {"teachers": scores, "teachers_cpu_seconds": sum(costs), "student": student_result(STUDENT)}
 
 
-@main.command()
 def table() -> None:
     found = {precision: by_seed(RESULTS, precision) for precision in PRECISIONS}
     seeds = sorted(set.intersection(*(set(results) for results in found.values())))
@@ -92,4 +83,4 @@ def seconds_of(result: dict, who: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table)()

@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-import click
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.arms import (  # noqa: E402
     arm,
     by_seed,
+    commands,
     contrasts,
     curves,
     difference,
@@ -73,20 +72,12 @@ def change(params: dict) -> None:
     params["report"] |= {"baseline": BASELINE, "strip": ["labels_400"]}
 
 
-@click.group()
-def main() -> None: ...
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter("recsys", PROJECT, seed, change)
+    run_teachers(RESULTS, seed)
+    run_arms(RESULTS, seed, arms or ARMS, student_result)
 
 
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        enter("recsys", PROJECT, seed, change)
-        run_teachers(RESULTS, seed)
-        run_arms(RESULTS, seed, ARMS, student_result)
-
-
-@main.command()
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/recsys.md."""
     arms = {name: by_seed(RESULTS, name) for name in ARMS}
@@ -141,4 +132,4 @@ def teacher_points(result: dict[str, Tested]) -> dict[str, float]:
 MACHINE = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread, beside two other processes"
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

@@ -9,7 +9,6 @@ from math import nan
 from pathlib import Path
 from statistics import mean
 
-import click
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from bench.arms import (  # noqa: E402
     arm,
     by_seed,
+    commands,
     contrasts,
     curves,
     enter,
@@ -108,22 +108,14 @@ def change_longer(params: dict) -> None:
         params["teachers"][name]["updates"] *= LONGER
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-@click.option("--arm", "arms", type=click.Choice(ARMS), multiple=True, help="Only these.")
-def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
-    for seed in seeds:
-        enter("text", EXAMPLE, seed, change)
-        run_teachers(RESULTS, seed)
-        run_arms(RESULTS, seed, arms or ARMS, student_result)
-        if not arms:
-            enter("text-longer", EXAMPLE, seed, change_longer)
-            run_teachers(RESULTS / "longer", seed)
-            run_arms(RESULTS / "longer", seed, AFTER_LONGER, student_result)
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter("text", EXAMPLE, seed, change)
+    run_teachers(RESULTS, seed)
+    run_arms(RESULTS, seed, arms or ARMS, student_result)
+    if not arms:
+        enter("text-longer", EXAMPLE, seed, change_longer)
+        run_teachers(RESULTS / "longer", seed)
+        run_arms(RESULTS / "longer", seed, AFTER_LONGER, student_result)
 
 
 def points(result: dict, column: str) -> float:
@@ -147,7 +139,6 @@ def taught(results: Path, seeds: list[int]) -> dict[str, list[float]]:
     return scores | {"average": list(map(mean, zip(*scores.values(), strict=True)))}
 
 
-@main.command()
 def table() -> None:
     """Every arm's scores and the paired differences that the claims rest on, as bench/text.md."""
     found = {name: by_seed(RESULTS, name) for name in ARMS}
@@ -193,4 +184,4 @@ def table() -> None:
 MACHINE = "2 cores of an Intel Xeon (AVX-512), torch 2.13.0 CPU, one thread, beside one other process."
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

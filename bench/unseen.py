@@ -10,12 +10,10 @@ mask, by fine-tuning on k scenes, encoder and all (finetune.py). Updates, weight
 import sys
 from pathlib import Path
 
-import click
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import AMX, arm, by_seed, contrasts, enter, run_arms, run_stage, spread, student_result  # noqa: E402
+from bench.arms import AMX, arm, by_seed, commands, contrasts, enter, run_arms, run_stage, spread, student_result  # noqa: E402
 from bench.demo import PCA, TEACHER_UPDATES, TWO  # noqa: E402
 from bench.finetune import finetune_scores  # noqa: E402
 
@@ -30,20 +28,13 @@ PRIMARY_CONTRAST = ("fused", "logits", ["50"])  # written down before the runs
 CONTRASTS = [PRIMARY_CONTRAST, ("fused", "logits", ["20", "100"]), ("logits", "labels", list(map(str, SHOTS)))]
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-def run(seeds: tuple[int, ...]) -> None:
-    for seed in seeds:
-        enter("unseen", ROOT, seed, change)
-        run_stage("prepare")
-        for stage, keys in {"train_teacher": TWO, "extract": TWO, "fuse": ["pca"]}.items():
-            for key in keys:
-                run_stage(stage, key)
-        run_arms(RESULTS, seed, ARMS, result_of)
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter("unseen", ROOT, seed, change)
+    run_stage("prepare")
+    for stage, keys in {"train_teacher": TWO, "extract": TWO, "fuse": ["pca"]}.items():
+        for key in keys:
+            run_stage(stage, key)
+    run_arms(RESULTS, seed, arms or ARMS, result_of)
 
 
 def change(params: dict) -> None:
@@ -59,7 +50,6 @@ def result_of(name: str) -> dict:
     return result | finetune_scores(Path("data/students") / name / "seed-0", Path("data/splits/unseen"), SHOTS)
 
 
-@main.command()
 def table() -> None:
     found = {name: by_seed(RESULTS, name) for name in ARMS}
     lines = ["# A task that nobody taught", "", f"Data seeds {', '.join(map(str, found['fused']))}; {AMX}.", ""]
@@ -81,4 +71,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()

@@ -14,7 +14,6 @@ from itertools import count, product
 from pathlib import Path
 from statistics import mean, stdev
 
-import click
 import numpy as np
 import torch
 from scipy.stats import t as student_t
@@ -22,7 +21,7 @@ from scipy.stats import t as student_t
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.arms import MACHINE, by_seed, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
+from bench.arms import MACHINE, by_seed, commands, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PRIMARY, SHORT, TAUGHT, enter_beside, points  # noqa: E402
 from bench.evidence import METHODS, arm  # noqa: E402
 from pipeline.batches import cut, input_fields, labelled_batches, load, part, tensors  # noqa: E402
@@ -47,17 +46,9 @@ def change(params: dict) -> None:
     params["report"] |= {"baseline": "live", "strip": ["live"]}
 
 
-@click.group()
-def main() -> None: ...
-
-
-@main.command()
-@click.argument("seeds", type=int, nargs=-1, required=True)
-@click.option("--arm", "arms", type=click.Choice(ARMS), multiple=True, help="Only these.")
-def run(seeds: tuple[int, ...], arms: tuple[str, ...]) -> None:
-    for seed in seeds:
-        enter_beside(seed, "live", change)
-        run_arms(RESULTS, seed, arms or ARMS, lambda name, seed=seed: result_of(name, seed))
+def run(seed: int, arms: tuple[str, ...]) -> None:
+    enter_beside(seed, "live", change)
+    run_arms(RESULTS, seed, arms or ARMS, lambda name: result_of(name, seed))
 
 
 def result_of(name: str, seed: int) -> dict:
@@ -115,7 +106,6 @@ def live(params: Params, store: Store, seed: int) -> Iterator[Rows]:
         yield {f"inputs/{name}": x for name, x in inputs.items()} | logits
 
 
-@main.command()
 def table() -> None:
     found = {name: results for name in ARMS if (results := by_seed(RESULTS, name))}
     lines = ["# Stored views", "", f"1,200 updates; {MACHINE}."]
@@ -138,4 +128,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands(run, table, ARMS)()
