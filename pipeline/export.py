@@ -188,7 +188,7 @@ def check(network: Network, model: Path, rows: Rows) -> Exported:
         for (name, x), y in zip(wanted.items(), answers, strict=True):
             if not np.isfinite(y).all():
                 raise ValueError(f"{model}: output {name!r} is not finite on {size} rows of val")
-            furthest = max(furthest, float(np.abs(x.numpy() - y).max()) / x.abs().max().item())
+            furthest = max(furthest, float(np.abs(x.numpy() - y).max()) / max(x.abs().max().item(), 1e-12))
     one = {name: x[:1] for name, x in used.items()}
     return Exported(model, takes, furthest, 1000 * median(seconds(session, one) for _ in range(50)))
 
