@@ -46,8 +46,7 @@ def write_log(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own") / "project"
-    shutil.copytree(CLONE / "examples" / "recsys", folder, ignore=shutil.ignore_patterns("data", "dvc.lock"))
-    shutil.copytree(CLONE / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    shutil.copytree(CLONE / "examples" / "recsys", folder, ignore=shutil.ignore_patterns("data", "dvc.lock", "cache", "tmp"))
     write_log(folder / "ml")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["prepare"] = {
