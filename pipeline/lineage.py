@@ -206,7 +206,12 @@ def sync() -> dict[str, list[str]]:
 
 
 def read_code() -> dict[str, Any]:
-    return (plain().load(CODE.read_text()) or {}) if CODE.exists() else {}
+    """What code.yaml holds; nothing if it is not there, or is no YAML, such as after a merge: `sync` writes it anew."""
+    try:
+        found = plain().load(CODE.read_text())
+    except (FileNotFoundError, UnicodeDecodeError, YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def open_project() -> Params:

@@ -1,5 +1,6 @@
 """prepare: get the samples; write the transfer set, and the splits that measure."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pipeline.dependencies import code_digest, source_identity
 from pipeline.layout import field_of
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.sources.source import Source, Split
+from pipeline.sources.source import Split
 from pipeline.writer import StoreWriter
 
 
@@ -34,17 +35,17 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
                 kind, _, rest = name.partition("/")
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
                 made = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
-                write(path, split, source, made)
+                write(path, split, source.names, made)
                 advance(1)
         if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
-def write(path: Path, split: Split, source: Source, made: dict[str, Any]) -> None:
-    """Names of classes stay with labels, so that students of another project know whether theirs are the same."""
+def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any]) -> None:
+    """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
-    about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in source.names.items() if classes}
+    about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
     about |= {f"inputs/{name}": said for name, said in split.about.items()}
     fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
     writer = StoreWriter(path, split.sample_id, split.view, fields, **made)

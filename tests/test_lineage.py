@@ -54,6 +54,11 @@ def test_outside_of_the_clone_its_code_is_known_by_digest_so_that_either_may_lie
     with pytest.raises(ParamsError, match=r"code.yaml is of other code than .* has now: run `stillroom sync`"):
         open_project()
     assert sync() == "fuse: other code\ndvc.yaml written\n"
+    for merged in ("<<<<<<< ours\nfuse: a\n=======\n", "- a\n"):
+        (project / "code.yaml").write_text(merged)
+        with pytest.raises(ParamsError, match=r"code.yaml is of other code"):
+            open_project()
+        sync()
     assert yaml.safe_load((project / "code.yaml").read_text()) == code
 
 
