@@ -31,7 +31,7 @@ from pipeline.distilling import lesson  # noqa: E402
 from pipeline.learning import learn_together  # noqa: E402
 from pipeline.lineage import open_project  # noqa: E402
 from pipeline.params import Params  # noqa: E402
-from pipeline.pools import Rows  # noqa: E402
+from pipeline.pools import Rows, shuffled  # noqa: E402
 from pipeline.seeds import derive_seed  # noqa: E402
 from pipeline.store import Store, open_store  # noqa: E402
 
@@ -98,7 +98,7 @@ def live(params: Params, store: Store, seed: int) -> Iterator[Rows]:
     teachers = {t: load_network(Path(f"data/teachers/{t}/teacher.safetensors"), cpu)[0] for t in PRIMARY}
     scenes = load(store, input_fields(store), np.flatnonzero(store.view == 0))
     size = params.distill.batch_size
-    for batch in cut(((scenes, rng.permutation(len(scenes["inputs/image"]))) for _ in count()), size):
+    for batch in cut((shuffled(scenes, rng.permutation(len(scenes["inputs/image"]))) for _ in count()), size):
         inputs, _ = augment(rng, part(batch, "inputs"), {})
         with torch.inference_mode():
             said = {t: net(tensors(inputs, cpu)).logits for t, net in teachers.items()}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.pools import Pool, Rows, ahead, blocks_of, kept, length, load, streamed
+from pipeline.pools import Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
 from pipeline.store import Store
 
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
@@ -141,7 +141,7 @@ def labelled_batches(
     if len(rows) < batch_size:
         raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
     rng = np.random.default_rng(seed)
-    for batch in cut(((labelled, rng.permutation(len(rows))) for _ in count()), batch_size):
+    for batch in cut((shuffled(labelled, rng.permutation(len(rows))) for _ in count()), batch_size):
         inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))
         batch |= {f"inputs/{name}": x for name, x in inputs.items()} | {f"labels/{name}": x for name, x in labels.items()}
         yield batch
@@ -156,8 +156,7 @@ def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
     """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
     left: Rows = {}
     for pool in pools:
-        rows, order = pool
-        size = length(rows) if order is None else len(order)
+        size = length(pool)
         lacking = min(size, batch_size - length(left)) if left else 0
         if left:
             left = {name: np.concatenate([left[name], x]) for name, x in take(pool, 0, lacking).items()}
@@ -171,7 +170,4 @@ def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
 
 
 def take(pool: Pool, first: int, last: int) -> Rows:
-    rows, order = pool
-    if order is None:
-        return {name: x[first:last] for name, x in rows.items()}
-    return {name: np.take(x, order[first:last], axis=0) for name, x in rows.items()}
+    return {name: x[first:last] for name, x in pool.items()}

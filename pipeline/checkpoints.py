@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.atomic import write_whole
-from pipeline.class_spec import ClassSpec, ParamsError
+from pipeline.class_spec import ClassSpec, ParamsError, near
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
 from pipeline.params import Params
@@ -118,11 +118,13 @@ def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, T
     return network.eval(), tasks, header
 
 
-def weights_of(students: Path, name: str, seed: int) -> list[Path]:
-    """A student's files. Raises ValueError that says who is there, if it is not."""
+def weights_of(params: Params, students: Path, name: str, seed: int) -> list[Path]:
+    """A student's files. Raises ParamsError if params name no such student, ValueError that says which seeds are there."""
+    if name not in params.students:
+        raise ParamsError(f"params.yaml: no student named {name!r}{near(name, params.students)}")
     files = sorted((students / name / f"seed-{seed}").glob("*.safetensors"))
     if not files:
-        there = sorted(path.parent.relative_to(students).as_posix() for path in students.glob("*/seed-*/*.safetensors"))
+        there = sorted(path.parent.relative_to(students).as_posix() for path in students.glob(f"{name}/seed-*/*.safetensors"))
         known = f"there are {', '.join(dict.fromkeys(there))}" if there else "there is none"
         raise ValueError(
             f"{students}: no student {name}/seed-{seed}; {known}; `dvc repro distill@{name}` trains it, `dvc pull` gets it"

@@ -191,9 +191,9 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
     """A student as safetensors and ONNX, checked against each other, with a model card."""
     from pipeline.export import export
 
-    open_project()
+    params = open_project()
     folder = out or Path("exports") / student
-    for exported in export(open_project(), data, student, seed, folder, int8):
+    for exported in export(params, data, student, seed, folder, int8):
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
         click.echo(f"{exported.file}: {said}")
     click.echo(f"{folder / 'README.md'}: the model card")

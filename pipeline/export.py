@@ -53,7 +53,7 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
     data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; how far int8 is off
     is only said.
     """
-    files, out, source = weights_of(data / "students", student, seed), out.resolve(), params.source()
+    files, out, source = weights_of(params, data / "students", student, seed), out.resolve(), params.source()
     check_replaceable(out)
     beside = source.beside()
     if beside:  # of the data that are here, which may be others than it was taught

@@ -1,21 +1,68 @@
 """Stores -> pools of shuffled rows, row-aligned over fields: all rows, kept in RAM, or some at a time, streamed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import TypeVar
+from typing import Protocol, TypeVar, final
 
 import numpy as np
 
-from pipeline.shard import as_items
+from pipeline.shard import LONG, as_items
 from pipeline.store import Store
 
 MIXED = 64  # blocks of rows in a pool, at least
+PAGE = 4096  # bytes
 
 Item = TypeVar("Item")
 Rows = dict[str, np.ndarray]
-Pool = tuple[Rows, np.ndarray | None]  # rows and their order; None: as they lie
+
+
+class Drawn(Protocol):
+    """Rows in the order in which batches take them; what [first:last] gives is valid until the next is taken."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> np.ndarray: ...
+
+
+@final
+class Shuffled:
+    """Rows in another order than they lie in."""
+
+    def __init__(self, rows: np.ndarray, order: np.ndarray):
+        self.rows, self.order = rows, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        return np.take(self.rows, self.order[span], axis=0)
+
+
+@final
+class InFile:
+    """Rows of a raw field that stay in the mapped file until they are taken: long ones, which a pool would copy twice."""
+
+    def __init__(self, store: Store, name: str, order: np.ndarray):
+        self.store, self.name, self.order = store, name, order
+        self.room = store.empty(name, 0)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        rows = self.order[span]
+        if len(rows) > len(self.room):
+            self.room = self.store.empty(self.name, len(rows))
+        return self.store.gather(self.name, rows, self.room[: len(rows)])
+
+
+Pool = Mapping[str, Drawn]
+
+
+def shuffled(rows: Rows, order: np.ndarray) -> Pool:
+    return {name: Shuffled(x, order) for name, x in rows.items()}
 
 
 def load(store: Store, fields: list[str], rows: np.ndarray | slice | None = None) -> Rows:
@@ -51,7 +98,7 @@ def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, ski
     rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: a codec changes no batch
     epoch, skip = divmod(skip, length(rows))
     for number in count(epoch):
-        yield rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:]
+        yield shuffled(rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:])
         skip = 0
 
 
@@ -60,6 +107,8 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
 
     pool_rows: of one of the two. skip: as in `kept`.
     """
+    long = [name for name in fields if stays_in_file(store, name)]
+    copied = [name for name in fields if name not in long]
     most = max(block.stop - block.start for block in blocks)
     together = max(1, pool_rows // most)
     buffers: list[Rows] = [{}, {}]
@@ -71,8 +120,9 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
             drawn, skip = min(skip, len(places)), max(0, skip - len(places))
             if drawn < len(places):
                 buffers.reverse()
-                fill(buffers[0], store, fields, pool, places, together * most)
-                yield {name: x[drawn : len(places)] for name, x in buffers[0].items()}, None
+                fill(buffers[0], store, copied, pool, places, together * most)
+                short = {name: x[drawn : len(places)] for name, x in buffers[0].items()}
+                yield {**short, **in_file(store, long, pool, places, drawn)}
 
 
 def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
@@ -95,6 +145,22 @@ def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], pla
             done += len(piece)
 
 
+def stays_in_file(store: Store, name: str) -> bool:
+    """Whether rows of a field are stored as they come out, and so long that copying them is most of the work."""
+    declared = store.fields[name]
+    return declared.codec == "raw" and declared.plain and not declared.max_items and declared.row_bytes >= LONG
+
+
+def in_file(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InFile]:
+    """The rows of blocks that `fill` would put into these places from `drawn` on; their pages are in memory after this."""
+    order = np.empty(len(places), np.int64)
+    order[places] = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    for name in fields:
+        for piece in store.pieces(name, blocks):
+            piece.view(np.uint8)[::PAGE].max()
+    return {name: InFile(store, name, order[drawn:]) for name in fields}
+
+
 def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
     ragged = store.fields[name].max_items
     return (as_items(padded(store, name, block)) for block in blocks) if ragged else store.pieces(name, blocks)
@@ -110,5 +176,5 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def length(rows: Rows) -> int:
+def length(rows: Rows | Pool) -> int:
     return len(next(iter(rows.values())))

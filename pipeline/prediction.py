@@ -20,7 +20,7 @@ from pipeline.store import open_store
 def predict(params: Params, data: Path, student: str, seed: int, given: str, out: Path) -> Iterator[str]:
     """A line for each input; those that have a name are drawn to <out>/<name>.png. data: where students and splits lie."""
     cpu, source = torch.device("cpu"), params.source()
-    loaded = [load_network(path, cpu) for path in weights_of(data / "students", student, seed)]
+    loaded = [load_network(path, cpu) for path in weights_of(params, data / "students", student, seed)]
     check_unchanged(params, source, data / "splits" / "val.zarr")
     for name, inputs in source.read(given).items():
         wanted = {key for _, _, header in loaded for key in header["inputs"]}

@@ -6,7 +6,8 @@ import torch
 
 from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, narrowed, tensors
 from pipeline.layout import Field
-from pipeline.pools import load, spread
+from pipeline.pools import length, load, shuffled, spread, stays_in_file
+from pipeline.shard import LONG
 from pipeline.store import open_store
 from pipeline.writer import StoreWriter
 
@@ -87,6 +88,23 @@ def test_ranks_share_every_row_out_among_them(store, budget):
     assert set.union(*seen) == set(range(ROWS)) and sum(map(len, seen)) == ROWS
 
 
+@pytest.mark.parametrize("start", [0, 3, 25])
+def test_long_raw_rows_are_drawn_like_any_others(tmp_path, start):
+    """They stay in the file until a batch takes them."""
+    number = np.arange(ROWS)
+    values = (number[:, None] + np.arange(LONG // 4)).astype(np.float32)
+    drawn = {}
+    for codec in ("raw", "zstd"):
+        fields = {"inputs/x": Field((LONG // 4,), "float32", codec, 4), "labels/a": Field((), "int64", "lz4", 4)}
+        store = stored(tmp_path / f"{codec}.zarr", {"inputs/x": values, "labels/a": number}, fields)
+        assert stays_in_file(store, "inputs/x") == (codec == "raw")
+        drawn[codec] = draw(batches(store, list(fields), 7, seed=0, memory_budget=30 * 2 * LONG, start=start), 40)
+    for raw, packed in zip(*drawn.values(), strict=True):
+        np.testing.assert_array_equal(raw["labels/a"], packed["labels/a"])
+        for batch in (raw, packed):
+            np.testing.assert_array_equal(batch["inputs/x"], values[batch["labels/a"]])
+
+
 def test_order_is_shuffled_and_follows_the_seed(store):
     def first(seed):
         return numbers(batches(store, ALL, 10, seed=seed, memory_budget=10**9), 20).tolist()
@@ -100,7 +118,8 @@ def test_order_is_shuffled_and_follows_the_seed(store):
 def test_cut_loses_no_row_between_pools(sizes, ordered):
     ends = np.cumsum([0, *sizes])
     rng = np.random.default_rng(0)
-    pools = (({"x": np.arange(a, b)}, rng.permutation(b - a) if ordered else None) for a, b in pairwise(ends))
+    rows = ({"x": np.arange(a, b)} for a, b in pairwise(ends))
+    pools = (shuffled(x, rng.permutation(length(x))) if ordered else x for x in rows)
     got = [batch["x"] for batch in cut(pools, 6)]
     assert all(len(x) == 6 for x in got)
     seen = np.concatenate(got)

@@ -1,6 +1,7 @@
 """What leaves a project: answers about single inputs, and a student as ONNX."""
 
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -34,7 +35,7 @@ def project(tmp_path, monkeypatch):
     shapes = {"image": [[1, 24, 24], "uint8"]}
     tasks = {name: spec.build() for name, spec in params.tasks.items()}
     network = build_network(params.distill.encoder, tasks, shapes, torch.device("cpu"))
-    out = tmp_path / "data/students/small/seed-0" / f"{NAME}.safetensors"
+    out = tmp_path / "data/students/fused/seed-0" / f"{NAME}.safetensors"
     save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
     image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
     named = {"classes": ["background", "zero"]}
@@ -55,21 +56,21 @@ def run(*command, fails=False):
 
 def test_onnx_answers_as_the_student_does_for_any_batch(project):
     scores = {"test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
-    (project / "data/scores/students/small").mkdir(parents=True)
-    (project / "data/scores/students/small/scores.json").write_text(json.dumps([scores]))
-    assert f"exports/small/{NAME}.int8.onnx: off by at most" in run("export", "small", "--int8")
-    files = {path.name for path in (project / "exports/small").iterdir()}
+    (project / "data/scores/students/fused").mkdir(parents=True)
+    (project / "data/scores/students/fused/scores.json").write_text(json.dumps([scores]))
+    assert f"exports/fused/{NAME}.int8.onnx: off by at most" in run("export", "fused", "--int8")
+    files = {path.name for path in (project / "exports/fused").iterdir()}
     assert files == {"README.md", *(f"{NAME}.{kind}" for kind in ("onnx", "int8.onnx", "safetensors"))}
-    assert not (project / "exports/small.tmp").exists()
-    network, _, _ = load_network(project / f"exports/small/{NAME}.safetensors", torch.device("cpu"))
-    session = onnxruntime.InferenceSession(project / f"exports/small/{NAME}.onnx")
+    assert not (project / "exports/fused.tmp").exists()
+    network, _, _ = load_network(project / f"exports/fused/{NAME}.safetensors", torch.device("cpu"))
+    session = onnxruntime.InferenceSession(project / f"exports/fused/{NAME}.onnx")
     for size in (1, 3):
         image = np.random.default_rng(size).integers(0, 256, (size, 1, 24, 24), np.uint8)
         with torch.no_grad():
             wanted = network({"image": torch.from_numpy(image)}).logits
         for (name, x), y in zip(wanted.items(), session.run(list(wanted), {"image": image}), strict=True):
             np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
-    card = (project / "exports/small/README.md").read_text()
+    card = (project / "exports/fused/README.md").read_text()
     assert "44,468 parameters" in card and "digest `abc`" in card and "| segmentation | mIoU | 0.5000 |" in card
     assert (
         "classes in order: background, zero" in card and "> Predictions: (B, C + 4, h, w): heatmap logits, then the box" in card
@@ -77,16 +78,16 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(project, monkeypatch):
-    run("export", "small")
-    before = (project / f"exports/small/{NAME}.onnx").read_bytes()
+    run("export", "fused")
+    before = (project / f"exports/fused/{NAME}.onnx").read_bytes()
     monkeypatch.setattr(export, "CLOSE", 0.0)
-    assert "its ONNX is off by" in run("export", "small", fails=True)
-    assert (project / f"exports/small/{NAME}.onnx").read_bytes() == before
+    assert "its ONNX is off by" in run("export", "fused", fails=True)
+    assert (project / f"exports/fused/{NAME}.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize(("factor", "message"), [(0.0, None), (float("nan"), "output 'segmentation' is not finite on 1 rows")])
 def test_a_head_that_answers_otherwise_is_told_beside_larger_ones(project, factor, message):
-    network = load_network(project / f"data/students/small/seed-0/{NAME}.safetensors", torch.device("cpu"))[0].eval()
+    network = load_network(project / f"data/students/fused/seed-0/{NAME}.safetensors", torch.device("cpu"))[0].eval()
     rows = {"image": np.random.default_rng(0).integers(0, 256, (8, 1, 24, 24), np.uint8)}
     small = [p.data.mul_(1e-5) for p in network.heads["segmentation"].parameters()]
     before = [p.clone() for p in small]
@@ -104,8 +105,11 @@ def test_a_head_that_answers_otherwise_is_told_beside_larger_ones(project, facto
 
 
 def test_a_student_that_is_not_there_is_one_line(project):
-    for command in (["export", "smal"], ["predict", "smal", "x.png"]):
-        assert "no student smal/seed-0; there are small/seed-0; `dvc repro distill@smal` trains it" in run(*command, fails=True)
+    untrained = "no student fused/seed-3; there are fused/seed-0; `dvc repro distill@fused` trains it"
+    shutil.copytree("data/students/fused", "data/students/fuse")  # left of a student that was renamed
+    for command, *given in (["export"], ["predict", "x.png"]):
+        assert "no student named 'fuse'; did you mean 'fused'?" in run(command, "fuse", *given, fails=True)
+        assert untrained in run(command, "--seed", "3", "fused", *given, fails=True)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +118,15 @@ def test_a_student_that_is_not_there_is_one_line(project):
         (".", "which no export wrote"),
         ("..", "which no export"),
         ("params.yaml", "is a file"),
-        ("data/students/small/seed-0", "holds"),
+        ("data/students/fused/seed-0", "holds"),
     ],
 )
 def test_an_export_removes_nothing_but_exports(project, out, message):
     before = sorted(project.rglob("*"))
-    assert message in run("export", "small", "--out", out, fails=True)
+    assert message in run("export", "fused", "--out", out, fails=True)
     assert sorted(project.rglob("*")) == before
     for _ in range(2):
-        run("export", "small", "--out", "exports/small")
+        run("export", "fused", "--out", "exports/fused")
     assert len(list((project / "exports").iterdir())) == 1
 
 
@@ -146,15 +150,15 @@ def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
     (project / "scenes").mkdir()
     for name in ("a", "b"):
         Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / f"scenes/{name}.png")
-    lines = run("predict", "small", "scenes").splitlines()
+    lines = run("predict", "fused", "scenes").splitlines()
     assert [line.split(":")[0] for line in lines] == ["predictions/a.png", "predictions/b.png"]
     assert all(f"{task}: " in line for task in NAME.split("+") for line in lines)
-    assert run("predict", "small", "scenes/b.png").splitlines() == lines[1:]
+    assert run("predict", "fused", "scenes/b.png").splitlines() == lines[1:]
     assert pixels.imread(project / "predictions/a.png").shape[0] > 100
     (project / "scenes/more").mkdir()
     for name in ("a.jpg", "more/c.png"):
         Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "scenes" / name)
-    names = [line.split(":")[0] for line in run("predict", "small", "scenes").splitlines()]
+    names = [line.split(":")[0] for line in run("predict", "fused", "scenes").splitlines()]
     assert names == [f"predictions/{name}.png" for name in ("a.jpg", "a.png", "b", "more/c")]
 
 
@@ -163,7 +167,7 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("unlabelled: 4500", "unlabelled: 4000"))
     assert "prepared from other data, or params, than are here now; run `dvc repro`" in run(
-        "predict", "small", "a.png", fails=True
+        "predict", "fused", "a.png", fails=True
     )
 
 
@@ -178,5 +182,5 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
 def test_what_is_no_image_is_one_line(project, given, message):
     (project / "empty").mkdir()
     (project / "broken.png").write_bytes(b"\x89PNG no")
-    output = run("predict", "small", given, fails=True)
+    output = run("predict", "fused", given, fails=True)
     assert message in output and output.count("\n") == 1
