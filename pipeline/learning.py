@@ -32,6 +32,7 @@ from pipeline.tasks.task import Task
 
 SAMPLE = 8  # batches
 FEW = 8  # rows
+LEAST = 4  # students of a stack, where it can be divided
 
 Curve = list[dict[str, float]]
 Batches = Generator[Batch, None, None] | None
@@ -113,11 +114,12 @@ def learn_together(
         taught = {name.split("/")[-1] for name in learner.objective.weights if not name.startswith("fused/")}
         for task, head in learner.lesson.network.heads.items():
             head.requires_grad_(task in taught)  # a stack would decay the others
-    groups = stacks(learners, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
+    threads = threads_for([learner.objective for learner in learners])
+    groups = stacks(learners, threads, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
     trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
     with batched_attention(device.type == "cpu" and len(groups) < len(learners)):
-        side_by_side(trainings, threads_for([learner.objective for learner in learners]), advance)
+        side_by_side(trainings, threads, advance)
     for learner in learners:
         if learner.kept:
             learner.lesson.network.load_state_dict(learner.kept)
@@ -159,8 +161,11 @@ def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
 
 
-def stacks(learners: list[Learner], knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
-    """Students of one shape together, if there are several and stacking them pays; else each by itself."""
+def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
+    """Students of one shape together, if there are several and stacking them pays; else each by itself.
+
+    A stack for each thread, while they are not too small: a core is better at its own stack than at half of another's.
+    """
     groups: dict[Any, list[Learner]] = {}
     for learner in learners:
         lesson = learner.lesson
@@ -169,7 +174,8 @@ def stacks(learners: list[Learner], knowledge: Batch, labelled: Batch) -> list[l
     found = []
     for group in groups.values():
         together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
-        found += [group] if together else [[learner] for learner in group]
+        parts = max(1, min(threads, len(group) // LEAST)) if together else len(group)
+        found += [group[part::parts] for part in range(parts)]
     return found
 
 
