@@ -15,7 +15,7 @@ from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.network import Network
 from pipeline.optimize import Diverged, Schedule
 from pipeline.scoring import score
-from pipeline.stack import Stack, shared, side_by_side
+from pipeline.stack import Stack, optimize_stack, shared, side_by_side
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
 
@@ -139,6 +139,19 @@ def test_stacked_is_alone_up_to_rounding():
             assert found == pytest.approx(point, rel=1e-3)
         for name, x in lesson.network.state_dict().items():
             torch.testing.assert_close(student.network.state_dict()[name], x, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.usefixtures("stacked")
+def test_each_thread_has_a_stack(threads, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        learning, "optimize_stack", lambda objectives, *more: sizes.append(len(objectives)) or optimize_stack(objectives, *more)
+    )
+    curves = together([lesson for _ in range(3) for lesson in lessons()])
+    assert sorted(sizes) == {1: [9], 2: [4, 5]}[threads]
+    for curve, again in zip(curves, 3 * together(lessons()), strict=True):
+        for found, point in zip(curve, again, strict=True):
+            assert found == pytest.approx(point, rel=1e-3)
 
 
 @pytest.mark.usefixtures("stacked")
