@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -93,7 +94,11 @@ class Case:
     def __init__(self, encoder: str, updates: int = UPDATES):
         self.params, self.updates = open_project(), updates
         params = self.params
-        kinds = {"mlp": Perceptron, "transformer": Transformer, "transformer16": partial(Transformer, side=6)}
+        kinds: dict[str, Callable[[], nn.Module]] = {
+            "mlp": Perceptron,
+            "transformer": Transformer,
+            "transformer16": partial(Transformer, side=6),
+        }
         self.kind, _, precision = encoder.partition("-")
         self.precision = precision or "float32"
         self.encoder = kinds.get(self.kind) or params.distill.encoder.build

@@ -17,9 +17,20 @@ Augment = Callable[[np.random.Generator, Rows, Rows], tuple[Rows, Rows]]
 
 
 def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
-    """Rows on a device; narrow floats, which are for storage, become float32. What is a batch already stays as it is."""
-    moved = {name: torch.as_tensor(x).to(device, non_blocking=True) for name, x in rows.items()}
-    return {name: x.float() if x.is_floating_point() else x for name, x in moved.items()}
+    """Rows on a device, as torch can work with them. What is a batch already stays as it is.
+
+    Flags of labels stay where they are: to count them on a GPU is to wait for it.
+    """
+    found = {name: torch.as_tensor(x) for name, x in rows.items()}
+    moved = {name: x if name.startswith("labelled/") else x.to(device, non_blocking=True) for name, x in found.items()}
+    return {name: widened(x) for name, x in moved.items()}
+
+
+def widened(x: Tensor) -> Tensor:
+    """Narrow floats, which are for storage, as float32; unsigned integers that torch can hardly do more than hold as int64."""
+    if x.is_floating_point():
+        return x.float()
+    return x.long() if x.dtype in (torch.uint16, torch.uint32) else x
 
 
 def narrowed(x: Tensor, dtype: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.batches import MASK, Batch, in_order, narrowed, part, tensors, with_prefix
+from pipeline.batches import MASK, Batch, in_order, part, tensors, with_prefix
 from pipeline.device import pick_device
 from pipeline.fusions.fusion import Fusion
 from pipeline.fusions.learned import LearnedFusion
@@ -15,7 +15,7 @@ from pipeline.network import Network
 from pipeline.objective import Objective
 from pipeline.optimize import Schedule, optimize
 from pipeline.params import Params
-from pipeline.pools import Rows, length
+from pipeline.pools import Rows
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task
@@ -70,7 +70,7 @@ def learn_fusion(
     Returns {"logits/<teacher>/<task>": loss of a linear head on held rows, as a share of the best constant predictor's}.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        first = tensors(next(taught(fusion, seen(), device)), device)
+        first = next(taught(fusion, seen(), device))
         names = dict.fromkeys(name.split("/")[2] for name in first if name.startswith("logits/"))
         network = Network(fusion.module(), {name: tasks[name] for name in names}, part(first, "inputs")).to(device)
         check_grids(network, first)
@@ -78,20 +78,20 @@ def learn_fusion(
         for _ in optimize(objective, Schedule(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, seen, device), None):
             advance(fusion.batch_size)
         fusion.adopt(network.encoder)
-    return readable(objective, taught(fusion, held, device), device)
+    return readable(objective, taught(fusion, held, device))
 
 
-def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) -> Iterator[Rows]:
+def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) -> Iterator[Batch]:
     """Rows as an objective knows them: features are inputs, and what has to be kept of them is a target."""
     for rows in source:
-        features = part(rows, "features")
-        kept = {name: x for name, x in rows.items() if not name.startswith("features/")}
-        goal = fusion.goal(tensors(features, device))
+        batch = tensors(rows, device)
+        features = part(batch, "features")
+        kept = {name: x for name, x in batch.items() if not name.startswith("features/")}
         kept |= {f"inputs/{name}": x for name, x in features.items()}
-        yield kept | {f"fused/{name}": narrowed(x, "float32") for name, x in goal.items()}
+        yield kept | {f"fused/{name}": x for name, x in fusion.goal(features).items()}
 
 
-def endless(fusion: LearnedFusion, seen: Callable[[], Iterator[Rows]], device: torch.device) -> Iterator[Rows]:
+def endless(fusion: LearnedFusion, seen: Callable[[], Iterator[Rows]], device: torch.device) -> Iterator[Batch]:
     while True:
         yield from taught(fusion, seen(), device)
 
@@ -107,11 +107,11 @@ def check_grids(network: Network, batch: Batch) -> None:
 
 
 @torch.no_grad()
-def readable(objective: Objective, source: Iterator[Rows], device: torch.device) -> dict[str, float]:
+def readable(objective: Objective, source: Iterator[Batch]) -> dict[str, float]:
     """Of each term of logits, the mean over rows, without its weight."""
     sums, count = dict.fromkeys((name for name in objective.weights if name.startswith("logits/")), 0.0), 0
-    for rows in source:
-        terms = objective.eval()(tensors(rows, device), {})
-        sums = {name: total + terms[name].item() * length(rows) for name, total in sums.items()}
-        count += length(rows)
+    for batch in source:
+        rows, terms = len(next(iter(batch.values()))), objective.eval()(batch, {})
+        sums = {name: total + terms[name].item() * rows for name, total in sums.items()}
+        count += rows
     return {name: total / count / objective.weights[name] for name, total in sums.items()}

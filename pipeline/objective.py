@@ -127,9 +127,10 @@ class Objective(nn.Module):
 
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
-        if not labelled.any():
+        rows = labelled.nonzero().squeeze(1).to(pred.device, non_blocking=True)  # a mask would be counted on the device
+        if not len(rows):
             return pred.new_zeros(())
-        return self.loss_of(name)(pred[labelled], label[labelled]).mean() / self.scales[name]
+        return self.loss_of(name)(pred[rows], label[rows]).mean() / self.scales[name]
 
     def feature_term(self, name: str, feature: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         if feature.shape[2:] != target.shape[2:]:

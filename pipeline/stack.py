@@ -19,10 +19,11 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline.balances.balance import Balance
-from pipeline.batches import Batch, tensors
+from pipeline.batches import Batch
 from pipeline.objective import Objective
 from pipeline.optimize import BETAS, CLIP, EPSILON, Schedule
 from pipeline.pools import Rows
+from pipeline.staging import Staging
 
 MOST = 16  # positions of what is stacked on a CPU: one more transformer costs 0.4 of the first at 16, 1.5 at 36
 
@@ -36,15 +37,14 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[G
     must be closed: batches wait for it.
     """
     coming: dict[int, deque[Batch]] = {reader: deque() for reader in range(readers)}
-    lock = threading.Lock()
+    lock, stage = threading.Lock(), Staging(device)
 
     def read(reader: int) -> Generator[Batch, None, None]:
         try:
             while True:
                 with lock:
                     if not coming[reader]:
-                        # copied for one reader too: rows that lie elsewhere in memory are summed in another order
-                        batch = tensors({name: x.copy() for name, x in next(source).items()}, device)
+                        batch = stage(next(source))
                         for waiting in list(coming.values()):
                             waiting.append(batch)
                     batch = coming[reader].popleft()

@@ -45,7 +45,7 @@ FLOORS = [
         "scoring",
         "unseen",
     }
-    | {"stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
+    | {"staging", "stack", "distilling", "sweeping", "leaderboard", "taps", "imported", "acceptance"}
     | {"planning", "summary", "pictures", "page", "prediction", "export", "project"},
     {"cli", "stages/*"},
 ]

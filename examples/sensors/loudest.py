@@ -19,4 +19,4 @@ class Loudest(LinearFusion):
     def solve(self, moments: Moments) -> dict[str, Tensor]:
         check_dims(self.dims, moments)
         variance = moments.covariance.diagonal()
-        return {"channels": torch.eye(len(variance), dtype=torch.double)[:, variance.argsort(descending=True)[: self.dims]]}
+        return {"channels": torch.eye(len(variance)).to(variance)[:, variance.argsort(descending=True)[: self.dims]]}

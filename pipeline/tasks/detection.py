@@ -70,11 +70,12 @@ class Detection(Task):
         peak = down[..., :, None] * across[..., None, :] * real[..., None, None]
         heat = label.new_zeros(len(label), self.classes, height, width)
         heat.scatter_reduce_(1, kind[..., None, None].expand_as(peak), peak, "amax")
-        box, values = label.new_zeros(len(label), 5, height, width), torch.stack([x - column, y - line, *sizes, real], 2)
-        rows = torch.arange(len(label), device=label.device)
-        for m in range(label.shape[1]):  # one after another: the last of two in a cell stays, on any device
-            here = rows[real[:, m]]
-            box[here, :, line[here, m], column[here, m]] = values[here, m]
+        number = torch.where(real, torch.arange(label.shape[1], device=label.device), -1)
+        last = number.new_full((len(label), height * width), -1)  # of two in a cell the last stays, on any device
+        last.scatter_reduce_(1, line * width + column, number, "amax")
+        values = torch.stack([x - column, y - line, *sizes, real], 1)
+        box = values.gather(2, last.clamp(min=0)[:, None].expand(-1, 5, -1)).where(last[:, None] >= 0, 0)
+        box = box.unflatten(2, (height, width))
         return heat, box[:, :4], box[:, 4:]
 
     def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
