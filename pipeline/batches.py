@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.pools import Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
+from pipeline.pools import InStore, Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
 from pipeline.store import Store
 
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
@@ -131,12 +131,20 @@ def batches(
 
 
 def labelled_batches(
-    store: Store, tasks: Iterable[str], batch_size: int, augment: Augment, *, seed: int, share: float = 1.0
+    store: Store,
+    tasks: Iterable[str],
+    batch_size: int,
+    augment: Augment,
+    *,
+    seed: int,
+    share: float = 1.0,
+    memory_budget: int = 2 * 10**9,
 ) -> Iterator[Rows]:
     """Endless shuffled batches of rows that carry a label of any of these tasks, augmented live.
 
     share: of each task's labelled rows that may be used; the same rows for every seed. A row keeps its flags
-    `labelled/<task>`, since tasks are labelled on different rows.
+    `labelled/<task>`, since tasks are labelled on different rows. memory_budget: bytes of their inputs that are kept decoded;
+    of more, each batch decodes its own.
     """
     for task in tasks:
         if f"labelled/{task}" not in store.fields or not store.read(f"labelled/{task}").any():
@@ -147,12 +155,19 @@ def labelled_batches(
         if not flag.any():
             raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is none; raise it")
     rows = np.flatnonzero(np.any(list(few.values()), axis=0))
-    fields = input_fields(store) + [f"labels/{task}" for task in tasks]
-    labelled = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
+    even = [name for name in input_fields(store) if not store.fields[name].max_items]
+    size = len(rows) * sum(store.fields[name].row_bytes for name in even)
+    stored = even if size > memory_budget else []
+    fields = [name for name in input_fields(store) if name not in stored] + [f"labels/{task}" for task in tasks]
+    kept = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
     if len(rows) < batch_size:
         raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
     rng = np.random.default_rng(seed)
-    for batch in cut((shuffled(labelled, rng.permutation(len(rows))) for _ in count()), batch_size):
+
+    def pool(order: np.ndarray) -> Pool:
+        return {**shuffled(kept, order), **{name: InStore(store, name, rows[order]) for name in stored}}
+
+    for batch in cut((pool(rng.permutation(len(rows))) for _ in count()), batch_size):
         inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))
         batch |= {f"inputs/{name}": x for name, x in inputs.items()} | {f"labels/{name}": x for name, x in labels.items()}
         yield batch

@@ -69,7 +69,8 @@ def distil(
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
     knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)
     told = [task for task in tasks if task in (first.labelled or tasks)]
-    labelled = labelled_batches(store, told, first.batch_size, augment, seed=seed, share=first.labelled_share)
+    draw = partial(labelled_batches, share=first.labelled_share, memory_budget=settings.memory_budget)
+    labelled = draw(store, told, first.batch_size, augment, seed=seed)
     lessons = [lesson(params, *student, tasks, store, finished) for student in students]
     sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)

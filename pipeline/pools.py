@@ -41,8 +41,8 @@ class Shuffled:
 
 
 @final
-class InFile:
-    """Rows of a raw field that stay in the mapped file until they are taken: long ones, which a pool would copy twice."""
+class InStore:
+    """Rows of a field that stay where they are stored until they are taken."""
 
     def __init__(self, store: Store, name: str, order: np.ndarray):
         self.store, self.name, self.order = store, name, order
@@ -107,7 +107,7 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
 
     pool_rows: of one of the two. skip: as in `kept`.
     """
-    long = [name for name in fields if stays_in_file(store, name)]
+    long = [name for name in fields if stays_in_store(store, name)]
     copied = [name for name in fields if name not in long]
     most = max(block.stop - block.start for block in blocks)
     together = max(1, pool_rows // most)
@@ -122,7 +122,7 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
                 buffers.reverse()
                 fill(buffers[0], store, copied, pool, places, together * most)
                 short = {name: x[drawn : len(places)] for name, x in buffers[0].items()}
-                yield {**short, **in_file(store, long, pool, places, drawn)}
+                yield {**short, **in_store(store, long, pool, places, drawn)}
 
 
 def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
@@ -145,20 +145,20 @@ def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], pla
             done += len(piece)
 
 
-def stays_in_file(store: Store, name: str) -> bool:
-    """Whether rows of a field are stored as they come out, and so long that copying them is most of the work."""
+def stays_in_store(store: Store, name: str) -> bool:
+    """Whether rows of a field are stored as they come out, and so long that a copy to a pool first is most of the work."""
     declared = store.fields[name]
     return declared.codec == "raw" and declared.plain and not declared.max_items and declared.row_bytes >= LONG
 
 
-def in_file(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InFile]:
+def in_store(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InStore]:
     """The rows of blocks that `fill` would put into these places from `drawn` on; their pages are in memory after this."""
     order = np.empty(len(places), np.int64)
     order[places] = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     for name in fields:
         for piece in store.pieces(name, blocks):
             piece.view(np.uint8)[::PAGE].max()
-    return {name: InFile(store, name, order[drawn:]) for name in fields}
+    return {name: InStore(store, name, order[drawn:]) for name in fields}
 
 
 def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:

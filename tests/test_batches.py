@@ -6,7 +6,7 @@ import torch
 
 from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, narrowed, tensors
 from pipeline.layout import Field
-from pipeline.pools import length, load, shuffled, spread, stays_in_file
+from pipeline.pools import length, load, shuffled, spread, stays_in_store
 from pipeline.shard import LONG
 from pipeline.store import open_store
 from pipeline.writer import StoreWriter
@@ -97,7 +97,7 @@ def test_long_raw_rows_are_drawn_like_any_others(tmp_path, start):
     for codec in ("raw", "zstd"):
         fields = {"inputs/x": Field((LONG // 4,), "float32", codec, 4), "labels/a": Field((), "int64", "lz4", 4)}
         store = stored(tmp_path / f"{codec}.zarr", {"inputs/x": values, "labels/a": number}, fields)
-        assert stays_in_file(store, "inputs/x") == (codec == "raw")
+        assert stays_in_store(store, "inputs/x") == (codec == "raw")
         drawn[codec] = draw(batches(store, list(fields), 7, seed=0, memory_budget=30 * 2 * LONG, start=start), 40)
     for raw, packed in zip(*drawn.values(), strict=True):
         np.testing.assert_array_equal(raw["labels/a"], packed["labels/a"])
@@ -166,6 +166,14 @@ def test_labelled_batches_hold_labelled_rows_alone(store):
         assert (batch["labelled/a"] | batch["labelled/b"]).all()
 
 
+def test_labelled_rows_that_do_not_fit_are_drawn_alike(store):
+    kept, stored = (labelled_batches(store, ["a", "b"], 10, identity, seed=0, memory_budget=budget) for budget in (10**9, 0))
+    for batch, again in zip(draw(kept, 20), draw(stored, 20), strict=True):
+        assert batch.keys() == again.keys()
+        for name, x in batch.items():
+            np.testing.assert_array_equal(x, again[name])
+
+
 def test_a_share_of_the_labels_is_the_same_rows_for_every_seed(store):
     def used(seed):
         stream = labelled_batches(store, ["a", "b"], 5, identity, seed=seed, share=0.2)
@@ -195,6 +203,17 @@ def test_narrow_floats_become_float32_on_the_way(store):
     batch = tensors(load(store, ALL, slice(0, 4)), torch.device("cpu"))
     assert batch["inputs/x"].dtype == torch.float32
     assert batch["labels/a"].dtype == torch.int64
+
+
+def test_what_torch_can_only_hold_becomes_int64_and_flags_stay_with_the_host():
+    rows = {"labels/a": np.array([0, 40000], np.uint16), "inputs/x": np.zeros(2, np.uint8), "labelled/a": np.ones(2, bool)}
+    found = tensors(rows, torch.device("meta"))
+    assert {name: x.dtype for name, x in found.items()} == {
+        "labels/a": torch.int64,
+        "inputs/x": torch.uint8,
+        "labelled/a": torch.bool,
+    }
+    assert {name: x.device.type for name, x in found.items()} == {"labels/a": "meta", "inputs/x": "meta", "labelled/a": "cpu"}
 
 
 def test_float16_is_made_on_the_device_unless_it_would_overflow():
