@@ -32,7 +32,7 @@ from pipeline.store import Store, open_store  # noqa: E402
 from pipeline.writer import StoreWriter  # noqa: E402
 
 ROUNDS = 11
-MACHINE = "one core of an Intel Xeon (AVX-512, 480 MB L3) with a dozen other programs on it, NumPy 2, virtual disk"
+MACHINE = "one core of an AMD EPYC (Zen 3, 32 MB L3), NumPy 2, virtual disk"
 ROWS = {  # of a row: name -> (shape, rows, batch)
     "10 logits, 20 B": ((10,), 2**21, 256),
     "pooled feature, 512 B": ((256,), 2**18, 256),
