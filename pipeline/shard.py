@@ -18,6 +18,8 @@ import numcodecs
 import numpy as np
 from crc32c import crc32c
 
+from pipeline.frames import blosc_bytes, zstd_bytes
+
 numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
 
 CRC = 4  # bytes
@@ -174,12 +176,13 @@ class Shard:
 
     def decoded(self, data: np.ndarray, number: int, out: np.ndarray | None) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8) if out is None else out
+        stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
+        if stated != len(out):  # before it is decoded: frames.py
+            raise self.damaged(f"has a chunk ({number}) whose frame says {stated} bytes, expected {len(out)}")
         try:
-            size = len(self.layout.coder.decode(data, out=out))
+            self.layout.coder.decode(data, out=out)
         except (RuntimeError, ValueError) as error:
             raise self.damaged(f"has a chunk ({number}) that does not decode ({error})") from None
-        if size != len(out):
-            raise self.damaged(f"has a chunk ({number}) of {size} bytes, expected {len(out)}")
         return out
 
     def damaged(self, what: str) -> StoreError:

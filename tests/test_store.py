@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.frames import blosc_bytes, zstd_bytes
 from pipeline.layout import Field, canonical, digest, field_of
-from pipeline.shard import LONG, StoreError
+from pipeline.shard import LONG, Layout, Shard, StoreError, checksum
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import StoreWriter
 
@@ -415,6 +416,50 @@ def test_flipped_bytes_end_in_an_error_or_in_the_same_values(store, tmp_path):
                 continue
             finally:
                 (broken / file).write_bytes(whole)
+
+
+def forge_chunk(path, layout, frame):
+    """A shard whose every checksum fits, and whose chunks are this frame."""
+    index = np.array([(n * (len(frame) + 4), len(frame) + 4) for n in range(layout.chunks)], "<u8").tobytes()
+    path.write_bytes((frame + checksum(frame)) * layout.chunks + index + checksum(index))
+
+
+def longer_by_its_own_word(frame):
+    return frame[:12] + (len(frame) + 2**20).to_bytes(4, "little") + frame[16:]
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize("values", [3, 0, 200])
+def test_a_frame_of_other_bytes_than_a_chunk_is_not_decoded(tmp_path, codec, values):
+    layout = Layout((5,), "float32", SHARD, 8, codec)
+    field, rows = Field((5,), "float32", codec, chunk_rows=8), np.ones((ROWS, 5), np.float32)
+    writer = begin(tmp_path / "a.zarr", {"x": field})
+    writer.write_rest(lambda part: {"x": rows[part]})
+    writer.publish()
+    frame = bytes(layout.coder.encode(np.ones(values, np.float32)))
+    forge_chunk(tmp_path / "a.zarr/x/c/1/0", layout, frame)
+    store = open_store(tmp_path / "a.zarr")
+    for rows_of_it in (slice(70, 75), np.array([3, 70])):
+        with pytest.raises(StoreError, match=rf"a chunk \(0\) whose frame says {values * 4} bytes, expected 160"):
+            store.read("x", rows_of_it)
+
+
+def test_a_frame_that_lies_about_its_length_is_not_decoded(tmp_path):
+    layout = Layout((5,), "float32", SHARD, 8, "lz4")
+    whole = bytes(layout.coder.encode(np.ones((8, 5), np.float32)))
+    for frame in (longer_by_its_own_word(whole), whole[:15], whole[:-1]):
+        forge_chunk(tmp_path / "shard", layout, frame)
+        with pytest.raises(StoreError, match="whose frame says 0 bytes"):
+            Shard(tmp_path / "shard", layout).chunk(0)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 65791, 65792, 2**17, 2**24 + 1])
+def test_frames_say_how_many_bytes_they_are(size):
+    for values in (np.zeros(size, np.uint8), np.random.default_rng(0).integers(0, 256, size, np.uint8)):
+        lz4, zstd = (bytes(Layout((), "uint8", size, size, codec).coder.encode(values)) for codec in ("lz4", "zstd"))
+        assert blosc_bytes(lz4) == zstd_bytes(zstd) == size
+    for stranger in (b"", zstd[:4], b"junk" * 9):
+        assert blosc_bytes(stranger) == zstd_bytes(stranger) == 0
 
 
 def test_swapped_shards_fail_verification(store):
