@@ -9,6 +9,7 @@ import ctypes
 import math
 import mmap
 import resource
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,6 +118,12 @@ def allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def check_regular(path: Path) -> None:
+    """Raises ValueError for a pipe or a device, which would keep its reader for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+
+
 class Shard:
     """One shard file, mapped into memory; refused if its index is not whole and sane.
 
@@ -126,9 +133,10 @@ class Shard:
     def __init__(self, path: Path, layout: Layout):
         self.path, self.layout = path, layout
         try:
+            check_regular(path)
             with path.open("rb") as file:
                 self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise self.damaged(f"cannot be read ({error})") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole") from None

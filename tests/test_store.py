@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.frames import blosc_bytes, zstd_bytes
 from pipeline.layout import Field, canonical, digest, field_of
-from pipeline.shard import LONG, Layout, Shard, StoreError, checksum
+from pipeline.shard import LONG, Layout, Shard, StoreError, checksum, encode_shard
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import StoreWriter
 
@@ -380,6 +380,46 @@ def test_refuses_strangers(store, tmp_path):
         (store.path / "zarr.json").write_text(text)
         with pytest.raises(StoreError):
             open_store(store.path)
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "inputs/image/zarr.json", "inputs/image/c/0/0/0/0"])
+@pytest.mark.parametrize("become", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_only_files_are_read(store, file, become):
+    (store.path / file).unlink()
+    become(store.path / file)
+    with pytest.raises(StoreError, match=f"{file}: .*(not a regular file|missing or damaged)"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "inputs/image/zarr.json"])
+def test_metadata_that_would_fill_the_memory_is_not_read(store, file):
+    os.truncate(store.path / file, 2**40)
+    with pytest.raises(StoreError, match=f"{file}: "):
+        open_store(store.path)
+
+
+def test_names_are_not_made_for_files_that_are_not_listed(store, monkeypatch):
+    rewrite_root(store.path, lambda attributes: attributes.update(n_rows=2**28))
+    monkeypatch.setattr(Store, "shard_files", property(lambda _: pytest.fail("made names for shards that are not listed")))
+    with pytest.raises(StoreError, match="list of files"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "[" * 900 + "]" * 900])
+def test_what_has_no_digest_is_damaged(store, value):
+    root = (store.path / "zarr.json").read_text()
+    (store.path / "zarr.json").write_text(root.replace('"identity":{', f'"identity":{{"a":{value},'))
+    with pytest.raises(StoreError, match=r"zarr\.json: (damaged|cannot be read)"):
+        open_store(store.path)
+
+
+def test_a_row_of_more_items_than_a_row_has_is_damage(store):
+    layout = store.layouts["labels/det/offsets"]
+    offsets = np.zeros((SHARD, 2), np.int64)
+    offsets[7] = 0, 4
+    (store.path / "labels/det/offsets/c/0/0").write_bytes(b"".join(map(bytes, encode_shard(offsets, layout))))
+    with pytest.raises(StoreError, match="'labels/det': damaged: a row of 4 items, expected at most 3"):
+        open_store(store.path).read_ragged("labels/det", slice(0, 10))
 
 
 def every_file(path):
