@@ -24,6 +24,7 @@ from pipeline.layout import (
     arrays_of,
     canonical,
     check_fields,
+    check_identity,
     digest,
     digest_ids,
     field_as_json,
@@ -69,6 +70,7 @@ class StoreWriter:
         sample_id, view, bases = sample_id.astype("u1"), view.astype("<i4"), bases or {}
         self.bases = bases
         identity = json.loads(json.dumps(identity))  # as it will be read: numbers as keys sort as strings
+        check_identity(identity, str(path))
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
         if bases:

@@ -30,6 +30,12 @@ def test_what_a_user_can_mend_is_one_line(error):
     assert result.stderr == f"error: {' '.join(str(error).split())}\n"
 
 
+def test_what_does_not_fit_the_memory_is_one_line():
+    result = CliRunner().invoke(command(MemoryError("4 GiB for an array")))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: out of memory (4 GiB for an array): free some, or lower memory_budget")
+
+
 def test_a_bug_keeps_its_traceback():
     assert isinstance(CliRunner().invoke(command(KeyError("oops"))).exception, KeyError)
 

@@ -320,6 +320,10 @@ def rewrite_root(path, change):
     (path / "zarr.json").write_bytes(canonical(root))
 
 
+def nested(levels):
+    return {"a": nested(levels - 1)} if levels else 0
+
+
 def forged(name, **changes):
     def change(attributes):
         attributes["fields"][name].update(changes)
@@ -349,6 +353,17 @@ def renamed(name):
         (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
         (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
         (forged("inputs/image", chunk_rows=7), "does not divide"),
+        (forged("inputs/image", attributes=[1]), "its attributes are no JSON object"),
+        (forged("inputs/image", shape=[2**32]), "a chunk of .* bytes, expected at most 2147483647"),
+        (forged("labels/det", dtype="uint8"), "ragged rows of uint8: batches pad them with -1"),
+        (forged("labels/det", dtype="bool"), "ragged rows of bool"),
+        (forged("sample_id", dtype="qint8"), r"'sample_id': qint8 of shape \(16,\), expected uint8 of shape \(16,\)"),
+        (forged("sample_id", shape=[], max_items=16, dtype="int8"), "'sample_id': int8 .*not ragged"),
+        (forged("view", shape=[2]), r"'view': int32 of shape \(2,\), expected int32 of shape \(\)"),
+        (renamed("inputs/zarr.json/x"), "no zarr.json and no .tmp"),
+        (renamed("inputs/image.tmp"), "no zarr.json and no .tmp"),
+        (lambda a: a.update(identity=[1]), "its identity is no JSON object of at most 64 levels"),
+        (lambda a: a.update(identity=nested(66)), "its identity is no JSON object of at most 64 levels"),
         (renamed("../../outside"), "no relative path"),
         (renamed("/etc/passwd"), "no relative path"),
         (lambda a: a.update(n_rows=10**7), "list of files"),
