@@ -41,7 +41,8 @@ def one_line(error: Exception) -> str:
         where = error.filename or "disk"
         return f"{where}: the disk is full; what was finished is kept: free some space and run again"
     if isinstance(error, MemoryError):
-        return f"out of memory ({str(error) or 'there was no more'}): free some, or lower memory_budget or batch_size in params.yaml"
+        said = printable(error) or "there was no more"
+        return f"out of memory ({said}): free some, or lower memory_budget or batch_size in params.yaml"
     return printable(" ".join(str(error).split()))
 
 

@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 
 import click
@@ -72,6 +73,8 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "the disk is full; what was finished is kept: free some space and run again" in result.stderr
     assert not (tmp_path / "a.zarr").exists()
+    del result  # and with it the writer, which holds a lock
+    gc.collect()
     monkeypatch.setattr(os, "fsync", synced)
     assert 0 < len(begin().unfinished) < 3
     assert CliRunner().invoke(main).exit_code == 0

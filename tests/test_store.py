@@ -1,5 +1,6 @@
 """The store against what could happen to it: kill, damage, other identities, strangers."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.atomic import held, link_or_copy, write_whole
 from pipeline.frames import blosc_bytes, zstd_bytes
 from pipeline.layout import Field, canonical, digest, field_of
 from pipeline.shard import LONG, Layout, Shard, StoreError, checksum, encode_shard
@@ -123,6 +125,7 @@ def test_any_zarr_client_reads_it(store):
 def test_goes_on_where_it_stopped_and_ends_in_the_same_bytes(store, tmp_path):
     half = begin(tmp_path / "b.zarr")
     write(half, [1])
+    del half
     again = begin(tmp_path / "b.zarr")
     assert again.unfinished == [0, 2]
     with pytest.raises(StoreError, match=r"shards \[0, 2\] are not written"):
@@ -145,7 +148,68 @@ def test_any_change_of_identity_starts_clean(tmp_path, change):
     write(begin(tmp_path / "a.zarr"), [0, 1])
     changed = begin(tmp_path / "a.zarr", **change)
     assert changed.unfinished == list(range(changed.n_shards))
-    assert len(list((tmp_path / ".scratch").iterdir())) == 1
+    assert list((tmp_path / ".scratch").glob("a.zarr-*")) == [changed.scratch]
+
+
+def test_scratch_of_other_stores_is_left_alone(tmp_path):
+    for name in ("a[1].zarr", "a.zarr-b"):
+        write(begin(tmp_path / name), [0])
+    begin(tmp_path / "a.zarr")
+    assert begin(tmp_path / "a.zarr-b").unfinished == [1, 2]
+    changed = begin(tmp_path / "a[1].zarr", identity="teacher B")
+    assert sorted((tmp_path / ".scratch").glob("a?1?.zarr-*")) == [changed.scratch]
+
+
+def test_one_writer_at_a_time(tmp_path):
+    first = begin(tmp_path / "a.zarr")
+    write(first)
+    for other in ({}, {"identity": "teacher B"}):
+        with pytest.raises(StoreError, match=r"a.zarr: another process.* is making it; wait until it is done, or stop it"):
+            begin(tmp_path / "a.zarr", **other)
+    begin(tmp_path / "b.zarr")
+    first.publish()
+    shutil.rmtree(tmp_path / "a.zarr")
+    begin(tmp_path / "a.zarr")
+
+
+def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path, monkeypatch):
+    lock, flock = tmp_path / "lock", fcntl.flock
+    others = [os.open(lock, os.O_CREAT)]  # it is done, and removes the lock, between our opening it and taking it
+
+    def late(handle, how):
+        if others:
+            lock.unlink()
+            os.close(others.pop())
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    mine = held(lock)
+    assert os.path.samestat(os.fstat(mine), lock.stat())
+    with pytest.raises(BlockingIOError):
+        held(lock)
+    os.close(mine)
+
+
+def test_what_is_gone_from_scratch_is_not_published(tmp_path):
+    writer = begin(tmp_path / "a.zarr")
+    write(writer)
+    (writer.scratch / "store/labelled/cls/c/1").unlink()
+    with pytest.raises(StoreError, match=r"a.zarr: labelled/cls/c/1 is gone from .*; remove that folder and run again"):
+        writer.publish()
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def refuse(*_):
+    raise OSError("no links here")
+
+
+@pytest.mark.parametrize("write_to", [lambda path: write_whole(path, b"x"), lambda path: link_or_copy(Path(__file__), path)])
+def test_a_full_disk_is_named(tmp_path, monkeypatch, write_to):
+    (tmp_path / "a.tmp").symlink_to("/dev/full")
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_to(tmp_path / "a")
+    assert error.value.filename == str(tmp_path / "a")
 
 
 def test_what_other_code_wrote_is_written_again(tmp_path):
@@ -183,6 +247,7 @@ def test_a_torn_shard_is_not_finished(tmp_path):
     writer = begin(tmp_path / "a.zarr")
     write(writer, [0])
     (writer.scratch / "notes" / "0.json").unlink()  # killed between the shard's files and the note that says so
+    del writer
     assert begin(tmp_path / "a.zarr").unfinished == [0, 1, 2]
 
 
@@ -233,9 +298,6 @@ def test_refuses_to_link_other_rows(store, tmp_path):
 
 
 def test_copies_where_linking_fails(store, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError("no links here")
-
     monkeypatch.setattr(os, "link", refuse)
     writer = begin(tmp_path / "b.zarr", {"inputs/image": store.fields["inputs/image"]})
     writer.link(store, ["inputs/image"])
