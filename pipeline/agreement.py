@@ -31,11 +31,11 @@ class Agreement(NamedTuple):
 def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, device: torch.device) -> Iterator[Agreement]:
     """Run a teacher again on sampled rows of its own inputs. Raises StoreError if it or they are not those of the store."""
     teacher = store.identity.get("teacher")
-    if not teacher or "weights" not in teacher:
+    if not isinstance(teacher, dict) or "weights" not in teacher:
         raise StoreError(f"{store.path}: no teacher made it here; give a store of data/features that was not imported")
     if teacher["weights"] != sha256(weights):
         raise StoreError(f"{weights}: not the weights that {store.path} was dumped from; give those, or dump again")
-    if store.identity["input"] != inputs.digest:
+    if store.identity.get("input") != inputs.digest:
         raise StoreError(f"{inputs.path}: not the inputs that {store.path} was dumped from; give those, or dump again")
     network, _, _ = load_network(weights, device)
     blocks = blocks_of_rows(store.n_rows, rows, 0)

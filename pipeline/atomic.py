@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever happens."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -13,7 +14,7 @@ def write_whole(path: Path, *parts: Any) -> str:
     """Write bytes-like parts as one file; returns its SHA-256, in hex."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with draft.open("wb") as file, naming(path):
+    with naming(path), draft.open("wb") as file:  # closing it writes too
         for part in parts:
             file.write(part)
             running.update(part)
@@ -30,7 +31,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without links
         draft = target.with_name(target.name + ".tmp")
-        with source.open("rb") as whole, draft.open("wb") as file, naming(target):
+        with source.open("rb") as whole, naming(target), draft.open("wb") as file:
             shutil.copyfileobj(whole, file)
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +46,25 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def held(path: Path) -> int:
+    """A handle of a file that one process has at a time: until it is closed, or the process ends, however it does.
+
+    Raises BlockingIOError if another has it.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise
+        except OSError:  # a file system without locks: as if nobody had it
+            return handle
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # its last owner removed it between these lines: the next one would not find this file
 
 
 def sync_folder(folder: Path) -> None:

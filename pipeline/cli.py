@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.dependencies import check_classes
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
-from pipeline.manners import one_line_errors, show
+from pipeline.manners import one_line_errors, printable, show
 from pipeline.promotion import promote
 from pipeline.store import open_store
 from pipeline.validation import lead
@@ -110,7 +110,7 @@ def inspect(store: Path, as_json: bool) -> None:
     click.echo(f"{found['path']}: {found['rows']} rows in shards of {found['shard_rows']}, {megabytes(found['bytes'])}")
     click.echo(f"digest {found['digest']}, format {found['format']}")
     for key, value in flat(found["identity"]).items():
-        click.echo(f"  {key}: {value}")
+        click.echo(printable(f"  {key}: {value}"))
     table = Table("field", "row", "dtype", "codec", "size", "of decoded", "bytes a row")
     for name, f in found["fields"].items():
         row = " x ".join(map(str, f["shape"])) or "1"
@@ -159,7 +159,7 @@ def diff(a: Path, b: Path) -> None:
     """Where two stores differ: identity, rows, fields, values. Exit code 1 if they do."""
     found = list(differences(open_store(a), open_store(b)))
     for line in found:
-        click.echo(line)
+        click.echo(printable(line))
     click.echo("the stores differ" if found else "the same content")
     sys.exit(bool(found))
 

@@ -27,7 +27,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ParamsError, StoreError, ValueError, OSError) as error:
+        except (ParamsError, StoreError, ValueError, OSError, MemoryError) as error:
             if os.environ.get("STILLROOM_DEBUG") or isinstance(error, BrokenPipeError):  # click's own: `| head` is no error
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
@@ -40,7 +40,15 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = error.filename or "disk"
         return f"{where}: the disk is full; what was finished is kept: free some space and run again"
-    return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        said = printable(error) or "there was no more"
+        return f"out of memory ({said}): free some, or lower memory_budget or batch_size in params.yaml"
+    return printable(" ".join(str(error).split()))
+
+
+def printable(value: Any) -> str:
+    """As text without control characters: a terminal would obey those of a stranger's store."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def show(table: Table) -> None:

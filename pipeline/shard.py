@@ -9,6 +9,7 @@ import ctypes
 import math
 import mmap
 import resource
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import numcodecs
 import numpy as np
 from crc32c import crc32c
+
+from pipeline.frames import blosc_bytes, zstd_bytes
 
 numcodecs.blosc.use_threads = False  # readers run in threads of their own; blosc's pool would be one lock for all
 
@@ -115,6 +118,12 @@ def allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def check_regular(path: Path) -> None:
+    """Raises ValueError for a pipe or a device, which would keep its reader for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+
+
 class Shard:
     """One shard file, mapped into memory; refused if its index is not whole and sane.
 
@@ -124,9 +133,10 @@ class Shard:
     def __init__(self, path: Path, layout: Layout):
         self.path, self.layout = path, layout
         try:
+            check_regular(path)
             with path.open("rb") as file:
                 self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise self.damaged(f"cannot be read ({error})") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole") from None
@@ -174,12 +184,13 @@ class Shard:
 
     def decoded(self, data: np.ndarray, number: int, out: np.ndarray | None) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8) if out is None else out
+        stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
+        if stated != len(out):  # before it is decoded: frames.py
+            raise self.damaged(f"has a chunk ({number}) whose frame says {stated} bytes, expected {len(out)}")
         try:
-            size = len(self.layout.coder.decode(data, out=out))
+            self.layout.coder.decode(data, out=out)
         except (RuntimeError, ValueError) as error:
             raise self.damaged(f"has a chunk ({number}) that does not decode ({error})") from None
-        if size != len(out):
-            raise self.damaged(f"has a chunk ({number}) of {size} bytes, expected {len(out)}")
         return out
 
     def damaged(self, what: str) -> StoreError:

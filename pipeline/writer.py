@@ -2,13 +2,16 @@
 
 A store is complete when its root `zarr.json` carries our attributes: that file is written last, and then the folder is
 renamed into place. Until then work lies in `.scratch` beside it, keyed by everything that can change a byte, so that a
-killed run goes on where it stopped and a changed one starts clean.
+killed run goes on where it stopped and a changed one starts clean. One process at a time makes a store: it holds a lock
+beside that scratch.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.atomic import link_or_copy, sync_folder, sync_folders, write_whole
+from pipeline.atomic import held, link_or_copy, sync_folder, sync_folders, write_whole
 from pipeline.layout import (
     FORMAT,
     IDS,
@@ -24,6 +27,7 @@ from pipeline.layout import (
     arrays_of,
     canonical,
     check_fields,
+    check_identity,
     digest,
     digest_ids,
     field_as_json,
@@ -37,6 +41,7 @@ from pipeline.store import Store
 
 Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
 Bases = dict[str, np.ndarray]  # {field: (1 + dims, D)}: recipes.principal_basis
+KEY = 16  # hex digits in the name of a scratch folder
 
 
 class StoreWriter:
@@ -61,14 +66,14 @@ class StoreWriter:
         bases: Bases | None = None,
         code: str = "",
     ):
-        if path.exists():
-            raise StoreError(f"{path}: exists already; remove it first")
+        check_absent(path)
         if sample_id.shape != (len(view), 16):
             raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
         check_fields(fields, len(view), shard_rows, str(path))
         sample_id, view, bases = sample_id.astype("u1"), view.astype("<i4"), bases or {}
         self.bases = bases
         identity = json.loads(json.dumps(identity))  # as it will be read: numbers as keys sort as strings
+        check_identity(identity, str(path))
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
         if bases:
@@ -86,8 +91,16 @@ class StoreWriter:
         self.linked: dict[str, str] = {}
         self.linked_fields: set[str] = set()
         folder = path.parent / ".scratch"
-        self.scratch = folder / f"{path.name}-{digest([self.attributes, code])[:16]}"
-        for stale in set(folder.glob(f"{path.name}-*")) - {self.scratch}:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = folder / f"{path.name}.lock"
+        try:
+            self.let_go = weakref.finalize(self, os.close, held(self.lock))
+        except BlockingIOError:
+            who = "another process, or another writer of this one,"
+            raise StoreError(f"{path}: {who} is making it; wait until it is done, or stop it") from None
+        check_absent(path)  # that process may just have been done
+        self.scratch = folder / f"{path.name}-{digest([self.attributes, code])[:KEY]}"
+        for stale in set(folder.glob(f"{glob.escape(path.name)}-{'[0-9a-f]' * KEY}")) - {self.scratch}:
             shutil.rmtree(stale)
         if not (self.scratch / "store").exists():  # killed after it was published: notes of shards that are elsewhere
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -154,6 +167,9 @@ class StoreWriter:
         files = dict(self.linked)
         for shard in range(self.n_shards):
             files |= json.loads(self.note(shard).read_bytes())
+        gone = next((file for file in files if not (self.scratch / "store" / file).is_file()), None)
+        if gone:
+            raise StoreError(f"{self.path}: {gone} is gone from {self.scratch}; remove that folder and run again")
         for file, content in metadata_files(self.fields, len(self.view), self.shard_rows).items():
             files[file] = write_whole(self.scratch / "store" / file, canonical(content))
         attributes = {**self.attributes, "files": files}
@@ -163,7 +179,14 @@ class StoreWriter:
         os.replace(self.scratch / "store", self.path)
         sync_folder(self.path.parent)
         shutil.rmtree(self.scratch)
+        self.lock.unlink(missing_ok=True)
+        self.let_go()
         return str(attributes["digest"])
+
+
+def check_absent(path: Path) -> None:
+    if path.exists():
+        raise StoreError(f"{path}: exists already; remove it first")
 
 
 def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, basis: np.ndarray | None = None) -> Arrays:

@@ -51,6 +51,12 @@ def test_inspect_tells_what_is_in_a_store(tmp_path):
     assert told["fields"]["features/a/trunk"]["bytes"] == store.nbytes("features/a/trunk")
 
 
+def test_a_terminal_is_not_told_what_to_do_by_a_store(tmp_path):
+    a, b = (make(tmp_path / f"{name}.zarr", identity=f"\x1b[31m{name}\x1b]0;title\x07\nwhole") for name in "ab")
+    assert r"teacher.name: \x1b[31ma\x1b]0;title\x07\nwhole" in run("inspect", a.path)
+    assert r"\x1b[31ma\x1b]0;title\x07\nwhole | \x1b[31mb" in run("diff", a.path, b.path, code=1)
+
+
 def test_verify_passes_what_is_whole_and_names_what_is_not(tmp_path):
     store = make(tmp_path / "a.zarr")
     assert store.digest in run("verify", store.path)
@@ -184,6 +190,10 @@ def test_a_live_teacher_agrees_with_its_sparse_logits_and_with_no_others(dumped,
 def test_only_the_teacher_and_inputs_of_a_store_can_speak_for_it(dumped):
     inputs, weights, dump = dumped
     store = dump({}, {})
+    other = make(inputs.path.with_name("o.zarr"))
+    other.identity["teacher"] = ["weights"]
+    with pytest.raises(StoreError, match=r"o\.zarr: no teacher made it"):
+        next(against_teacher(other, inputs, weights, 10, CPU))
     with pytest.raises(StoreError, match=r"in\.zarr: no teacher made it"):
         next(against_teacher(inputs, inputs, weights, 10, CPU))
     with pytest.raises(StoreError, match="not the inputs"):

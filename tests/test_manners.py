@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 
 import click
@@ -28,6 +29,12 @@ def test_what_a_user_can_mend_is_one_line(error):
     result = CliRunner().invoke(command(error))
     assert result.exit_code == 1
     assert result.stderr == f"error: {' '.join(str(error).split())}\n"
+
+
+def test_what_does_not_fit_the_memory_is_one_line():
+    result = CliRunner().invoke(command(MemoryError("4 GiB for an array")))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: out of memory (4 GiB for an array): free some, or lower memory_budget")
 
 
 def test_a_bug_keeps_its_traceback():
@@ -66,6 +73,8 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "the disk is full; what was finished is kept: free some space and run again" in result.stderr
     assert not (tmp_path / "a.zarr").exists()
+    del result  # and with it the writer, which holds a lock
+    gc.collect()
     monkeypatch.setattr(os, "fsync", synced)
     assert 0 < len(begin().unfinished) < 3
     assert CliRunner().invoke(main).exit_code == 0

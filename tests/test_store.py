@@ -1,5 +1,6 @@
 """The store against what could happen to it: kill, damage, other identities, strangers."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.atomic import held, link_or_copy, write_whole
+from pipeline.frames import blosc_bytes, zstd_bytes
 from pipeline.layout import Field, canonical, digest, field_of
-from pipeline.shard import LONG, StoreError
+from pipeline.shard import LONG, Layout, Shard, StoreError, checksum, encode_shard
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import StoreWriter
 
@@ -122,6 +125,7 @@ def test_any_zarr_client_reads_it(store):
 def test_goes_on_where_it_stopped_and_ends_in_the_same_bytes(store, tmp_path):
     half = begin(tmp_path / "b.zarr")
     write(half, [1])
+    del half
     again = begin(tmp_path / "b.zarr")
     assert again.unfinished == [0, 2]
     with pytest.raises(StoreError, match=r"shards \[0, 2\] are not written"):
@@ -144,7 +148,68 @@ def test_any_change_of_identity_starts_clean(tmp_path, change):
     write(begin(tmp_path / "a.zarr"), [0, 1])
     changed = begin(tmp_path / "a.zarr", **change)
     assert changed.unfinished == list(range(changed.n_shards))
-    assert len(list((tmp_path / ".scratch").iterdir())) == 1
+    assert list((tmp_path / ".scratch").glob("a.zarr-*")) == [changed.scratch]
+
+
+def test_scratch_of_other_stores_is_left_alone(tmp_path):
+    for name in ("a[1].zarr", "a.zarr-b"):
+        write(begin(tmp_path / name), [0])
+    begin(tmp_path / "a.zarr")
+    assert begin(tmp_path / "a.zarr-b").unfinished == [1, 2]
+    changed = begin(tmp_path / "a[1].zarr", identity="teacher B")
+    assert sorted((tmp_path / ".scratch").glob("a?1?.zarr-*")) == [changed.scratch]
+
+
+def test_one_writer_at_a_time(tmp_path):
+    first = begin(tmp_path / "a.zarr")
+    write(first)
+    for other in ({}, {"identity": "teacher B"}):
+        with pytest.raises(StoreError, match=r"a.zarr: another process.* is making it; wait until it is done, or stop it"):
+            begin(tmp_path / "a.zarr", **other)
+    begin(tmp_path / "b.zarr")
+    first.publish()
+    shutil.rmtree(tmp_path / "a.zarr")
+    begin(tmp_path / "a.zarr")
+
+
+def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path, monkeypatch):
+    lock, flock = tmp_path / "lock", fcntl.flock
+    others = [os.open(lock, os.O_CREAT)]  # it is done, and removes the lock, between our opening it and taking it
+
+    def late(handle, how):
+        if others:
+            lock.unlink()
+            os.close(others.pop())
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    mine = held(lock)
+    assert os.path.samestat(os.fstat(mine), lock.stat())
+    with pytest.raises(BlockingIOError):
+        held(lock)
+    os.close(mine)
+
+
+def test_what_is_gone_from_scratch_is_not_published(tmp_path):
+    writer = begin(tmp_path / "a.zarr")
+    write(writer)
+    (writer.scratch / "store/labelled/cls/c/1").unlink()
+    with pytest.raises(StoreError, match=r"a.zarr: labelled/cls/c/1 is gone from .*; remove that folder and run again"):
+        writer.publish()
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def refuse(*_):
+    raise OSError("no links here")
+
+
+@pytest.mark.parametrize("write_to", [lambda path: write_whole(path, b"x"), lambda path: link_or_copy(Path(__file__), path)])
+def test_a_full_disk_is_named(tmp_path, monkeypatch, write_to):
+    (tmp_path / "a.tmp").symlink_to("/dev/full")
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_to(tmp_path / "a")
+    assert error.value.filename == str(tmp_path / "a")
 
 
 def test_what_other_code_wrote_is_written_again(tmp_path):
@@ -182,6 +247,7 @@ def test_a_torn_shard_is_not_finished(tmp_path):
     writer = begin(tmp_path / "a.zarr")
     write(writer, [0])
     (writer.scratch / "notes" / "0.json").unlink()  # killed between the shard's files and the note that says so
+    del writer
     assert begin(tmp_path / "a.zarr").unfinished == [0, 1, 2]
 
 
@@ -232,9 +298,6 @@ def test_refuses_to_link_other_rows(store, tmp_path):
 
 
 def test_copies_where_linking_fails(store, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError("no links here")
-
     monkeypatch.setattr(os, "link", refuse)
     writer = begin(tmp_path / "b.zarr", {"inputs/image": store.fields["inputs/image"]})
     writer.link(store, ["inputs/image"])
@@ -319,6 +382,10 @@ def rewrite_root(path, change):
     (path / "zarr.json").write_bytes(canonical(root))
 
 
+def nested(levels):
+    return {"a": nested(levels - 1)} if levels else 0
+
+
 def forged(name, **changes):
     def change(attributes):
         attributes["fields"][name].update(changes)
@@ -348,6 +415,17 @@ def renamed(name):
         (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
         (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
         (forged("inputs/image", chunk_rows=7), "does not divide"),
+        (forged("inputs/image", attributes=[1]), "its attributes are no JSON object"),
+        (forged("inputs/image", shape=[2**32]), "a chunk of .* bytes, expected at most 2147483647"),
+        (forged("labels/det", dtype="uint8"), "ragged rows of uint8: batches pad them with -1"),
+        (forged("labels/det", dtype="bool"), "ragged rows of bool"),
+        (forged("sample_id", dtype="qint8"), r"'sample_id': qint8 of shape \(16,\), expected uint8 of shape \(16,\)"),
+        (forged("sample_id", shape=[], max_items=16, dtype="int8"), "'sample_id': int8 .*not ragged"),
+        (forged("view", shape=[2]), r"'view': int32 of shape \(2,\), expected int32 of shape \(\)"),
+        (renamed("inputs/zarr.json/x"), "no zarr.json and no .tmp"),
+        (renamed("inputs/image.tmp"), "no zarr.json and no .tmp"),
+        (lambda a: a.update(identity=[1]), "its identity is no JSON object of at most 64 levels"),
+        (lambda a: a.update(identity=nested(66)), "its identity is no JSON object of at most 64 levels"),
         (renamed("../../outside"), "no relative path"),
         (renamed("/etc/passwd"), "no relative path"),
         (lambda a: a.update(n_rows=10**7), "list of files"),
@@ -379,6 +457,46 @@ def test_refuses_strangers(store, tmp_path):
         (store.path / "zarr.json").write_text(text)
         with pytest.raises(StoreError):
             open_store(store.path)
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "inputs/image/zarr.json", "inputs/image/c/0/0/0/0"])
+@pytest.mark.parametrize("become", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_only_files_are_read(store, file, become):
+    (store.path / file).unlink()
+    become(store.path / file)
+    with pytest.raises(StoreError, match=f"{file}: .*(not a regular file|missing or damaged)"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "inputs/image/zarr.json"])
+def test_metadata_that_would_fill_the_memory_is_not_read(store, file):
+    os.truncate(store.path / file, 2**40)
+    with pytest.raises(StoreError, match=f"{file}: "):
+        open_store(store.path)
+
+
+def test_names_are_not_made_for_files_that_are_not_listed(store, monkeypatch):
+    rewrite_root(store.path, lambda attributes: attributes.update(n_rows=2**28))
+    monkeypatch.setattr(Store, "shard_files", property(lambda _: pytest.fail("made names for shards that are not listed")))
+    with pytest.raises(StoreError, match="list of files"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "[" * 900 + "]" * 900])
+def test_what_has_no_digest_is_damaged(store, value):
+    root = (store.path / "zarr.json").read_text()
+    (store.path / "zarr.json").write_text(root.replace('"identity":{', f'"identity":{{"a":{value},'))
+    with pytest.raises(StoreError, match=r"zarr\.json: (damaged|cannot be read)"):
+        open_store(store.path)
+
+
+def test_a_row_of_more_items_than_a_row_has_is_damage(store):
+    layout = store.layouts["labels/det/offsets"]
+    offsets = np.zeros((SHARD, 2), np.int64)
+    offsets[7] = 0, 4
+    (store.path / "labels/det/offsets/c/0/0").write_bytes(b"".join(map(bytes, encode_shard(offsets, layout))))
+    with pytest.raises(StoreError, match="'labels/det': damaged: a row of 4 items, expected at most 3"):
+        open_store(store.path).read_ragged("labels/det", slice(0, 10))
 
 
 def every_file(path):
@@ -415,6 +533,50 @@ def test_flipped_bytes_end_in_an_error_or_in_the_same_values(store, tmp_path):
                 continue
             finally:
                 (broken / file).write_bytes(whole)
+
+
+def forge_chunk(path, layout, frame):
+    """A shard whose every checksum fits, and whose chunks are this frame."""
+    index = np.array([(n * (len(frame) + 4), len(frame) + 4) for n in range(layout.chunks)], "<u8").tobytes()
+    path.write_bytes((frame + checksum(frame)) * layout.chunks + index + checksum(index))
+
+
+def longer_by_its_own_word(frame):
+    return frame[:12] + (len(frame) + 2**20).to_bytes(4, "little") + frame[16:]
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize("values", [3, 0, 200])
+def test_a_frame_of_other_bytes_than_a_chunk_is_not_decoded(tmp_path, codec, values):
+    layout = Layout((5,), "float32", SHARD, 8, codec)
+    field, rows = Field((5,), "float32", codec, chunk_rows=8), np.ones((ROWS, 5), np.float32)
+    writer = begin(tmp_path / "a.zarr", {"x": field})
+    writer.write_rest(lambda part: {"x": rows[part]})
+    writer.publish()
+    frame = bytes(layout.coder.encode(np.ones(values, np.float32)))
+    forge_chunk(tmp_path / "a.zarr/x/c/1/0", layout, frame)
+    store = open_store(tmp_path / "a.zarr")
+    for rows_of_it in (slice(70, 75), np.array([3, 70])):
+        with pytest.raises(StoreError, match=rf"a chunk \(0\) whose frame says {values * 4} bytes, expected 160"):
+            store.read("x", rows_of_it)
+
+
+def test_a_frame_that_lies_about_its_length_is_not_decoded(tmp_path):
+    layout = Layout((5,), "float32", SHARD, 8, "lz4")
+    whole = bytes(layout.coder.encode(np.ones((8, 5), np.float32)))
+    for frame in (longer_by_its_own_word(whole), whole[:15], whole[:-1]):
+        forge_chunk(tmp_path / "shard", layout, frame)
+        with pytest.raises(StoreError, match="whose frame says 0 bytes"):
+            Shard(tmp_path / "shard", layout).chunk(0)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 65791, 65792, 2**17, 2**24 + 1])
+def test_frames_say_how_many_bytes_they_are(size):
+    for values in (np.zeros(size, np.uint8), np.random.default_rng(0).integers(0, 256, size, np.uint8)):
+        lz4, zstd = (bytes(Layout((), "uint8", size, size, codec).coder.encode(values)) for codec in ("lz4", "zstd"))
+        assert blosc_bytes(lz4) == zstd_bytes(zstd) == size
+    for stranger in (b"", zstd[:4], b"junk" * 9):
+        assert blosc_bytes(stranger) == zstd_bytes(stranger) == 0
 
 
 def test_swapped_shards_fail_verification(store):

@@ -11,6 +11,8 @@ from pipeline.store import Store
 
 ID_HELP = "give the ids of data/knowledge/transfer.zarr: uint8 (N, 16), or as 32 hex digits each"
 
+NO_ROWS = "it has no rows; dump some"
+
 
 class Dump(ABC):
     """Arrays whose row i is of one sample. A final class reads one format: `files`, as params say."""
@@ -48,6 +50,8 @@ def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
     if not ids.ndim:
         raise StoreError(f"{dump.files}: sample ids are one value; {ID_HELP}")
     rows = len(ids)
+    if not rows:
+        raise StoreError(f"{dump.files}: {NO_ROWS}")
     for output, name in outputs.items():
         if name not in dump.names():
             known = ", ".join(dump.names())

@@ -34,6 +34,6 @@ class Npy(Dump):
 
 def opened(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        return np.lib.format.open_memmap(path, mode="r")  # np.load would open an archive of arrays, too
+    except (ValueError, OSError, OverflowError) as error:
         raise StoreError(f"{path}: not to be read as an array without pickle: {error}") from None

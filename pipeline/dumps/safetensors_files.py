@@ -7,10 +7,12 @@ from typing import Any, final
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pipeline.dumps.dump import Dump
+from pipeline.dumps.dump import NO_ROWS, Dump
 from pipeline.shard import StoreError
 
-DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "U8": "u1", "I32": "i4", "I64": "i8"}
+FLOATS = {"F64": "f8", "F32": "f4", "F16": "f2"}
+WHOLE = {"U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8"}
+DTYPES = FLOATS | WHOLE
 
 
 @final
@@ -30,7 +32,11 @@ class SafetensorsFiles(Dump):
         for path, found in zip(paths, lengths, strict=True):
             if len(found) > 1 or () in found:
                 raise StoreError(f"{path}: its arrays have other numbers of rows than its sample_id")
-        self.ends = np.cumsum([0, *(rows for ((rows,),) in lengths)])
+        rows = [found for ((found,),) in lengths]
+        self.parts = [part for part, found in zip(self.parts, rows, strict=True) if found]  # no slice can be had of nothing
+        if not self.parts:
+            raise StoreError(f"{files}: {NO_ROWS}")
+        self.ends = np.cumsum([0, *filter(None, rows)])
 
     def names(self) -> list[str]:
         return list(self.parts[0])
@@ -41,6 +47,7 @@ class SafetensorsFiles(Dump):
         return ids, view
 
     def whole(self, name: str) -> np.ndarray:
+        self.shape(name)  # of a type that NumPy has
         return np.concatenate([part[name][:] for part in self.parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -44,9 +44,9 @@ class WebDataset(Dump):
 
     def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
         parts = [key.partition("-") for key in self.keys]
-        odd = next((view for _, _, view in parts if view and not view.isdigit()), None)
+        odd = next((view for _, _, view in parts if view and not (view.isdecimal() and len(view) < 10)), None)
         if odd is not None:
-            raise StoreError(f"{self.files}: view {odd!r} of a member is no number")
+            raise StoreError(f"{self.files}: view {odd!r} of a member is no number of at most 9 digits")
         return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -57,10 +57,14 @@ class WebDataset(Dump):
         return (len(self.keys), *first.shape), first.dtype
 
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        first = self.one(name, self.keys[0])
         found = [self.one(name, self.keys[row]) for row in rows.tolist()]
-        odd = next((row for row, x in zip(rows.tolist(), found, strict=True) if x.shape != found[0].shape), None)
-        if odd is not None:
-            raise StoreError(f"{self.files}: array {name!r} of sample {self.keys[odd]} is not shaped as that of the others")
+        for row, x in zip(rows.tolist(), found, strict=True):
+            if (x.shape, x.dtype.kind) != (first.shape, first.dtype.kind):
+                raise StoreError(
+                    f"{self.files}: array {name!r} of sample {self.keys[row]} is {x.dtype} of shape {x.shape}, "
+                    f"expected {first.dtype} of shape {first.shape}, as of sample {self.keys[0]}"
+                )
         return np.stack(found)
 
     def one(self, name: str, key: str) -> np.ndarray:
@@ -69,6 +73,6 @@ class WebDataset(Dump):
             file.seek(offset)
             content = io.BytesIO(file.read(size))
         try:
-            return np.load(content, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            return np.lib.format.read_array(content, allow_pickle=False)
+        except (ValueError, MemoryError, OverflowError) as error:
             raise StoreError(f"{path}: {key}.{name}.npy is not to be read as an array without pickle: {error}") from None

@@ -1,5 +1,7 @@
 """A Zarr group, of any Zarr client; a store of ours is one too."""
 
+import math
+import os
 from pathlib import Path
 from typing import Any, final
 
@@ -20,7 +22,7 @@ class ZarrGroup(Dump):
         try:
             self.group = zarr.open_group(files, mode="r")
             self.arrays: dict[str, Any] = dict(self.group.members(max_depth=None))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{files}: not to be read as a Zarr group: {error}") from None
         self.arrays = {name: x for name, x in sorted(self.arrays.items()) if isinstance(x, zarr.Array)}
         if "sample_id" not in self.arrays:
@@ -32,14 +34,25 @@ class ZarrGroup(Dump):
         return list(self.arrays)
 
     def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
-        view = self.arrays.get("view")
-        return np.asarray(self.arrays["sample_id"][:]), None if view is None else np.asarray(view[:])
+        return self.read("sample_id", slice(None)), self.read("view", slice(None)) if "view" in self.arrays else None
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        return tuple(self.arrays[name].shape), np.dtype(self.arrays[name].dtype)
+        x, there = self.arrays[name], files_in(self.files / name)
+        wanted = math.prod(-(-n // c) for n, c in zip(x.shape, x.shards or x.chunks, strict=True))
+        if there < wanted:  # Zarr would make zeros of what was lost on the way, too
+            raise StoreError(
+                f"{self.files}: array {name!r} has {there} of its {wanted} chunk files; copy the rest, or, if they are all "
+                f"zeros, write them too (write_empty_chunks)"
+            )
+        return tuple(x.shape), np.dtype(x.dtype)
 
-    def read(self, name: str, rows: np.ndarray) -> np.ndarray:
+    def read(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
         try:
             return np.asarray(self.arrays[name].oindex[rows])
         except (RuntimeError, ValueError, OSError) as error:
             raise StoreError(f"{self.files}: array {name!r} is damaged: {error}") from None
+
+
+def files_in(array: Path) -> int:
+    """Of chunks, or of shards; metadata is `zarr.json`, or `.zarray` and its like."""
+    return sum(name != "zarr.json" and name[0] != "." for _, _, names in os.walk(array) for name in names)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import zarr
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from pipeline.acceptance import accept
 from pipeline.extraction import outputs_on
@@ -134,6 +135,124 @@ def test_a_store_of_ours_is_a_dump(tmp_path, store):
     (tmp_path / "t.zarr/features/t/trunk/c/1/0/0/0").unlink()  # of others Zarr would make zeros
     with pytest.raises(StoreError, match="damaged"):
         import_for(spec(tmp_path / "t.zarr", "zarr_group", {"features/x": "features/t/trunk"}), store)
+
+
+@pytest.mark.parametrize("shards", [None, (14, 5, 3, 2)])
+def test_a_chunk_that_was_lost_is_not_zeros(tmp_path, store, shards):
+    arrays = shuffled()
+    group = zarr.open_group(tmp_path / "dump", mode="w")
+    for name, x in arrays.items():
+        cut = {"chunks": (7, 5, 3, 2), "shards": shards} if name == "trunk" else {"chunks": (7, *x.shape[1:])}
+        group.create_array(name, shape=x.shape, dtype=x.dtype, config={"write_empty_chunks": True}, **cut)[:] = 0
+    dumped = spec(tmp_path / "dump", "zarr_group", {"features/t": "trunk"})
+    for name, x in arrays.items():
+        group[name][:] = x
+    import_for(dumped, store)
+    (tmp_path / "dump/trunk/c/2/0/0/1").unlink()
+    with pytest.raises(StoreError, match=r"'trunk' has \d+ of its \d+ chunk files; copy the rest, or, if .*write_empty_chunks"):
+        import_for(dumped, store)
+
+
+def test_a_damaged_chunk_of_ids_is_named(tmp_path, store):
+    as_zarr(tmp_path / "dump", shuffled())
+    (tmp_path / "dump/sample_id/c/2/0").write_bytes(b"junk")
+    with pytest.raises(StoreError, match="array 'sample_id' is damaged"):
+        import_for(spec(tmp_path / "dump", "zarr_group"), store)
+
+
+def test_a_root_that_is_no_group(tmp_path, store):
+    as_zarr(tmp_path / "dump", shuffled())
+    (tmp_path / "dump/zarr.json").write_text("[]")
+    with pytest.raises(StoreError, match="not to be read as a Zarr group"):
+        import_for(spec(tmp_path / "dump", "zarr_group"), store)
+
+
+def archive(x):
+    content = io.BytesIO()
+    np.savez(content, x)
+    return content.getvalue()
+
+
+def claiming(shape):
+    """An .npy file without values."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["sample_id", "trunk"])
+@pytest.mark.parametrize("content", [archive(IDS), claiming((2**70, 2)), claiming((2**40,)), b"", b"junk"])
+def test_an_npy_file_that_is_none(tmp_path, store, name, content):
+    as_npy(tmp_path / "dump", shuffled())
+    (tmp_path / "dump" / f"{name}.npy").write_bytes(content)
+    with pytest.raises(StoreError, match=f"{name}.npy: not to be read as an array without pickle"):
+        import_for(spec(tmp_path / "dump"), store)
+
+
+def tar_of(path, rows):
+    """{key: content} of array `trunk`."""
+    with tarfile.open(path, "w") as tar:
+        for key, content in rows.items():
+            member = tarfile.TarInfo(f"{key}.trunk.npy")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def saved(x):
+    content = io.BytesIO()
+    np.save(content, x)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("row", [0, 9])
+@pytest.mark.parametrize("content", [archive(IDS), claiming((2**40,)), claiming((2**70,)), b""])
+def test_a_member_that_is_no_array(tmp_path, store, row, content):
+    keys = [f"{sample.tobytes().hex()}-{view}" for sample, view in zip(IDS, VIEW, strict=True)]
+    tar_of(tmp_path / "a.tar", {key: saved(x) for key, x in zip(keys, FEATURES, strict=True)} | {keys[row]: content})
+    with pytest.raises(StoreError, match=rf"a.tar: {keys[row]}.trunk.npy is not to be read as an array"):
+        (found,) = import_for(spec(tmp_path / "a.tar", "webdataset", {"features/t": "trunk"}), store)
+        list(found.forward(slice(0, N), 8))
+
+
+@pytest.mark.parametrize("other", [FEATURES[9].astype("i4"), FEATURES[9] > 0, FEATURES[9].astype("U"), FEATURES[9][:2]])
+def test_rows_of_another_type_are_not_made_floats(tmp_path, store, other):
+    keys = [f"{sample.tobytes().hex()}-{view}" for sample, view in zip(IDS, VIEW, strict=True)]
+    tar_of(tmp_path / "a.tar", {key: saved(x) for key, x in zip(keys, FEATURES, strict=True)} | {keys[9]: saved(other)})
+    (found,) = import_for(spec(tmp_path / "a.tar", "webdataset", {"features/t": "trunk"}), store)
+    for batch_size in (1, 8):
+        with pytest.raises(StoreError, match=rf"'trunk' of sample {keys[9]} is .*, expected float32 of shape \(5, 3, 3\)"):
+            list(found.forward(slice(0, N), batch_size))
+
+
+@pytest.mark.parametrize("view", ["²", "x", "1" * 30])
+def test_views_are_numbers(tmp_path, store, view):
+    tar_of(tmp_path / "a.tar", {f"{IDS[0].tobytes().hex()}-{view}": saved(FEATURES[0])})
+    with pytest.raises(StoreError, match=f"view '{view}' of a member is no number of at most 9 digits"):
+        import_for(spec(tmp_path / "a.tar", "webdataset", {"features/t": "trunk"}), store)
+
+
+@pytest.mark.parametrize("kind", ["npy", "zarr_group", "safetensors_files"])
+def test_a_dump_without_rows(tmp_path, store, kind):
+    FORMATS[kind][1](tmp_path / "dump", {name: x[:0] for name, x in shuffled().items()})
+    with pytest.raises(StoreError, match="dump: it has no rows; dump some"):
+        import_for(spec(tmp_path / "dump", kind), store)
+
+
+def test_a_part_without_rows_is_none(tmp_path, store):
+    arrays = shuffled()
+    as_safetensors(tmp_path / "dump", arrays)
+    save_file({name: np.ascontiguousarray(x[:0]) for name, x in arrays.items()}, tmp_path / "dump" / "0a.safetensors")
+    (found,) = import_for(spec(tmp_path / "dump", "safetensors_files"), store)
+    (outputs,) = found.forward(slice(0, N), N)
+    assert torch.equal(outputs.features["trunk"], torch.from_numpy(FEATURES))
+
+
+@pytest.mark.parametrize("name", ["sample_id", "view"])
+def test_ids_of_a_type_that_numpy_lacks(tmp_path, store, name):
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in shuffled().items()}
+    save_torch(arrays | {name: arrays[name].to(torch.bfloat16)}, tmp_path / "a.safetensors")
+    with pytest.raises(StoreError, match=f"array '{name}' is {{'BF16'}}"):
+        import_for(spec(tmp_path / "a.safetensors", "safetensors_files"), store)
 
 
 def test_ids_may_be_hex_and_views_left_out_where_there_is_one(tmp_path, store):
