@@ -6,6 +6,7 @@ little-endian u64 pairs, and the crc32c of those. Only rows are chunked, so a ch
 
 import contextlib
 import ctypes
+import errno
 import math
 import mmap
 import resource
@@ -139,7 +140,9 @@ class Shard:
         except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise self.damaged(f"cannot be read ({error})") from None
         except OSError as error:
-            raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole") from None
+            full = error.errno in (errno.EMFILE, errno.ENFILE)  # each shard that is read is an open file
+            remedy = ": raise `ulimit -n`, or prepare.shard_rows for fewer files" if full else ""
+            raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole{remedy}") from None
         if len(self.data) < layout.index_bytes:
             raise self.damaged("is shorter than its index")
         table = self.data[-layout.index_bytes : -CRC]

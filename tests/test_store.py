@@ -1,7 +1,9 @@
 """The store against what could happen to it: kill, damage, other identities, strangers."""
 
+import errno
 import fcntl
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -10,6 +12,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -512,6 +515,15 @@ def test_every_missing_or_truncated_file_is_noticed_at_once(store, tmp_path):
             with pytest.raises(StoreError):
                 open_store(broken)
             shutil.rmtree(broken)
+
+
+def test_too_many_open_files_are_told_with_what_helps(store, monkeypatch):
+    monkeypatch.setattr(mmap, "mmap", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+    with pytest.raises(StoreError, match=r"Too many open files; .*: raise `ulimit -n`, or prepare.shard_rows"):
+        open_store(store.path)
+    monkeypatch.setattr(mmap, "mmap", Mock(side_effect=PermissionError(errno.EPERM, "Operation not permitted")))
+    with pytest.raises(StoreError, match=r"not permitted; the store itself may be whole$"):
+        open_store(store.path)
 
 
 def test_flipped_bytes_end_in_an_error_or_in_the_same_values(store, tmp_path):

@@ -10,8 +10,9 @@ def read_folder(part: Part) -> Found:
     owner = {image: image.relative_to(part.folder).parts[0] for image in listed(part, images, found.bad)}
     loose = [image for image in sorted(owner) if image.parent == images.path]
     found.bad += [f"{image}: lies in no class's folder; expected {part.folder}/<class>/{image.name}" for image in loose]
-    found.classes = part.names or sorted({owner[image] for image in owner if image not in loose})
-    for image in sorted(set(owner) - set(loose)):
+    inside = sorted(owner.keys() - set(loose))
+    found.classes = part.names or sorted({owner[image] for image in inside})
+    for image in inside:
         if owner[image] in found.classes:
             found.labels.append((image, owner[image]))
         else:

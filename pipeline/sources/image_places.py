@@ -1,5 +1,6 @@
 """What the names and places of images tell: which split they are in, which names mean them, whether they are class maps."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,18 @@ def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> P
     return best
 
 
-def are_maps(inside: list[Path], by_folder: dict[Path, list[Path]]) -> bool:
-    """Whether PNG files are class maps: one number a pixel, few numbers, named as the images of another folder."""
-    if any(path.suffix.lower() != ".png" for path in inside):
-        return False
-    stems = {path.stem for path in inside}
-    others = [place for place, more in by_folder.items() if place != inside[0].parent and stems & {p.stem for p in more}]
-    if not others:
+def shared_stems(by_folder: dict[Path, list[Path]]) -> set[str]:
+    """Names without their endings that images of more than one folder have."""
+    many = Counter(stem for inside in by_folder.values() for stem in {path.stem for path in inside})
+    return {stem for stem, folders in many.items() if folders > 1}
+
+
+def are_maps(inside: list[Path], shared: set[str]) -> bool:
+    """Whether a folder's files are class maps: PNG, one number a pixel, few numbers, named as the images of another folder.
+
+    shared: see `shared_stems`.
+    """
+    if any(path.suffix.lower() != ".png" for path in inside) or not any(path.stem in shared for path in inside):
         return False
     for path in inside[:8]:
         try:

@@ -1,6 +1,7 @@
 """Labels of images in the formats that people have them in: what is common to the readers of all of them."""
 
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ class Part(Section):
     def kind(self) -> Gives:
         return self.gives or FORMATS[self.format][0]
 
-    @property
+    @cached_property
     def names(self) -> list[str] | None:
         return [str(name) for name in self.classes] if self.classes else None
 
@@ -169,4 +170,9 @@ def checked_box(corners: Any, width: int, height: int) -> tuple[float, float, fl
 
 
 def no_class(name: str, known: list[str]) -> str:
-    return f"no class {name!r}{near(name, known)}; there are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+    return f"no class {name!r}{hint(name, tuple(known))}; there are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+
+
+@lru_cache(1024)  # what is misspelt is often misspelt on every line, and likeness to many names is slow to find
+def hint(name: str, known: tuple[str, ...]) -> str:
+    return near(name, known)

@@ -186,11 +186,15 @@ class ListMaker:
         return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
     def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray) -> np.ndarray:
-        """An item of the pool that each user did not meet; -1 where eight draws find none."""
+        """An item of the pool that each user did not meet; -1 where eight draws find none.
+
+        met: numbers of pairs of a user and an item, sorted, so that a draw costs by how many are asked, not by all that is met.
+        """
         found = np.full(len(user), -1)
         for _ in range(8):
             drawn = self.rng.choice(pool, len(user))
-            fresh = ~np.isin(user * len(self.log.items) + drawn, met)
+            pair = user * len(self.log.items) + drawn
+            fresh = np.searchsorted(met, pair) == np.searchsorted(met, pair, "right")
             found = np.where((found < 0) & fresh, drawn, found)
         return found
 

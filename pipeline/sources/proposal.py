@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.sources.coco import content_of, unique
-from pipeline.sources.image_places import SAMPLE, SPLITS, are_maps, home_of, split_of
+from pipeline.sources.image_places import SAMPLE, SPLITS, are_maps, home_of, shared_stems, split_of
 from pipeline.sources.images import ENDINGS
 from pipeline.sources.label_columns import counted, label_of_column, task_name
 from pipeline.sources.labels import IGNORED, text_of
@@ -55,7 +55,8 @@ def propose(folder: Path) -> Proposal:
     by_folder: dict[Path, list[Path]] = {}
     for path in images:
         by_folder.setdefault(path.parent, []).append(path)
-    maps = {place for place, inside in by_folder.items() if are_maps(inside, by_folder)}
+    shared = shared_stems(by_folder)
+    maps = {place for place, inside in by_folder.items() if are_maps(inside, shared)}
     for place in [place for place in maps if "object" in place.name.lower() or "instance" in place.name.lower()]:
         found.said.append(f"{place}: maps of single objects, by their name: left out")
         del by_folder[place]

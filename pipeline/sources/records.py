@@ -13,6 +13,7 @@ from pipeline.sources.words import tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
 SHOWN = 3  # problems that an error names
+BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read, but always so many
 BREAK = re.compile(r"[ \t\n\r\f\v]")  # is in no word; other blanks may be
 
 csv.field_size_limit(2**31 - 1)  # a text may be longer than 131072 characters
@@ -40,6 +41,7 @@ def read_records(
                 for name, kinds in tags.items():
                     check_tags(record, name, kinds)
                 cut(record, tags, longest)
+                check_bytes(record, text, longest)
                 join(found.setdefault(tuple(record.words), record), record, longest)
             except ValueError as error:
                 bad.append(f"{where}: {error}")
@@ -197,6 +199,20 @@ def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
     """Leave so many words, and their tags: what is not read tells no two records apart."""
     record.words = record.words[:longest]
     record.labels |= {name: record.labels[name][:longest] for name in tags if name in record.labels}
+
+
+def check_bytes(record: Record, text: str, longest: int | None) -> None:
+    """A link of 20 KB is one word. Every row is made as wide as the widest, in bytes and in tokens, so that one such line
+    would fill memory and slow all networks down. Raises ValueError if a text is that long."""
+    if longest is None:
+        return
+    size, most = len(" ".join(record.words).encode()), max(LEAST, BYTES * longest)
+    if size > most:
+        word = max(record.words, key=len)
+        raise ValueError(
+            f"{text!r} has {size} bytes, with words such as {word!r:.40}, expected at most {most} with longest: {longest}; "
+            "drop the row, cut its long words, or raise prepare.source.longest"
+        )
 
 
 def join(known: Record, other: Record, longest: int | None) -> None:

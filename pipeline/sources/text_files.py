@@ -25,8 +25,9 @@ class TextFiles(WordSource):
     text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
     classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
     of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. longest: so many words of
-    a text are read, and what follows is cut off. vocabulary: how many tokens, learnt from the transfer set; or else tokenizer:
-    that of a model of Hugging Face, its folder or its tokenizer.json, with its special tokens; see `own_ids` for its numbers.
+    a text are read, and what follows is cut off; a row whose words are absurdly long is refused. vocabulary: how many tokens,
+    learnt from the transfer set; or else tokenizer: that of a model of Hugging Face, its folder or its tokenizer.json, with its
+    special tokens; see `own_ids` for its numbers.
     """
 
     def __init__(

@@ -247,6 +247,14 @@ def test_negatives_are_items_that_the_user_never_met(folder):
     assert (lists.click == 1).sum() == 8 and not lists.rating[lists.click == 0].any()
 
 
+def test_whoever_met_nothing_may_be_given_anything_and_whoever_met_all_is_given_nothing(folder):
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"ann,i{n},{n},1,3\n" for n in range(3)))
+    maker = ListMaker(source(items=None).read_log(), np.ones(3, bool), 3, 2, np.random.default_rng(0))
+    user, pool = np.zeros(50, int), np.arange(3)
+    assert set(maker.unmet(user, pool, np.zeros(0, int))) == {0, 1, 2}
+    assert set(maker.unmet(user, pool, np.arange(3))) == {-1}
+
+
 def test_ids_of_what_was_never_learned_are_unknown(many):
     log = many.read_log()
     learned = (log.item != 5) & (log.user != 2)

@@ -257,6 +257,17 @@ def test_a_line_ends_where_its_file_says(folder):
     assert words(source().splits()["transfer"])[0] == " ".join("x" * 64)
 
 
+def test_a_word_that_would_make_every_row_as_wide_is_refused_by_its_line(folder):
+    """If it is read: what comes after `longest` words is cut off. A text without blanks may be one word."""
+    head = "text,topic,sentiment\nfine,meal,for\n"
+    (folder / "a.csv").write_text(head + f"see http://{'ab/c' * 5000},meal,for\n")
+    with pytest.raises(ValueError, match=r"a.csv, line 3: 'text' has 20011 bytes, .* at most 4096 with longest: 64"):
+        source().splits()
+    assert source(longest=1).splits() and source(longest=400).splits()
+    (folder / "a.csv").write_text(head + f"{'水' * 1365},meal,for\n")
+    assert source().splits()["transfer"].inputs["text_first"].shape[1] == 4095
+
+
 def test_columns_lie_between_tabs(folder):
     (folder / "a.tsv").write_text('text\ttopic\tsentiment\nhot, "soup"\tmeal\tfor\n')
     (folder / "b.conll").write_text("10\u00a0000\tX\tB-MISC\t\nof\tY\tO\n\na\u00a0b  X O\n")
