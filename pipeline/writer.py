@@ -41,7 +41,7 @@ from pipeline.store import Store
 
 Arrays = dict[str, Any]  # {field: (R, *shape)}, or for a ragged field a list of R arrays (n, *shape)
 Bases = dict[str, np.ndarray]  # {field: (1 + dims, D)}: recipes.principal_basis
-KEY = 16  # hex digits in the name of a scratch folder
+KEY = 16  # characters of it end the name of a scratch folder
 
 
 class StoreWriter:
