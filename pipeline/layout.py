@@ -248,6 +248,13 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
     return files
 
 
+def count_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> int:
+    """How many files a store of these fields, and of ids, will be."""
+    every = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
+    arrays = sum(len(arrays_of(name, f, shard_rows)) for name, f in every.items())
+    return 1 + len(metadata_files(every, n_rows, shard_rows)) + arrays * -(-n_rows // shard_rows)
+
+
 def field_as_json(f: Field) -> dict[str, Any]:
     return {**asdict(f), "shape": list(f.shape)}
 
