@@ -123,10 +123,10 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
         return f"{f.dtype} is for fields of one array with channels"
     if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0):
         return f"shape {f.shape} is not of whole numbers above 0"
-    if f.max_items and f.decoded.kind not in "if":
-        return padding_problem(f.decoded)
     if name in IDS and (f.dtype, f.shape, f.max_items, f.dims) != (IDS[name].dtype, IDS[name].shape, 0, 0):
         return f"{f.kind} of shape {f.shape}, expected {IDS[name].dtype} of shape {IDS[name].shape}, not ragged"
+    if f.max_items and f.decoded.kind not in "if":
+        return padding_problem(f.decoded)
     if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f))):
         return f"{f.dims} principal components are for floats of one array, with more channels than that"
     if not isinstance(f.attributes, dict) or not shallow(f.attributes, DEEPEST):
