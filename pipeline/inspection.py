@@ -1,5 +1,6 @@
 """What is in a store, and where two stores differ."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,30 +71,40 @@ def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
     rows, furthest = 0, 0.0
     for first in range(0, a.n_rows, a.shard_rows):
         part = slice(first, min(first + a.shard_rows, a.n_rows))
-        differ, distance = compare(*(values(store, name, part) for store in (a, b)))
+        (ours, here), (theirs, there) = (values(store, name, part) for store in (a, b))
+        differ, distance = compare(ours, theirs, here != there)
         rows, furthest = rows + differ, max(furthest, distance)
     if rows:
         yield f"field {name}: {rows} of {a.n_rows} rows differ, by at most {furthest:.4g}"
 
 
-def values(store: Store, name: str, rows: slice) -> np.ndarray:
-    """Rows as (R, ...); of a ragged field (R, most items, ...), padded with NaN."""
+def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as (R, ...), and how many items each has, (R,); of a ragged field (R, most items, ...), padded with zeros."""
     if not store.fields[name].max_items:
-        return store.read(name, rows)
+        whole = store.read(name, rows)
+        return whole, np.ones(len(whole), np.int64)
     items, lengths = store.read_ragged(name, rows)
-    out = np.full((len(lengths), store.fields[name].max_items, *items.shape[1:]), np.nan)
+    out = np.zeros((len(lengths), store.fields[name].max_items, *items.shape[1:]), items.dtype)
     out[np.arange(out.shape[1]) < lengths[:, None]] = items
-    return out
+    return out, lengths
 
 
-def compare(left: np.ndarray, right: np.ndarray) -> tuple[int, float]:
-    """How many rows differ, and by how much at most: infinitely where one has an item that the other lacks."""
+def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:
+    """How many rows differ, and by how much at most: infinitely where one has an item that the other lacks, lacking: (R,)."""
     left, right = (x.reshape(len(x), -1) for x in (left, right))
     differ = left != right
     if left.dtype.kind == "f" and right.dtype.kind == "f":
         differ &= ~(np.isnan(left) & np.isnan(right))
-    apart = np.abs(left[differ].astype(np.float64) - right[differ].astype(np.float64))
-    return int(differ.any(1).sum()), float(np.nan_to_num(apart, nan=np.inf).max(initial=0))
+    furthest = np.nan_to_num(apart(left[differ], right[differ]), nan=np.inf).max(initial=0)
+    return int((differ.any(1) | lacking).sum()), math.inf if lacking.any() else float(furthest)
+
+
+def apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Distances, float64; of whole numbers before they are made floats, which hold none beyond 2**53."""
+    if left.dtype == right.dtype and left.dtype.kind in "iu":
+        distance = np.maximum(left, right) - np.minimum(left, right)  # modulo their width, and so right without a sign
+        return distance.view(f"u{distance.itemsize}").astype(np.float64)
+    return np.abs(left.astype(np.float64) - right.astype(np.float64))
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

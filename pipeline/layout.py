@@ -123,10 +123,10 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
         return f"{f.dtype} is for fields of one array with channels"
     if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0):
         return f"shape {f.shape} is not of whole numbers above 0"
-    if f.max_items and f.decoded.kind not in "if":
-        return padding_problem(f.decoded)
     if name in IDS and (f.dtype, f.shape, f.max_items, f.dims) != (IDS[name].dtype, IDS[name].shape, 0, 0):
         return f"{f.kind} of shape {f.shape}, expected {IDS[name].dtype} of shape {IDS[name].shape}, not ragged"
+    if f.max_items and f.decoded.kind not in "if":
+        return padding_problem(f.decoded)
     if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f))):
         return f"{f.dims} principal components are for floats of one array, with more channels than that"
     if not isinstance(f.attributes, dict) or not shallow(f.attributes, DEEPEST):
@@ -246,6 +246,13 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
             for depth in range(1, len(parents) + 1):
                 files.setdefault("/".join([*parents[:depth], "zarr.json"]), group_metadata({}))
     return files
+
+
+def count_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> int:
+    """How many files a store of these fields, and of ids, will be."""
+    every = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
+    arrays = sum(len(arrays_of(name, f, shard_rows)) for name, f in every.items())
+    return 1 + len(metadata_files(every, n_rows, shard_rows)) + arrays * -(-n_rows // shard_rows)
 
 
 def field_as_json(f: Field) -> dict[str, Any]:

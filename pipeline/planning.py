@@ -18,7 +18,7 @@ from pipeline.checkpoints import Shapes, build_network, teacher_network
 from pipeline.device import pick_device
 from pipeline.extraction import check_recipes, compacted
 from pipeline.imported import open_dump, read_outputs
-from pipeline.layout import Field, arrays_of, check_fields, field_of
+from pipeline.layout import Field, arrays_of, check_fields, count_files, field_of
 from pipeline.params import Params
 from pipeline.recipes import principal_basis
 from pipeline.sections import Recipe
@@ -32,13 +32,12 @@ SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work 
 
 @dataclass(frozen=True)
 class PlannedField:
-    """row_bytes: stored, estimated by encoding a few rows. files: of all its arrays."""
+    """row_bytes: stored, estimated by encoding a few rows."""
 
     store: str
     name: str
     field: Field
     row_bytes: float
-    files: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,14 @@ class Plan:
     @property
     def bytes(self) -> float:
         return sum(f.row_bytes for f in self.fields) * self.rows
+
+    @property
+    def files(self) -> int:
+        """Of all stores, but for what those of a fusion link from others."""
+        stores: dict[str, dict[str, Field]] = {}
+        for f in self.fields:
+            stores.setdefault(f.store, {})[f.name] = f.field
+        return sum(count_files(fields, self.rows, self.shard_rows) for fields in stores.values())
 
     @property
     def better_shard_rows(self) -> int:
@@ -101,9 +108,7 @@ def planned_field(
     for array, layout in arrays_of(name, small, len(few)).items():
         size = sum(map(len, encode_shard(parts[array], layout)))
         row_bytes += size / (shard_rows if layout.dimension == "shard" else len(few))
-    arrays = len(arrays_of(name, field.sized(shard_rows), shard_rows))
-    files = arrays * (-(-rows // shard_rows) + 1) + (arrays > 1)  # a zarr.json for each array, one for a group of several
-    return PlannedField(store, name, field, row_bytes, files)
+    return PlannedField(store, name, field, row_bytes)
 
 
 def shapes_of(few: Split) -> Shapes:
@@ -165,7 +170,7 @@ def lines(plan: Plan) -> Iterator[str]:
     written = plan.bytes / plan.write_rate
     forward = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.dump_seconds.items())
     shards = -(-plan.rows // plan.shard_rows)
-    yield f"about {plan.rows} rows in {shards} shard{'s' if shards > 1 else ''}; {sum(f.files for f in plan.fields)} files"
+    yield f"about {plan.rows} rows in {shards} shard{'s' if shards > 1 else ''}; {plan.files} files"
     yield f"dump: {sum(plan.dump_seconds.values()):.0f} s of forward passes ({forward}), beside {written:.0f} s of writing"
     if plan.better_shard_rows > 2 * plan.shard_rows:
         yield f"prepare.shard_rows: {plan.better_shard_rows} instead of {plan.shard_rows} would make fewer and larger files"

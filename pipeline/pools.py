@@ -95,7 +95,7 @@ def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> lis
 def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
     """All rows, decoded once, and each epoch's order of them. skip: rows that were drawn before."""
     mine = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
-    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: a codec changes no batch
+    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: of one rank, a codec changes no batch
     epoch, skip = divmod(skip, length(rows))
     for number in count(epoch):
         yield shuffled(rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:])

@@ -247,7 +247,7 @@ class Store:
         running = hashlib.sha256()  # as digest_ids, of a store whose ids do not fit the memory
         for name in IDS:
             for first in range(0, self.n_rows, self.shard_rows):
-                running.update(self.read(name, slice(first, first + self.shard_rows)).tobytes())
+                running.update(self.read(name, slice(first, first + self.shard_rows)).data)
         if self.ids != running.hexdigest():
             raise StoreError(f"{self.path}/zarr.json: damaged: its ids are not those of its rows; restore it from a remote")
 

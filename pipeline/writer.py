@@ -193,17 +193,17 @@ def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, bas
     """The arrays behind one shard of a field. Raises StoreError that names the field and the first row at fault."""
     if f.max_items:
         return ragged_arrays(path, name, values, f, rows)
-    values = checked(path, name, values, f.shape, f.decoded, rows.stop - rows.start, rows.start)
+    values = checked(path, name, values, f.shape, f.decoded, range(rows.start, rows.stop))
     beside = {}
     if f.dims:
         if basis is None or basis.shape != f.beside["basis"]:
             raise StoreError(f"{path}: field {name!r} needs a basis of shape {f.beside['basis']}; give one to StoreWriter")
         values, beside["basis"] = project(values, basis), basis[None]
         if f.dtype not in STORED:
-            values = checked(path, name, values, values.shape[1:], f.dtype, None, rows.start)
+            values = checked(path, name, values, values.shape[1:], f.dtype, range(rows.start, rows.stop))
     if f.dtype == "bfloat16":
         narrow = to_bfloat16(values)
-        checked(path, name, from_bfloat16(narrow), values.shape[1:], "float32", None, rows.start)
+        checked(path, name, from_bfloat16(narrow), values.shape[1:], "float32", range(rows.start, rows.stop))
         values = narrow
     elif f.dtype == "qint8":
         values, scale = quantize(values)
@@ -212,12 +212,12 @@ def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, bas
 
 
 def checked(
-    path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: Any, rows: int | None, first_row: int
+    path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: Any, rows: range | np.ndarray
 ) -> np.ndarray:
-    """Values as `dtype`, or a StoreError that names the field and the first row at fault."""
+    """Values as `dtype`, or a StoreError that names the field and the first row at fault. rows: of the store, one a value."""
     values = np.asarray(values)
-    if values.shape[1:] != shape or rows not in (None, len(values)):
-        raise StoreError(f"{path}: field {name!r} got shape {values.shape}, expected {('?' if rows is None else rows, *shape)}")
+    if values.shape != (len(rows), *shape):
+        raise StoreError(f"{path}: field {name!r} got shape {values.shape}, expected {(len(rows), *shape)}")
     if not np.can_cast(values.dtype, dtype, "same_kind"):
         raise StoreError(f"{path}: field {name!r} got {values.dtype} values, stored as {dtype}: convert them first")
     with np.errstate(over="ignore"):
@@ -228,10 +228,10 @@ def checked(
             place = np.argwhere(bad)[0]
             value = values[tuple(place)]
             why = f"overflows {dtype}: store it as bfloat16 or float32" if np.isfinite(value) else "is not finite"
-            raise StoreError(f"{path}: field {name!r}, row {first_row + place[0]}: {value} {why}")
+            raise StoreError(f"{path}: field {name!r}, row {rows[place[0]]}: {value} {why}")
     elif not np.can_cast(values.dtype, stored.dtype) and (odd := stored != values).any():
         place = np.argwhere(odd)[0]
-        raise StoreError(f"{path}: field {name!r}, row {first_row + place[0]}: {values[tuple(place)]} does not fit {dtype}")
+        raise StoreError(f"{path}: field {name!r}, row {rows[place[0]]}: {values[tuple(place)]} does not fit {dtype}")
     return stored
 
 
@@ -248,5 +248,6 @@ def ragged_arrays(path: Path, name: str, values: list[np.ndarray], f: Field, row
             raise StoreError(f"{where}: items of shape {items.shape[1:]}, expected {f.shape}")
     ends = rows.start * f.max_items + np.cumsum(lengths)
     items = np.concatenate([row.reshape(-1, *f.shape) for row in values])
-    items = checked(path, f"{name}/values", items, f.shape, f.dtype, None, rows.start)
+    row_of_each = np.repeat(np.arange(rows.start, rows.stop), lengths)
+    items = checked(path, name, items, f.shape, f.dtype, row_of_each)
     return {f"{name}/values": items, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}

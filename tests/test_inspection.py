@@ -110,9 +110,24 @@ def test_a_damaged_copy_is_not_the_same(tmp_path):
     assert "b.zarr/labels/boxes/values/c/0/0: damaged" in run("diff", a.path, b.path, code=1)
 
 
+SAME = np.zeros(2, bool)
+
+
 def test_whole_numbers_beyond_floats_differ():
-    assert compare(np.array([[2**53], [3]]), np.array([[2**53 + 1], [3]]))[0] == 1
-    assert compare(np.array([[np.nan, 1.0]]), np.array([[np.nan, 1.0]])) == (0, 0.0)
+    assert compare(np.array([[2**53], [3]]), np.array([[2**53 + 1], [3]]), SAME) == (1, 1.0)
+    assert compare(np.array([[-128], [3]], np.int8), np.array([[127], [3]], np.int8), SAME) == (1, 255.0)
+    assert compare(np.array([[np.nan, 1.0]] * 2), np.array([[np.nan, 1.0]] * 2), SAME) == (0, 0.0)
+    assert compare(np.array([[np.nan, 1.0]] * 2), np.array([[2, 1.0]] * 2), SAME) == (2, np.inf)
+    assert compare(np.zeros((2, 1)), np.zeros((2, 1)), ~SAME) == (2, np.inf)
+
+
+def test_whole_numbers_of_ragged_rows_differ(tmp_path):
+    fields = {"labels/boxes": Field((), "int64", max_items=2)}
+    a, b = (
+        make(tmp_path / f"{number}.zarr", lambda _, n=number: {"labels/boxes": [np.array([n])] * 20}, fields)
+        for number in (2**53, 2**53 + 1)
+    )
+    assert list(differences(a, b)) == ["field labels/boxes: 20 of 20 rows differ, by at most 1"]
 
 
 class Doubler(torch.nn.Module):

@@ -1,14 +1,17 @@
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from pipeline.class_spec import CLONE
 from pipeline.cli import main
-from pipeline.planning import make_plan
+from pipeline.planning import Plan, make_plan, planned_field
+from pipeline.sections import Recipe
 from pipeline.validation import load_params
+from pipeline.writer import StoreWriter
 
 
 @pytest.fixture
@@ -36,13 +39,34 @@ def test_a_plan_counts_rows_fields_and_bytes(project):
     assert logits.field.shape == (11, 12, 12) and logits.row_bytes == pytest.approx(11 * 144, rel=0.02)
     assert fields["fused/components"].field.shape == (4, 6, 6)
     narrow = fields["features/classification/trunk"]
-    assert narrow.field.shape == (8, 6, 6) and narrow.files == 2 * (18 + 1) + 1
+    assert narrow.field.shape == (8, 6, 6)
     assert narrow.row_bytes == pytest.approx(2 * 36 * 2, rel=0.02)  # the basis is written once a shard
-    assert trunk.files == 18 + 1 and logits.files == 2 * (18 + 1) + 1
     assert plan.bytes == pytest.approx(18000 * sum(f.row_bytes for f in plan.fields))
     assert plan.dump_seconds.keys() == {"classification", "detection", "segmentation"}
     assert all(seconds > 0 for seconds in plan.dump_seconds.values()) and plan.write_rate > 0
     assert not (project / "data").exists()
+
+
+def test_a_plan_counts_the_files_that_there_will_be(tmp_path):
+    rows = {
+        "inputs/x": np.ones((300, 8), np.uint8),
+        "labels/b": [np.ones((n % 3, 4), np.float32) for n in range(300)],
+        "features/a/t": np.random.default_rng(0).normal(size=(300, 8, 3)).astype(np.float32),
+        "features/a/q": np.random.default_rng(0).normal(size=(300, 8, 3)).astype(np.float32),
+    }
+    recipes = {
+        "features/a/t": Recipe(dtype="float16", codec="zstd", dims=4),
+        "features/a/q": Recipe(dtype="qint8", codec="lz4"),
+    }
+    params = SimpleNamespace(prepare=SimpleNamespace(shard_rows=64))
+    planned = [planned_field(params, 300, "s", name, x[:16], recipes.get(name)) for name, x in rows.items()]
+    ids, fields = (np.zeros((300, 16), np.uint8), np.zeros(300, np.int32)), {f.name: f.field for f in planned}
+    bases = {"features/a/t": np.eye(5, 8, dtype=np.float32)}
+    writer = StoreWriter(tmp_path / "s.zarr", *ids, fields, identity={}, shard_rows=64, bases=bases)
+    writer.write_rest(lambda part: {name: x[part] for name, x in rows.items()})
+    writer.publish()
+    plan = Plan(300, 64, planned, {}, 1.0, 10**9)
+    assert plan.files == sum(path.is_file() for path in (tmp_path / "s.zarr").rglob("*"))
 
 
 def test_a_disk_that_will_not_hold_it_is_refused_before_any_work(project, monkeypatch):

@@ -358,6 +358,9 @@ def test_refuses_wrong_arrays(tmp_path):
     boxes = arrays["labels/det"]
     with pytest.raises(StoreError, match="'labels/det' got 63 rows, expected 64"):
         writer.write(0, {**arrays, "labels/det": boxes[1:]})
+    spoilt = [*boxes[:7], np.full((2, 5), np.nan, np.float32), *boxes[8:]]
+    with pytest.raises(StoreError, match="'labels/det', row 7: nan is not finite"):
+        writer.write(0, {**arrays, "labels/det": spoilt})
     with pytest.raises(StoreError, match=r"'labels/det', row 7: items of shape \(4,\), expected \(5,\)"):
         writer.write(0, {**arrays, "labels/det": [*boxes[:7], np.zeros((2, 4), np.float32), *boxes[8:]]})
 

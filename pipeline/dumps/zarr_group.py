@@ -49,7 +49,7 @@ class ZarrGroup(Dump):
     def read(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
         try:
             return np.asarray(self.arrays[name].oindex[rows])
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise StoreError(f"{self.files}: array {name!r} is damaged: {error}") from None
 
 
