@@ -26,6 +26,8 @@ from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.prediction import check_unchanged
 from pipeline.store import Store, open_store
+from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.task import Task
 
 OPSET = 20
 BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
@@ -205,6 +207,12 @@ def classes_of(split: Store) -> dict[str, list[str]]:
     return {task: field.attributes["classes"] for task, field in labels.items() if "classes" in field.attributes}
 
 
+def channels(task: Task, names: list[str]) -> list[str]:
+    """Of a prediction: sources name classes, and background is none."""
+    lacking = isinstance(task, Segmentation) and "background" not in names
+    return ["background", *names] if lacking else names
+
+
 def card(
     student: str,
     files: list[Path],
@@ -226,7 +234,7 @@ def card(
         lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
         lines += [BESIDE.format(name) for name in beside]
         for name in tasks:
-            named = f"; classes in order: {', '.join(classes[name])}" if name in classes else ""
+            named = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""
             lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
             lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
     lines += ["", "| file | furthest from torch, of a head's largest logit | ms a row, one thread |", "|---|---|---|"]

@@ -94,11 +94,15 @@ def best(found: list[Line]) -> dict[str, Any]:
     return {"students": len(found), "best": {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}}
 
 
+def shown(value: Any, spec: str) -> str:
+    return format(value, spec) if isinstance(value, float) else str(value)
+
+
 def show(found: list[Line], varied: list[str]) -> None:
     """Print it, a * at those that no other beats."""
     columns = ["name", *varied, "val", "test", "delta_mtl", "parameters", "latency_ms", "seconds"]
     table = Table("", *columns)
     for one in found:
         mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
-        table.add_row(mark, *(f"{x:.2f}" if isinstance(x := one.get(c, ""), float) else str(x) for c in columns))
+        table.add_row(mark, *(shown(one.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))
     manners.show(table)

@@ -154,7 +154,8 @@ def grid(sweep: Sweep) -> list[Choice]:
 def total_updates(sweep: Sweep, start: FilledStudent) -> int:
     """As far as it can be known before: a search may vary updates, and stop students."""
     if sweep.sampler == "grid":
-        return sum(choice.get("updates", start.updates) + start.head_updates for choice in grid(sweep))
+        parts = ("updates", "head_updates")
+        return sum(choice.get(part, getattr(start, part)) for choice in grid(sweep) for part in parts)
     return (sweep.students or 0) * updates_of(start)
 
 

@@ -156,7 +156,10 @@ def sweep_problems(params: Params) -> list[tuple[str, str]]:
         found.append(("sweep.start", f"{sweep.start} is one network a task (separate); a sweep is of single networks"))
     if start.extends:
         found.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
-    if sweep.keep < 1 and (start.head_updates or sweep.sampler == "nsga2"):
+    for key in sweep.vary:
+        inside = [other for other in sweep.vary if other.startswith(f"{key}.")]
+        found += [(f"sweep.vary.{key}", f"{other} is part of it; vary one of the two") for other in inside]
+    if sweep.keep < 1 and (start.head_updates or "head_updates" in sweep.vary or sweep.sampler == "nsga2"):
         found.append(
             ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
         )
@@ -167,6 +170,8 @@ def value_problems(params: Params, key: str, value: Any) -> list[tuple[str, str]
     where = f"sweep.vary.{key}"
     if key in ("extends", "frozen", "separate"):
         return [(where, "those of a sweep begin afresh, as single networks; drop this key")]
+    if key == "tasks":
+        return [(where, "students of other tasks cannot be ranked with one another; drop this key")]
     if key == "seed":
         return (
             [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]

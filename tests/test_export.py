@@ -38,7 +38,7 @@ def project(tmp_path, monkeypatch):
     out = tmp_path / "data/students/fused/seed-0" / f"{NAME}.safetensors"
     save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
     image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
-    named = {"classes": ["background", "zero"]}
+    named = {"classes": ["zero"]}
     fields = {"inputs/image": Field((1, 24, 24), "uint8"), "labels/segmentation": Field((), "uint8", attributes=named)}
     ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
     val, identity = tmp_path / "data/splits/val.zarr", source_identity(params)

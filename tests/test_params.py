@@ -118,6 +118,12 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("sweep.vary", {"learning_rate": [0.1, -1]}, "sweep.vary.learning_rate: learning_rate: .*greater than 0, got -1"),
         ("sweep.vary", {"encodr.width": [16]}, "sweep.vary.encodr.width: not a parameter of a student"),
         ("sweep.vary", {"extends": ["fused"]}, "sweep.vary.extends: those of a sweep begin afresh"),
+        ("sweep.vary", {"tasks": [["detection"]]}, "sweep.vary.tasks: students of other tasks cannot be ranked"),
+        (
+            "sweep.vary",
+            {"weights": [{"labels": 1}], "weights.logits": [1, 3]},
+            "sweep.vary.weights: weights.logits is part of it",
+        ),
         ("sweep.vary", {"reads": ["pcb"]}, "sweep.vary.reads: no store named 'pcb'; did you mean 'pca'"),
         ("sweep.vary", {"weights.logits": {"low": 1, "high": 3}}, "sweep.vary.weights.logits: a grid takes lists"),
         ("sweep.vary", {"seed": ["x"]}, "sweep.vary.seed: expected numbers of seeds, 0, 1, ..., got 'x'"),

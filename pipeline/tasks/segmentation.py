@@ -20,7 +20,7 @@ IGNORED = 255  # in a label: counts neither in the loss nor in the metric
 class Segmentation(Task):
     """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), every (H / h)-th pixel.
 
-    Metric: mIoU, no background.
+    Class 0 is background. Metric: mIoU, without it.
     upscale: how many times finer the prediction is than the encoder's grid. temperature: of distillation.
     """
 
