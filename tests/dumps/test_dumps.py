@@ -124,6 +124,19 @@ def test_numbers_of_another_machine_are_the_same_numbers(tmp_path, store):
     assert torch.equal(outputs.features["trunk"], torch.from_numpy(FEATURES))
 
 
+def test_batches_are_read_together(tmp_path, store, monkeypatch):
+    as_npy(tmp_path / "dump", shuffled())
+    (found,) = import_for(spec(tmp_path / "dump"), store)
+    reads, read = [], type(found.dump).read
+    monkeypatch.setattr(type(found.dump), "read", lambda *asked: reads.append(asked) or read(*asked))
+    batches = list(found.forward(slice(3, N), 8))
+    assert [len(batch.logits["cls"]) for batch in batches] == [8, 8, 8, 8, 5] and len(reads) == len(OUTPUTS)
+    assert torch.equal(torch.cat([batch.features["trunk"] for batch in batches]), torch.from_numpy(FEATURES[3:]))
+    monkeypatch.setattr("pipeline.imported.TOGETHER", 20)
+    again = list(found.forward(slice(3, N), 8))
+    assert all(torch.equal(a.logits["cls"], b.logits["cls"]) for a, b in zip(again, batches, strict=True))
+
+
 def test_a_store_of_ours_is_a_dump(tmp_path, store):
     fields = {"features/t/trunk": Field((5, 3, 3), "float16", "lz4")}
     writer = StoreWriter(tmp_path / "t.zarr", IDS[::-1], VIEW[::-1], fields, identity={}, shard_rows=8)
