@@ -9,6 +9,7 @@ import ctypes
 import errno
 import math
 import mmap
+import os
 import resource
 import stat
 from dataclasses import dataclass
@@ -119,22 +120,24 @@ def allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def check_regular(path: Path) -> None:
-    """Raises ValueError for a pipe or a device, which would keep its reader for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
+def regular_size(path: Path) -> int:
+    """Bytes of a file. Raises ValueError for a pipe or a device, which would keep its reader for ever."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
         raise ValueError("not a regular file")
+    return found.st_size
 
 
 class Shard:
     """One shard file, mapped into memory; refused if its index is not whole and sane.
 
-    Chunks are checked against their crc32c when they are first touched.
+    Chunks are checked, against their crc32c and what their frame says of itself, when they are first touched.
     """
 
     def __init__(self, path: Path, layout: Layout):
         self.path, self.layout = path, layout
         try:
-            check_regular(path)
+            regular_size(path)
             with path.open("rb") as file:
                 self.data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
@@ -176,20 +179,26 @@ class Shard:
         return (data if self.layout.coder is None else self.decoded(data, number, out)).view(self.layout.item)
 
     def stored(self, number: int) -> np.ndarray:
-        """Bytes of a chunk as they lie in the file; the first time, against their crc32c."""
+        """Bytes of a chunk as they lie in the file; the first time, against their crc32c and what their frame says."""
         offset, length = self.index[number]
         data = self.data[offset : offset + length - CRC]
         if not self.touched[number]:
             if checksum(data) != self.data[offset + length - CRC : offset + length].tobytes():
                 raise self.damaged(f"has a chunk ({number}) that fails its checksum")
+            self.check_frame(data, number)
             self.touched[number] = True
         return data
 
+    def check_frame(self, data: np.ndarray, number: int) -> None:
+        """Compressed data says that it is a chunk, before a decoder believes it: frames.py."""
+        if self.layout.coder is None:
+            return
+        stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
+        if stated != self.layout.chunk_bytes:
+            raise self.damaged(f"has a chunk ({number}) whose frame says {stated} bytes, expected {self.layout.chunk_bytes}")
+
     def decoded(self, data: np.ndarray, number: int, out: np.ndarray | None) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8) if out is None else out
-        stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
-        if stated != len(out):  # before it is decoded: frames.py
-            raise self.damaged(f"has a chunk ({number}) whose frame says {stated} bytes, expected {len(out)}")
         try:
             self.layout.coder.decode(data, out=out)
         except (RuntimeError, ValueError) as error:

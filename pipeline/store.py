@@ -27,7 +27,7 @@ from pipeline.layout import (
     shard_file,
 )
 from pipeline.recipes import dequantize, expand, from_bfloat16
-from pipeline.shard import MappedArray, Shard, StoreError, allow_files, as_items, as_rows, check_regular
+from pipeline.shard import MappedArray, Shard, StoreError, allow_files, as_items, as_rows, regular_size
 
 Selection = slice | np.ndarray | None
 LINE = 64  # bytes
@@ -66,8 +66,7 @@ def open_store(path: Path) -> "Store":
 
 def small_file(path: Path) -> bytes:
     """Content of a file of metadata. Raises OSError, or ValueError for what is none."""
-    check_regular(path)
-    size = path.stat().st_size
+    size = regular_size(path)
     if size > LARGEST_ROOT:
         raise ValueError(f"{size} bytes, expected at most {LARGEST_ROOT}")
     return path.read_bytes()
