@@ -153,6 +153,8 @@ def stays_in_store(store: Store, name: str) -> bool:
 
 def in_store(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InStore]:
     """The rows of blocks that `fill` would put into these places from `drawn` on; their pages are in memory after this."""
+    if not fields:
+        return {}
     order = np.empty(len(places), np.int64)
     order[places] = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     for name in fields:
