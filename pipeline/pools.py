@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar, final
 
 import numpy as np
 
-from pipeline.shard import LONG, as_items
+from pipeline.mapped import LONG
+from pipeline.shard import as_items
 from pipeline.store import Store
 
 MIXED = 64  # blocks of rows in a pool, at least

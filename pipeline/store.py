@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.checks import check_fields, check_identity
 from pipeline.layout import (
     FORMAT,
     IDS,
@@ -19,15 +20,14 @@ from pipeline.layout import (
     array_rows,
     arrays_of,
     canonical,
-    check_fields,
-    check_identity,
     digest,
     group_metadata,
     metadata_files,
     shard_file,
 )
+from pipeline.mapped import MappedArray
 from pipeline.recipes import dequantize, expand, from_bfloat16
-from pipeline.shard import MappedArray, Shard, StoreError, allow_files, as_items, as_rows, regular_size
+from pipeline.shard import Shard, StoreError, allow_files, as_items, as_rows, regular_size
 
 Selection = slice | np.ndarray | None
 LINE = 64  # bytes

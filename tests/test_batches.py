@@ -6,8 +6,8 @@ import torch
 
 from pipeline.batches import batches, cut, features_of, in_order, labelled_batches, narrowed, tensors
 from pipeline.layout import Field
+from pipeline.mapped import LONG
 from pipeline.pools import length, load, shuffled, spread, stays_in_store
-from pipeline.shard import LONG
 from pipeline.store import open_store
 from pipeline.writer import StoreWriter
 

@@ -14,7 +14,7 @@ from pipeline.dependencies import closure, code_deps, imports
 from pipeline.lineage import open_project
 
 FLOORS = [
-    {"atomic", "frames", "layout", "recipes", "shard", "store", "writer", "inspection", "trust"}
+    {"atomic", "checks", "encoding", "frames", "layout", "mapped", "recipes", "shard", "store", "writer", "inspection", "trust"}
     | {
         "seeds",
         "cost",

@@ -20,7 +20,8 @@ import pytest
 from pipeline.atomic import held, link_or_copy, write_whole
 from pipeline.frames import blosc_bytes, zstd_bytes
 from pipeline.layout import Field, canonical, digest, field_of
-from pipeline.shard import LONG, Layout, Shard, StoreError, checksum, encode_shard
+from pipeline.mapped import LONG
+from pipeline.shard import Layout, Shard, StoreError, checksum, encode_shard
 from pipeline.store import Store, open_aligned, open_store
 from pipeline.writer import StoreWriter
 
