@@ -10,10 +10,9 @@ import numpy as np
 
 from pipeline.mapped import LONG
 from pipeline.shard import as_items
-from pipeline.store import Store
+from pipeline.store import PAGE, Store
 
 MIXED = 64  # blocks of rows in a pool, at least
-PAGE = 4096  # bytes
 
 Item = TypeVar("Item")
 Rows = dict[str, np.ndarray]
