@@ -21,7 +21,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE, ROWS, BATCH, ROUNDS = (128, 8, 8), 16_384, 256, 9
-MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, page cache warm"
+MACHINE = "2 cores of an AMD EPYC (Zen 3, 32 MB L3), torch 2.13.0 CPU, page cache warm"
 
 
 def rows() -> np.ndarray:
