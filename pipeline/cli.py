@@ -13,9 +13,9 @@ from pipeline.dependencies import check_classes
 from pipeline.inspection import describe, differences, flat
 from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors, printable, show
+from pipeline.problems import lead
 from pipeline.promotion import promote
 from pipeline.store import open_store
-from pipeline.validation import lead
 
 
 @click.group()

@@ -25,7 +25,7 @@ from pipeline.network import Network
 from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.prediction import check_unchanged
-from pipeline.store import Store, open_store
+from pipeline.store import Store, open_store, sha256
 from pipeline.tasks.segmentation import Segmentation
 from pipeline.tasks.task import Task
 
@@ -62,8 +62,7 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
         check_unchanged(params, source, data / "splits" / "val.zarr")
     val = open_store(data / "splits" / "val.zarr")
     rows = part(next(in_order(val, input_fields(val), SAMPLE)), "inputs")
-    scores = data / "scores" / "students" / student / "scores.json"
-    tested = json.loads(scores.read_text())[seed]["test"]["clean"] if scores.exists() else {}
+    tested = tested_as(data / "scores" / "students" / student / "scores.json", seed, files)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent) as scratch:
         draft = Path(scratch) / out.name
@@ -89,6 +88,17 @@ def check_replaceable(out: Path) -> None:
     others = [name for name in names if SAID not in said or name not in ours]
     if others:
         raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
+
+
+def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, float]]:
+    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files were."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text())[seed]
+    if found.get("weights") != {file.name: sha256(file) for file in files}:
+        where, stage = files[0].parent, f"evaluate@{path.parent.name}"
+        raise ValueError(f"{path}: scores of other weights than lie in {where}; run `dvc repro {stage}`")
+    return found["test"]["clean"]
 
 
 def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:

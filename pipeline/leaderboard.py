@@ -65,9 +65,8 @@ def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> 
         found |= {"val": 100 * quality(tasks, last), "test": mean(test.values()), "delta_mtl": delta_mtl(tasks, test, baseline)}
         found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
         found |= {f"test {name}": points for name, points in test.items()}
-    return found | {
-        key: record[key] for key in ("parameters", "flops", "latency_ms", "updates", "seconds", "learned_from", "student")
-    }
+    told = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
+    return found | {key: record[key] for key in told}
 
 
 def beats(other: Line, one: Line) -> bool:

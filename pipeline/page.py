@@ -49,11 +49,14 @@ def headed(tasks: dict[str, Task], column: str) -> str:
     return f"{column} ({task.primary}{'' if task.higher_is_better else ', lower is better'})"
 
 
-def meanings(params: Params, tables: Tables) -> Meanings:
+def meanings(params: Params, tasks: dict[str, Task], students: dict[str, Row], tables: Tables) -> Meanings:
+    baseline = params.report.baseline
+    blank = [task for task in tasks if task in students[baseline] and not students[baseline][task][0]]
+    without = f"; without {', '.join(blank)}, where that is 0" if blank else ""
     splits = [column for head, *_ in tables.values() for column in head if column.startswith("test/")]
     return {
         "average": f"mean over tasks; like every column that names no split, of test/{CLEAN}",
-        "delta_mtl": f"mean over tasks of the gain over student {params.report.baseline}, in percent of its score",
+        "delta_mtl": f"mean over tasks of the gain over student {baseline}, in percent of its score{without}",
         **dict.fromkeys(splits, "average on this other test split"),
         "effective rank": "in how many directions the fused code varies (exp of the entropy of its spectrum)",
     }
@@ -82,7 +85,7 @@ def other_tables(tasks: dict[str, Task], rows: dict[str, Row], columns: list[str
 def shown(cell: Cell | None, digits: int = 1) -> str:
     if cell is None:
         return "-"
-    mean, spread = (f"{x:.{digits}f}" for x in cell)
+    mean, spread = (f"{round(x, digits) + 0.0:.{digits}f}" for x in cell)  # + 0.0: no -0.0
     return f"{mean} +-{spread}" if cell[1] else mean
 
 

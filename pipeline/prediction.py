@@ -22,7 +22,7 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
     cpu, source = torch.device("cpu"), params.source()
     loaded = [load_network(path, cpu) for path in weights_of(params, data / "students", student, seed)]
     check_unchanged(params, source, data / "splits" / "val.zarr")
-    for name, inputs in source.read(given).items():
+    for name, inputs in source.read(given):
         wanted = {key for _, _, header in loaded for key in header["inputs"]}
         batch = tensors({key: inputs[key][None] for key in wanted & inputs.keys()}, cpu)
         said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}

@@ -17,16 +17,18 @@ from pipeline.checkpoints import input_shapes, save_network
 from pipeline.class_spec import ParamsError
 from pipeline.cost import write_json
 from pipeline.distilling import distil, stream
-from pipeline.layout import digest
+from pipeline.layout import canonical, digest
 from pipeline.leaderboard import Record, size_of
 from pipeline.learning import Curve, quality
 from pipeline.params import Params
+from pipeline.problems import student_problems
 from pipeline.scoring import score
 from pipeline.sections import PARTS, FilledStudent, Range, Student, Sweep
 from pipeline.seeds import derive_seed
 from pipeline.store import Store
 from pipeline.tasks.task import Task
-from pipeline.validation import student_problems
+
+CANNOT = ParamsError, ValueError, RuntimeError  # what a student raises that cannot be built, or taught from its store
 
 Choice = dict[str, Any]  # {dotted key of a student, or seed: value}
 
@@ -68,13 +70,16 @@ class Trials:
         """Records of these students, trained now if they never were. Raises ParamsError."""
         hurdles = hurdles_after([self.qualities(record) for record in self.records.values()], self.sweep.keep)
         asked = [self.candidate(choice, hurdles) for choice in choices]
-        missing = {c.name: c for c in asked if not self.file(c.name).exists()}
-        self.advance(sum(updates_of(c.student) for c in asked if c.name not in missing))
+        known = {canonical(record["choice"]): record for record in self.records.values()}  # hurdles were others then
+        new = {key: c for c in asked if (key := canonical(c.choice)) not in known}
+        missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
+        self.advance(sum(updates_of(c.student) for c in asked) - sum(updates_of(c.student) for c in missing.values()))
         for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
-        found = [json.loads(self.file(c.name).read_text()) | {"choice": c.choice} for c in asked]  # not an earlier sweep's
-        self.records |= {record["name"]: record for record in found}
-        return found
+        for key, c in new.items():
+            found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
+            known[key] = self.records[c.name] = found
+        return [known[canonical(choice)] for choice in choices]
 
     def file(self, name: str) -> Path:
         return self.scratch / name / "record.json"
@@ -101,16 +106,30 @@ class Trials:
         first, began = candidates[0].student, time.perf_counter()
         store = self.stores[first.reads]
         asked = [(c.student, c.seed) for c in candidates]
-        found = distil(self.params, asked, first.tasks, store, self.val, self.advance, hurdles)
+        try:
+            found = distil(self.params, asked, first.tasks, store, self.val, self.advance, hurdles)
+        except CANNOT:
+            self.name_culprit(candidates)
+            raise
         seconds = (time.perf_counter() - began) / len(candidates)
         for c, (network, curve) in zip(candidates, found, strict=True):
             folder, shapes = self.scratch / c.name, input_shapes(store)
             about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
             about["student"] = c.spec.model_dump(by_alias=True, exclude_unset=True)
             save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
+            counted = {"updates": c.student.updates, "head_updates": c.student.head_updates}
             scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
-            more = {"state": state(c.student, curve), "updates": updates_of(c.student), "seconds": seconds}
+            more = {"state": state(c.student, curve), **counted, "seconds": seconds}
             write_json(self.file(c.name), {**about, **size_of(network, shapes), **scores, **more})
+
+    def name_culprit(self, candidates: list[Candidate]) -> None:
+        """Raises ValueError for the first of these that fails by itself, on one update."""
+        for c in candidates:
+            brief, store = c.student.model_copy(update={"updates": 1}), self.stores[c.student.reads]
+            try:
+                distil(self.params, [(brief, c.seed)], brief.tasks, store, self.val, lambda updates: None)
+            except CANNOT as error:
+                raise ValueError(f"sweep, {c.choice}: {error}") from error
 
 
 def by_stream(candidate: Candidate) -> str:

@@ -13,7 +13,7 @@ from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
 from pipeline.scoring import predictions, score
 from pipeline.seeds import derive_seed
-from pipeline.store import open_store
+from pipeline.store import open_store, sha256
 from pipeline.unseen import few_shot, unseen_examples
 
 
@@ -34,7 +34,8 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
     results, strip = [], {}
     with progress(f"evaluate {name}", total=len(folders), unit="seeds") as advance:
         for folder in folders:
-            loaded = [load_network(path, device) for path in sorted(folder.glob("*.safetensors"))]
+            files = sorted(folder.glob("*.safetensors"))
+            loaded = [load_network(path, device) for path in files]
             networks = [network for network, _, _ in loaded]
             tested = {
                 split: {task: s for network in networks for task, s in score(network, tasks, store).items()}
@@ -45,7 +46,8 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
                 label: {str(k): few_shot(*example, k, settings.draws, shot_seed) for k in settings.shots}
                 for label, example in examples.items()
             }
-            results.append({"test": tested, "unseen": shots})
+            weights = {path.name: sha256(path) for path in files}
+            results.append({"weights": weights, "test": tested, "unseen": shots})
             strip = {k: x for net in networks for k, x in predictions(net, splits["clean"]).items()}
             advance(1)
     write_json(scores / "scores.json", results)

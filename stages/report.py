@@ -49,7 +49,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     pictures.curves(curve, plots / "curves.png")
     write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
     tables = page.tables(params, tasks, teachers, students, spent)
-    meanings, notes = page.meanings(params, tables), page.notes(params, weak, spent)
+    meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, spent)
     page.show(tables, meanings, notes)
     drawn = {plots / f"{name}.png": caption for name, caption in pictures.CAPTIONS.items()}
     page.write(page_path, tables, meanings, notes, drawn)

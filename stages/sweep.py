@@ -41,7 +41,7 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     scratch = out / ".scratch" / code_digest("sweep", params)[:16]
     with measured(cost) as ledger, progress("sweep", total=total_updates(params.sweep, start), unit="updates") as advance:
         records = run(Trials(params, stores, *splits, scratch, advance))
-        ledger |= {"students": len(records), "updates": sum(record["updates"] for record in records)}
+        ledger |= {"students": len(records), "updates": sum(record["updates"] + record["head_updates"] for record in records)}
     found = lines(records, tasks, mean_primaries(tasks, seeds))
     for one in found:
         (out / "students").mkdir(parents=True, exist_ok=True)

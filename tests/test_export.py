@@ -17,6 +17,7 @@ from pipeline.class_spec import CLONE, ClassSpec
 from pipeline.cli import main
 from pipeline.dependencies import source_identity
 from pipeline.layout import Field
+from pipeline.store import sha256
 from pipeline.tasks.classification import Classification
 from pipeline.validation import load_params
 from pipeline.writer import StoreWriter
@@ -55,7 +56,9 @@ def run(*command, fails=False):
 
 
 def test_onnx_answers_as_the_student_does_for_any_batch(project):
-    scores = {"test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
+    file = f"{NAME}.safetensors"
+    weights = {file: sha256(project / "data/students/fused/seed-0" / file)}
+    scores = {"weights": weights, "test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
     (project / "data/scores/students/fused").mkdir(parents=True)
     (project / "data/scores/students/fused/scores.json").write_text(json.dumps([scores]))
     assert f"exports/fused/{NAME}.int8.onnx: off by at most" in run("export", "fused", "--int8")
@@ -75,6 +78,15 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
     assert (
         "classes in order: background, zero" in card and "> Predictions: (B, C + 4, h, w): heatmap logits, then the box" in card
     )
+
+
+def test_scores_of_other_weights_are_not_on_a_card(project):
+    (project / "data/scores/students/fused").mkdir(parents=True)
+    scores = {"weights": {f"{NAME}.safetensors": "0" * 64}, "test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
+    (project / "data/scores/students/fused/scores.json").write_text(json.dumps([scores]))
+    said = run("export", "fused", fails=True)
+    assert "scores of other weights than lie in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
+    assert not (project / "exports").exists()
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_leaves_the_old_one(project, monkeypatch):
@@ -160,6 +172,16 @@ def test_answers_are_drawn_for_a_file_and_for_a_folder(project):
         Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "scenes" / name)
     names = [line.split(":")[0] for line in run("predict", "fused", "scenes").splitlines()]
     assert names == [f"predictions/{name}.png" for name in ("a.jpg", "a.png", "b", "more/c")]
+
+
+def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(project):
+    (project / "scenes").mkdir()
+    Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "scenes/b.png")
+    for name in ("a", "c"):
+        (project / f"scenes/{name}.png").write_bytes(b"\x89PNG no")
+    answered, failed = run("predict", "fused", "scenes", fails=True).splitlines()
+    assert answered.startswith("predictions/b.png: ")
+    assert failed.startswith("error: scenes: 2 of 3 images could not be read: scenes/a.png: is no image of a known format")
 
 
 def test_answers_of_other_params_than_were_prepared_are_refused(project):

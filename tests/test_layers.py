@@ -23,6 +23,8 @@ FLOORS = [
         "params",
         "sections",
         "validation",
+        "problems",
+        "sweep_problems",
         "dependencies",
         "lineage",
         "promotion",

@@ -172,7 +172,7 @@ def test_a_student_leaves_with_its_tokenizer_for_texts_of_any_length(project, en
         begins = [read.word_ids.index(n) for n in range(len(text.split()))]
         given = {"tokens_first": [read.ids], "words_first": [begins], "mask": [[True] * len(begins)]}
         given = {name: np.array(x, bool if name == "mask" else "i4") for name, x in given.items()}
-        for name, x in source.read(text)[""].items():
+        for name, x in dict(source.read(text))[""].items():
             assert name == "text_first" or np.array_equal(x, given[name][0])
         with torch.no_grad():
             wanted = network({name: torch.from_numpy(x) for name, x in given.items()}).logits

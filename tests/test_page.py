@@ -32,10 +32,10 @@ def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spe
     found = tables(params, TASKS, {"t": {"a": (60.0, 0.0)}}, {"labels": POINTS}, spent)
     scores = found["Scores (points: 100 x metric)"][0]
     assert scores == ["", "updates", "a (macro_AP)", "b (error, lower is better)", "average", "delta_mtl", "test/noisy"]
-    said = meanings(params, found)
+    said = meanings(params, TASKS, {params.report.baseline: POINTS | {"b": (0.0, 0.0)}}, found)
     lines = [line for head, *_ in found.values() for line in explained(head, said)]
     assert [line.partition(":")[0] for line in lines] == ["average", "delta_mtl", "test/noisy", "effective rank"]
-    assert f"over student {params.report.baseline}" in lines[1]
+    assert f"over student {params.report.baseline}, in percent of its score; without b, where that is 0" in lines[1]
 
 
 def test_what_is_no_share_is_shown_as_it_is(params, spent):
@@ -56,8 +56,8 @@ def test_seeds_are_counted_in_words(params, spent, seeds, said):
 
 def test_terminal_and_page_say_the_same(params, spent, tmp_path, capsys):
     found, said = tables(params, TASKS, {}, {"labels": POINTS}, spent), notes(params, [WEAK], spent)
-    show(found, meanings(params, found), said)
-    write(tmp_path / "index.html", found, meanings(params, found), said, {})
+    show(found, meanings(params, TASKS, {params.report.baseline: POINTS}, found), said)
+    write(tmp_path / "index.html", found, meanings(params, TASKS, {params.report.baseline: POINTS}, found), said, {})
     terminal, page = (" ".join(x.split()) for x in (capsys.readouterr().out, (tmp_path / "index.html").read_text()))
     for line in ("delta_mtl: mean over tasks", "test/noisy: average on", "effective rank: in how many", "Equal updates are"):
         assert line in terminal and line in page

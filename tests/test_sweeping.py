@@ -174,6 +174,18 @@ def test_a_search_proposes_the_same_again_and_stops_what_is_behind(trials):
     assert lasting(run(trials(**section))) == lasting(records) and not trained
 
 
+def test_what_a_search_proposes_again_is_not_trained_again_whatever_hurdles_stand_now(trials):
+    section = {"vary": {"learning_rate": [0.01, 0.03]}, "sampler": "tpe", "students": 12, "together": 2, "keep": 0.5}
+    assert len(run(trials(**section))) == sum(trained) == 2
+
+
+@pytest.mark.parametrize(("key", "bad"), [("weights.fused", 1), ("encoder.channels", 3)])
+def test_a_student_that_cannot_be_taught_is_named(trials, key, bad):
+    good = {"weights.fused": 0, "encoder.channels": 1}[key]
+    with pytest.raises(ValueError, match=rf"sweep, \{{'{key}': {bad}\}}: "):
+        run(trials(vary={key: [good, bad]}))
+
+
 def test_quality_against_size(trials):
     vary = {"encoder.width": {"low": 2, "high": 8, "step": 2}, "learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}
     records = run(trials(vary=vary, sampler="nsga2", students=8, together=4))
@@ -212,7 +224,8 @@ def test_hurdles_are_what_the_best_share_reached():
 
 def record(name, quality, parameters, **more):
     curve = [{"update": 6, f"val/{TASK}/macro_AP": quality}]
-    base = {"name": name, "state": "finished", "reads": "none", "seed": 0, "choice": {}, "curve": curve, "updates": 6}
+    base = {"name": name, "state": "finished", "reads": "none", "seed": 0, "choice": {}, "curve": curve}
+    base |= {"updates": 6, "head_updates": 0}
     base |= {"test": {TASK: {"macro_AP": 0.5}}, "parameters": parameters, "flops": 1, "latency_ms": 1.0, "seconds": 1.0}
     return base | {"learned_from": "abc", "student": {}} | more
 

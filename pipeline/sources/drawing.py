@@ -1,6 +1,7 @@
 """Images with what is said of them, drawn or in words."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def in_words(said: dict[str, Any], names: list[str]) -> list[str]:
         shares = zip(kinds.tolist(), sizes / said["map"].size, strict=True)
         words += [f"{named(kind - 1, names) if names else kind} on {share:.0%}" for kind, share in shares if kind]
     return words
+
+
+def each_read(given: Path, read: Callable[[Path], Arrays]) -> Iterator[tuple[str, Arrays]]:
+    """(name, inputs) of an image file, or of each in a folder and below. Raises ValueError at the end, for all that fail."""
+    files, unread = image_files(given), []
+    for name, path in files.items():
+        try:
+            inputs = read(path)
+        except ValueError as error:
+            unread.append(str(error))
+        else:
+            yield name, inputs
+    if unread:
+        of = f"{given}: {len(unread)} of {len(files)} images could not be read: " if len(files) > 1 else ""
+        raise ValueError(of + "; ".join(unread))
 
 
 def image_files(given: Path) -> dict[str, Path]:

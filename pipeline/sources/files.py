@@ -1,13 +1,14 @@
 """Your own images: folders, COCO, VOC and CSV files of labels, any of them for any task, on any part of the images."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from pipeline.class_spec import Count, Weight
-from pipeline.sources.drawing import draw_image, image_files, image_in_words, seen
+from pipeline.sources.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.duplicates import assign, near_duplicates
 from pipeline.sources.gathering import SHOWN, Label, Sample, classes_of, look_at_all, merged, read_labels
 from pipeline.sources.images import How, augmented, corrupted, framed, framed_boxes, framed_mask, open_upright
@@ -213,5 +214,5 @@ class Files(Source):
     def words(self, inputs: Arrays, answer: Answer) -> str:
         return image_in_words(inputs, answer, self.names)
 
-    def read(self, given: str) -> dict[str, Arrays]:
-        return {name: seen(path, self.mode, self.frame, self.how) for name, path in image_files(Path(given)).items()}
+    def read(self, given: str) -> Iterator[tuple[str, Arrays]]:
+        return each_read(Path(given), lambda path: seen(path, self.mode, self.frame, self.how))

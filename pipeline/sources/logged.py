@@ -2,6 +2,7 @@
 
 import sys
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,7 +122,7 @@ class LoggedCandidates(Candidates):
             raise ValueError("test/new_items: a single item, which leaves no other to draw negatives from; raise new or test")
         return rows
 
-    def read(self, given: str) -> dict[str, Arrays]:
+    def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
         """A user of the log, by name, with all items that they never met, as they are known when it ends."""
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         if given not in log.user_names:
@@ -132,7 +133,7 @@ class LoggedCandidates(Candidates):
             raise ValueError(f"{given!r}: has met every item; expected a user for whom some are left")
         maker = ListMaker(log, self.divided(log, rng)["transfer"], self.length, self.negatives, rng)
         lists = maker.told_as(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
-        return {"": {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]}}
+        return [("", {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
 
     def preview(self) -> tuple[int, Split]:
         transfer = self.splits()["transfer"]

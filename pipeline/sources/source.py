@@ -97,8 +97,8 @@ class Source(ABC):
         """One row and what is said of it."""
         axis.text(0, 1, self.words(inputs, answer), fontsize=7, va="top", wrap=True)
 
-    def read(self, given: str) -> dict[str, Arrays]:
-        """{name: inputs of one row} of what a person asks about: a file, a folder, a line. Without a name it is not drawn.
+    def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
+        """(name, inputs of one row) of all that a person asks about: a file, a folder, a line. Without a name it is not drawn.
 
         Arrays of text among the inputs are for `words`; networks do not see them.
         """

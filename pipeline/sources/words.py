@@ -5,7 +5,7 @@ them at the same positions.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import fill
 from typing import Any
 
@@ -86,13 +86,13 @@ class WordSource(Source):
     def learnt(self) -> Vocabulary | Borrowed:
         """The vocabulary of the first side, learnt again from the transfer set, or read again."""
 
-    def read(self, given: str) -> dict[str, Arrays]:
+    def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
         """A line of text, said on the first side alone."""
         words = given.split()[: self.longest]
         if not words:
             raise ValueError("expected a line of text, found none")
         inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
-        return {"": {name: x[0] for name, x in inputs.items()}}
+        return [("", {name: x[0] for name, x in inputs.items()})]
 
     def beside(self) -> dict[str, str]:
         """The tokenizer of the first side; its numbers are those that networks take."""

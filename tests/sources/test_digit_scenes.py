@@ -1,16 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.sources.digit_scenes import (
-    APART,
-    DIGITS,
-    MOST,
-    SIZE,
-    TASKS,
-    DigitScenes,
-    compose,
-    split_digits,
-)
+from pipeline.sources.digit_scenes import TASKS, DigitScenes
+from pipeline.sources.scenes import APART, DIGITS, MOST, SIZE, compose, split_digits
 
 SIZES = {"labelled": dict.fromkeys(TASKS, 40), "unlabelled": 30, "views": 2, "val": 20, "test": 30, "unseen": 20}
 

@@ -281,7 +281,7 @@ def test_single_images_are_read_as_the_transfer_set_has_them(here):
     make_folder(here / "in", 12)
     source = files({"shape": {"folder": "in", "classes": list(SHAPES)}})
     path = sorted((here / "in").rglob("*.png"))[0]
-    ((name, inputs),) = source.read(str(path)).items()
+    ((name, inputs),) = source.read(str(path))
     assert name == path.stem and inputs["image"].shape == (3, *SIZE)
     assert source.words(inputs, {"shape": {"classes": [1]}}) == "shape: ring"
 

@@ -185,7 +185,7 @@ def test_lists_are_divided_by_time_and_what_is_cold_or_new_kept_from_learning(ma
 
 def test_a_user_is_read_with_what_they_never_met(many):
     log = many.read_log()
-    (row,) = many.read("u7").values()
+    ((_, row),) = many.read("u7")
     met = {log.item_names[i] for i in log.item[log.user == log.user_names.index("u7")]}
     assert set(row["name"]) == set(log.item_names) - met and len(row["name"]) == row["item"].shape[1]
     told = {name: number for name, number in zip(row["name"], row["item"][ID], strict=True) if number}

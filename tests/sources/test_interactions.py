@@ -3,7 +3,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from pipeline.sources.candidates import ID, POPULARITY, TASKS
-from pipeline.sources.interactions import ITEMS, TEST, TRAINED, USERS, VAL, Interactions, make_world, play
+from pipeline.sources.interactions import Interactions
+from pipeline.sources.world import ITEMS, TEST, TRAINED, USERS, VAL, make_world, play
 
 SIZES = {"labelled": dict.fromkeys(TASKS, 40), "unlabelled": 30, "views": 2, "length": 12, "val": 20, "test": 30, "unseen": 40}
 

@@ -187,7 +187,7 @@ def test_a_preview_and_what_is_said_of_a_row(folder):
 
 def test_a_line_of_text_is_read_as_the_transfer_set_was(folder):
     _, few = source().preview()
-    (row,) = source().read("the soup was cold").values()
+    ((_, row),) = source().read("the soup was cold")
     for name in ("tokens_first", "words_first", "mask"):
         length = len(row[name])
         np.testing.assert_array_equal(row[name], few.inputs[name][0][:length])
@@ -211,7 +211,7 @@ def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folde
 
 
 def test_a_line_is_cut_as_the_rows_were(folder):
-    (row,) = source(longest=2).read("the soup was cold").values()
+    ((_, row),) = source(longest=2).read("the soup was cold")
     assert row["mask"].tolist() == [True, True]
 
 
@@ -236,7 +236,7 @@ def test_tokens_may_be_those_of_a_model(folder):
     transfer = given.splits()["transfer"]
     assert transfer.inputs["tokens_first"][0].tolist()[:6] == [2, 4, 5, 6, 7, 3]
     assert transfer.inputs["words_first"][0].tolist() == [1, 2, 3, 4] and transfer.about["tokens_first"]["tokenizer"]["digest"]
-    (row,) = given.read("the soups").values()
+    ((_, row),) = given.read("the soups")
     assert row["tokens_first"].tolist() == [2, 4, 5, 8, 3] and row["words_first"].tolist() == [1, 2]
     for wrong in ({"tokenizer": "bert"}, {"vocabulary": None}):
         with pytest.raises(ValueError, match="vocabulary: give it, a number of tokens, or tokenizer"):
