@@ -1,7 +1,6 @@
 """Aligned rows on Zarr v3, published whole: open, read, verify. FORMAT.md says what is on disk, writer.py writes it."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -14,62 +13,31 @@ import numpy as np
 
 from pipeline.checks import check_fields, check_identity
 from pipeline.layout import (
-    FORMAT,
     IDS,
     Field,
     array_rows,
     arrays_of,
     canonical,
-    digest,
-    group_metadata,
     metadata_files,
     shard_file,
 )
 from pipeline.mapped import MappedArray
 from pipeline.recipes import dequantize, expand, from_bfloat16
-from pipeline.shard import Shard, StoreError, allow_files, as_items, as_rows, regular_size
+from pipeline.root import read_root, small_file
+from pipeline.shard import Shard, StoreError, allow_files, as_items, as_rows
 
 Selection = slice | np.ndarray | None
 PAGE = 4096  # bytes
-LARGEST_ROOT = 2**26  # bytes: some 400 000 files, more than a process can map
 
 
 def open_store(path: Path) -> "Store":
     """Open a complete store. Raises StoreError for one that is incomplete, foreign, damaged or newer than this code."""
     path = Path(path)
-    try:
-        root = json.loads(small_file(path / "zarr.json"))
-    except FileNotFoundError:
-        raise StoreError(f"{path}: no complete store here; run the stage that makes it, or `dvc pull` it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path}/zarr.json: cannot be read ({error}); restore the store or make it again") from None
-    try:
-        attributes = dict(root["attributes"]["stillroom"])
-    except (KeyError, TypeError, ValueError):
-        raise StoreError(f"{path}: a Zarr group, but no store of ours: its root has no `stillroom` attributes") from None
-    if attributes.get("format") != FORMAT:
-        raise StoreError(f"{path}: format {attributes.get('format')!r}, this stillroom reads {FORMAT}; use a newer stillroom")
-    stated = attributes.pop("digest", None)
-    try:
-        whole = stated == digest(attributes) and root == group_metadata({"stillroom": {**attributes, "digest": stated}})
-    except (ValueError, RecursionError):  # NaN, infinity, endless nesting: nothing that has a digest
-        whole = False
-    if not whole:
-        raise StoreError(
-            f"{path}/zarr.json: damaged: its content does not match its digest; restore the store or make it again"
-        )
+    attributes, stated = read_root(path)
     try:
         return Store(path, attributes, stated)
     except (KeyError, TypeError, AttributeError, AssertionError) as error:
         raise StoreError(f"{path}/zarr.json: malformed ({error!r}); no stillroom writes this") from None
-
-
-def small_file(path: Path) -> bytes:
-    """Content of a file of metadata. Raises OSError, or ValueError for what is none."""
-    size = regular_size(path)
-    if size > LARGEST_ROOT:
-        raise ValueError(f"{size} bytes, expected at most {LARGEST_ROOT}")
-    return path.read_bytes()
 
 
 class Store:

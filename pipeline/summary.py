@@ -162,7 +162,7 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
 
 def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
     """Means alone, to four digits, for `dvc metrics`."""
-    return {name: {column: float(f"{mean_:.4g}") for column, (mean_, _) in row.items()} for name, row in rows.items()}
+    return {name: {column: round(float(f"{mean_:.4g}"), 9) for column, (mean_, _) in row.items()} for name, row in rows.items()}
 
 
 def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float, float]]:

@@ -14,7 +14,8 @@ from pipeline.dependencies import closure, code_deps, imports
 from pipeline.lineage import open_project
 
 FLOORS = [
-    {"atomic", "checks", "encoding", "frames", "layout", "mapped", "recipes", "shard", "store", "writer", "inspection", "trust"}
+    {"atomic", "checks", "encoding", "frames", "layout", "mapped", "recipes", "root", "shard", "store", "writer"}
+    | {"inspection", "trust"}
     | {
         "seeds",
         "cost",
