@@ -52,7 +52,7 @@ def range_problems(values: Range, sampler: str) -> list[str]:
         found.append(f"log is of numbers above 0, got low {low}")
     if values.log and step is not None:
         found.append("log and step: give one of them")
-    if step is not None and (not step > 0 or (whole and int(step) != step)):
+    if step is not None and (not 0 < step < inf or (whole and step % 1)):
         found.append(f"expected a step above 0, whole between whole numbers, got {step}")
     if sampler == "grid":
         found.append("a grid takes lists of values; for a range choose sampler tpe or nsga2")

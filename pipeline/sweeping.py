@@ -125,9 +125,10 @@ class Trials:
     def name_culprit(self, candidates: list[Candidate]) -> None:
         """Raises ValueError for the first of these that fails by itself, on one update."""
         for c in candidates:
-            brief, store = c.student.model_copy(update={"updates": 1}), self.stores[c.student.reads]
+            short = {"updates": 1, "head_updates": min(1, c.student.head_updates)}
+            asked, store = [(c.student.model_copy(update=short), c.seed)], self.stores[c.student.reads]
             try:
-                distil(self.params, [(brief, c.seed)], brief.tasks, store, self.val, lambda updates: None)
+                distil(self.params, asked, c.student.tasks, store, self.val, lambda updates: None)
             except CANNOT as error:
                 raise ValueError(f"sweep, {c.choice}: {error}") from error
 

@@ -130,6 +130,7 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("sweep.vary", {"encoder.width": {"low": 8, "high": 4}}, "sweep.vary.encoder.width: nothing lies between 8 and 4"),
         ("sweep.vary", {"learning_rate": {"low": 0.01, "high": 0.1, "log": True, "step": 0.01}}, "log and step: give one of"),
         ("sweep.vary", {"encoder.width": {"low": 4, "high": 8, "step": 0.5}}, "whole between whole numbers, got 0.5"),
+        ("sweep.vary", {"encoder.width": {"low": 4, "high": 8, "step": float("inf")}}, "expected a step above 0, .* got inf"),
         ("sweep.vary", {"weights.logits": {"low": 0, "high": 1, "log": True}}, "log is of numbers above 0, got low 0"),
         ("sweep.sampler", "tpe", "sweep.students: missing; say how many tpe may try"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
