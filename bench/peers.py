@@ -1,6 +1,6 @@
 """Shuffled batches of cached features: a store against what others cache with, each at its best setting that we found.
 
-    python bench/peers.py PYTHON LITDATA_PYTHON    # writes bench/peers.json and peers.md; about a quarter of an hour
+    python bench/peers.py PYTHON LITDATA_PYTHON    # writes bench/peers.json and peers.md; six minutes
 
 PYTHON has torch, pylance, webdataset and datasets installed; LITDATA_PYTHON litdata: environments of their own, since none of
 these is a dependency of ours. Each arm is a process that opens its copy of the same 16,384 rows of 16 KB, draws shuffled

@@ -1,7 +1,5 @@
 """A student for use elsewhere: its weights, ONNX that answers as it does, and a card that says what it is."""
 
-import inspect
-import json
 import logging
 import shutil
 import time
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import onnxruntime
@@ -21,31 +19,18 @@ from torch import Tensor, nn
 
 from pipeline.batches import in_order, input_fields, part, tensors
 from pipeline.checkpoints import load_network, weights_of
+from pipeline.model_card import BESIDE, SAID, Exported, card, classes_of, tested_as
 from pipeline.network import Network
 from pipeline.params import Params
 from pipeline.pools import Rows
 from pipeline.prediction import check_unchanged
-from pipeline.store import Store, open_store, sha256
-from pipeline.tasks.segmentation import Segmentation
-from pipeline.tasks.task import Task
+from pipeline.store import open_store
 
 OPSET = 20
 BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
 CLOSE = 1e-3  # of a head's largest logit: kernels differ in rounding
 SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are taken from
-SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
-BESIDE = "- `{}` lies beside: it makes these inputs"
 CPU = torch.device("cpu")
-
-
-class Exported(NamedTuple):
-    """takes: {input: shape and type}. furthest: the largest difference of a logit from torch's, over the largest of its head.
-    latency_ms: of one row, one thread."""
-
-    file: Path
-    takes: dict[str, str]
-    furthest: float
-    latency_ms: float
 
 
 def export(params: Params, data: Path, student: str, seed: int, out: Path, int8: bool) -> list[Exported]:
@@ -88,17 +73,6 @@ def check_replaceable(out: Path) -> None:
     others = [name for name in names if SAID not in said or name not in ours]
     if others:
         raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
-
-
-def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, float]]:
-    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files were."""
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text())[seed]
-    if found.get("weights") != {file.name: sha256(file) for file in files}:
-        where, stage = files[0].parent, f"evaluate@{path.parent.name}"
-        raise ValueError(f"{path}: scores of other weights than lie in {where}; run `dvc repro {stage}`")
-    return found["test"]["clean"]
 
 
 def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:
@@ -209,46 +183,3 @@ def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:
     start = time.perf_counter()
     session.run(None, inputs)
     return time.perf_counter() - start
-
-
-def classes_of(split: Store) -> dict[str, list[str]]:
-    """{task: names of its classes}, where its source knows any."""
-    labels = {name.removeprefix("labels/"): field for name, field in split.fields.items() if name.startswith("labels/")}
-    return {task: field.attributes["classes"] for task, field in labels.items() if "classes" in field.attributes}
-
-
-def channels(task: Task, names: list[str]) -> list[str]:
-    """Of a prediction: sources name classes, and background is none."""
-    lacking = isinstance(task, Segmentation) and "background" not in names
-    return ["background", *names] if lacking else names
-
-
-def card(
-    student: str,
-    files: list[Path],
-    exported: list[Exported],
-    tested: dict[str, dict[str, float]],
-    classes: dict[str, list[str]],
-    beside: list[str],
-) -> str:
-    """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
-    names of files that the source gave."""
-    takes = {found.file.stem: found.takes for found in exported}
-    lines = [f"# {student}", "", SAID]
-    for file in files:
-        network, tasks, header = load_network(file, CPU)
-        lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]
-        lines += [f"- learned from the store of digest `{header['learned_from']}`"]
-        lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
-        lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
-        lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
-        lines += [BESIDE.format(name) for name in beside]
-        for name in tasks:
-            named = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""
-            lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
-            lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
-    lines += ["", "| file | furthest from torch, of a head's largest logit | ms a row, one thread |", "|---|---|---|"]
-    lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
-    lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []
-    lines += [f"| {task} | {metric} | {value:.4f} |" for task, found in tested.items() for metric, value in found.items()]
-    return "\n".join(lines) + "\n"
