@@ -12,6 +12,7 @@ def plain() -> YAML:
 
 def round_trip() -> YAML:
     yaml = YAML()
+    yaml.preserve_quotes = True
     yaml.width = 1000
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml

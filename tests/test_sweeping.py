@@ -238,7 +238,8 @@ def test_no_other_beats_those_on_the_front(trials):
 
 def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = (CLONE / "params.yaml").read_text()
+    before = (CLONE / "params.yaml").read_text().replace("sampler: grid", 'sampler: "grid"')
+    assert '"' in before
     (tmp_path / "params.yaml").write_text(before)
     student = {"reads": "none", "updates": 300, "weights": {"logits": 3, "labels": 1}}
     (tmp_path / "board.json").write_text(json.dumps([{"name": "abc", "student": student}]))
