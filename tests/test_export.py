@@ -80,10 +80,13 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
     )
 
 
-def test_scores_of_other_weights_are_not_on_a_card(project):
+OTHERS = {"weights": {f"{NAME}.safetensors": "0" * 64}, "test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
+
+
+@pytest.mark.parametrize("scores", [[OTHERS], []])
+def test_scores_of_other_weights_are_not_on_a_card(project, scores):
     (project / "data/scores/students/fused").mkdir(parents=True)
-    scores = {"weights": {f"{NAME}.safetensors": "0" * 64}, "test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
-    (project / "data/scores/students/fused/scores.json").write_text(json.dumps([scores]))
+    (project / "data/scores/students/fused/scores.json").write_text(json.dumps(scores))
     said = run("export", "fused", fails=True)
     assert "scores of other weights than lie in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
     assert not (project / "exports").exists()
