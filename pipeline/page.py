@@ -16,7 +16,8 @@ Meanings = dict[str, str]  # {column: a sentence on it}
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0;font-size:.85em;font-variant-numeric:tabular-nums}
-th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
+th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}td{white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
 thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.scroll{overflow-x:auto}"""
 
 
