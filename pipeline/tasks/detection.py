@@ -4,11 +4,11 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO, COCOeval_faster
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.class_spec import Count, Weight
+from pipeline.tasks.average_precision import average_precision
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 SHOWN = 0.4  # score from which a box is drawn
@@ -119,35 +119,11 @@ class Detection(Task):
 
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
         score, kind, box, label = (np.concatenate(part) for part in zip(*tallies, strict=True))
-        stats = coco_stats(score, kind, box, label, self.classes)
-        return {"mAP50": float(stats[1]), "mAP": float(stats[0])}
+        found = average_precision(score, kind, box, label, self.classes)
+        return {"mAP50": float(found[0]), "mAP": float(found.mean())}
 
 
 def box_l1(pred: Tensor, box: Tensor, weight: Tensor) -> Tensor:
     """L1 of the four box channels, averaged over cells by `weight` (B, 1, h, w): (B,)."""
     error = (pred[:, -4:] - box).abs().sum(1, keepdim=True)
     return (weight * error).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1)
-
-
-def coco_stats(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """COCO's twelve detection statistics of boxes (N, M, 4) in x0, y0, x1, y1 against labels (N, M', 5)."""
-
-    def annotation(image: int, cls: int, corners: np.ndarray) -> dict[str, Any]:
-        x0, y0, x1, y1 = corners.tolist()
-        return {"image_id": image, "category_id": cls, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
-
-    truth = [annotation(i, int(b[0]), b[1:]) for i, boxes in enumerate(label) for b in boxes if b[0] >= 0]
-    truth = [{**item, "id": number, "iscrowd": 0} for number, item in enumerate(truth, 1)]
-    found = [
-        {**annotation(i, int(c), corners), "score": float(s)}
-        for i, row in enumerate(zip(score, kind, box, strict=True))
-        for s, c, corners in zip(*row, strict=True)
-        if s > 0
-    ]
-    if not truth or not found:
-        return np.zeros(12)
-    names = {"images": [{"id": i} for i in range(len(label))], "categories": [{"id": c} for c in range(classes)]}
-    gold = COCO({**names, "annotations": truth})
-    evaluation = COCOeval_faster(gold, gold.loadRes(found), "bbox")
-    evaluation.run()
-    return np.asarray(evaluation.stats)
