@@ -65,21 +65,24 @@ class Trials:
         self.scratch, self.advance = scratch, advance
         self.tasks: dict[str, Task] = {task: spec.build() for task, spec in params.tasks.items()}
         self.records: dict[str, Record] = {}
+        self.known: dict[bytes, Record] = {}  # the same, by choice
+        self.curves: list[list[float]] = []  # of quality, theirs
 
     def finish(self, choices: list[Choice]) -> list[Record]:
         """Records of these students, trained now if they never were. Raises ParamsError."""
-        hurdles = hurdles_after([self.qualities(record) for record in self.records.values()], self.sweep.keep)
+        hurdles = hurdles_after(self.curves, self.sweep.keep)
         asked = [self.candidate(choice, hurdles) for choice in choices]
-        known = {canonical(record["choice"]): record for record in self.records.values()}  # hurdles were others then
-        new = {key: c for c in asked if (key := canonical(c.choice)) not in known}
+        new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # hurdles were others then
         missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
         self.advance(sum(updates_of(c.student) for c in asked) - sum(updates_of(c.student) for c in missing.values()))
         for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
         for key, c in new.items():
             found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
-            known[key] = self.records[c.name] = found
-        return [known[canonical(choice)] for choice in choices]
+            if c.name not in self.records:
+                self.curves.append(self.qualities(found))
+            self.known[key] = self.records[c.name] = found
+        return [self.known[canonical(choice)] for choice in choices]
 
     def file(self, name: str) -> Path:
         return self.scratch / name / "record.json"

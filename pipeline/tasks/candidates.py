@@ -32,40 +32,42 @@ def mean_over(loss_BL: Tensor, counted_BL: Tensor) -> Tensor:
 
 def best_places(pred: Tensor, exists: Tensor) -> list[np.ndarray]:
     """Of each list the places of its best ten candidates, or of all if there are fewer, best first."""
-    order = torch.where(exists, pred, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :BEST]
-    return [row[: int(n)].numpy() for row, n in zip(order.cpu(), exists.sum(1).cpu(), strict=True)]
+    return [row[: int(n)].numpy() for row, n in zip(best(pred, exists), exists.sum(1).cpu(), strict=True)]
 
 
-def list_sums(pred: Tensor, label: Tensor) -> tuple[np.ndarray, set[int], set[int]]:
+def best(pred: Tensor, exists: Tensor) -> Tensor:
+    """Places of the best ten, best first, on the CPU: (B, 10), those that exist before others."""
+    return torch.where(exists, pred, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :BEST].cpu()
+
+
+def list_sums(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What lists add to NDCG, diversity and coverage @10. label: (B, L, 3) of relevance, item, category.
 
     Returns sums and counts [NDCG, lists with anything relevant, diversity, lists of two or more], items among the best,
     and all items. NDCG: `sum rel / log2(1 + rank)` over that of the ideal order. Diversity: the share of pairs of
     different categories (intra-list distance).
     """
-    sums, found, known = np.zeros(4), set[int](), set[int]()
+    places, label = best(pred, label[..., 0] >= 0), label.cpu()
     exists = label[..., 0] >= 0
-    for places, row, real in zip(best_places(pred, exists), label.cpu().numpy(), exists.cpu().numpy(), strict=True):
-        relevant, item, category = row[places].T
-        hits, n = int((row[:, 0] > 0).sum()), len(places)
-        discount = 1 / np.log2(np.arange(2, n + 2))
-        if hits:
-            sums[:2] += (relevant > 0) @ discount / discount[:hits].sum(), 1
-        if n > 1:
-            same = np.bincount(category)
-            sums[2:] += 1 - (same * (same - 1)).sum() / (n * (n - 1)), 1
-        found.update(item.tolist())
-        known.update(row[real, 1].tolist())
-    return sums, found, known
+    relevant, there, (item, category) = label[..., 0] > 0, exists.gather(1, places), label[..., 1:].unbind(2)
+    n = there.sum(1)
+    discount = 1 / torch.arange(2, places.shape[1] + 2).double().log2()
+    ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])[relevant.sum(1).minimum(n)]
+    gain = (relevant.gather(1, places) * discount).sum(1) / ideal.clamp(min=1e-12)
+    kinds = torch.where(there, category.gather(1, places), -1)
+    same = ((kinds[:, :, None] == kinds[:, None]) & there[:, None]).sum((1, 2)) - n  # pairs, either way round
+    apart = (1 - same.double() / (n * (n - 1)).clamp(min=1))[n > 1]
+    sums = torch.stack([gain.sum(), (ideal > 0).sum(), apart.sum(), (n > 1).sum()])
+    return sums, item.gather(1, places)[there].unique(), item[exists].unique()
 
 
-def list_metrics(tallies: list[tuple[np.ndarray, set[int], set[int]]]) -> dict[str, float]:
+def list_metrics(tallies: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
     """Coverage: the share of all items on the split's lists that are among anyone's best ten."""
     sums, found, known = zip(*tallies, strict=True)
-    ndcg, lists, diversity, pairs = np.sum(sums, axis=0)
-    reached, all_items = set[int]().union(*found), set[int]().union(*known)
+    ndcg, lists, diversity, pairs = torch.stack(sums).sum(0).tolist()
+    reached, items = (len(torch.cat(parts).unique()) for parts in (found, known))
     return {
-        "NDCG@10": float(ndcg) / max(1, lists),
-        "diversity@10": float(diversity) / max(1, pairs),
-        "coverage@10": len(reached) / max(1, len(all_items)),
+        "NDCG@10": ndcg / max(1, lists),
+        "diversity@10": diversity / max(1, pairs),
+        "coverage@10": reached / max(1, items),
     }

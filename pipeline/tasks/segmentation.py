@@ -65,7 +65,7 @@ class Segmentation(Task):
         return torch.bincount(pair, minlength=self.classes**2).view(self.classes, self.classes).cpu()
 
     def summarize(self, tallies: list[Tensor]) -> dict[str, float]:
-        counts = torch.stack(tallies).sum(0).double()
+        counts = sum(tallies, torch.zeros(self.classes, self.classes, dtype=torch.double))
         union = counts.sum(0) + counts.sum(1) - counts.diag()
         iou = (counts.diag() / union.clamp(min=1))[1:][union[1:] > 0]
         return {"mIoU": iou.mean().item() if len(iou) else 0.0}

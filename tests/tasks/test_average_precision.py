@@ -34,7 +34,8 @@ def oracle(score, kind, box, label):
 
 
 def scene(seed, images=40, truths=6, boxes=30):
-    """Boxes near those that are there and elsewhere, some twice, as some labels are, some of no score; scores that tie; a class without labels."""
+    """Boxes near those that are there, some of no score; labels and boxes that come twice; scores that tie; a class without
+    labels."""
     rng = np.random.default_rng(seed)
     corner, side = rng.random((images, truths, 2)) * 80, 8 + rng.random((images, truths, 2)) * 30
     kind = rng.integers(0, CLASSES - 1, (images, truths, 1))
