@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.pools import InStore, Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
 from pipeline.store import Store
 
+TOGETHER = 2**26  # bytes of features that a fusion looks at together
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
 
 Batch = dict[str, Tensor]
@@ -89,8 +90,11 @@ def features_of(
 ) -> Iterator[Batch]:
     """{"teacher/tap": (B, D, *grid)} of aligned stores, row by row together. masked: only positions that exist, as (P, D).
 
-    inputs: what the teachers were shown, which says which positions exist. advance: told of every row that is done.
+    inputs: what the teachers were shown, which says which positions exist. batch_size: fewer where rows are large. advance:
+    told of every row that is done.
     """
+    row_bytes = sum(store.fields[name].row_bytes for store in stores for name in with_prefix(store, "features/"))
+    batch_size = max(1, min(batch_size, TOGETHER // max(1, row_bytes)))
     readers = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
     if masked and MASK in inputs.fields:
         readers.append(in_order(inputs, [MASK], batch_size, rows))

@@ -11,6 +11,7 @@ from pipeline.cost import measured
 from pipeline.dependencies import code_digest
 from pipeline.device import pick_device
 from pipeline.fitting import identity_of, lessons, refine
+from pipeline.fusions.linear import AffineFusion
 from pipeline.fusions.quality import assess, lines
 from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
@@ -45,7 +46,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         **identity_of(fusion, params),
     }
     seen = inputs.n_rows - max(1, inputs.n_rows // 10)
-    total = 2 * inputs.n_rows + seen + lessons(fusion)
+    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else seen) + lessons(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         sample, quality = {}, None  # teachers that gave logits alone

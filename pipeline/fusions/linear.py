@@ -1,7 +1,7 @@
 """Fusions that are one affine map of all teachers' channels, found from their second moments alone."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 import torch
@@ -11,7 +11,21 @@ from pipeline.fusions.fusion import Features, Fusion
 from pipeline.fusions.moments import Moments, common_grid, positions
 
 
-class LinearFusion(Fusion):
+class AffineFusion(Fusion):
+    """Fusions that are one affine map of all teachers' channels, so that what they keep follows from second moments alone.
+
+    moments: of the rows that it was fitted on.
+    """
+
+    moments: Moments
+
+    @property
+    @abstractmethod
+    def projection(self) -> Tensor:
+        """From all channels, side by side, to those of all targets: (sum D, sum K), float64."""
+
+
+class LinearFusion(AffineFusion):
     """U = (z - mean) P, position by position, with z all channels side by side, on the teachers' coarsest grid.
 
     A final class gives P from the moments; it is scaled here to a mean variance of 1 over a target's channels.
@@ -22,16 +36,26 @@ class LinearFusion(Fusion):
         """{target: P, (sum D, K)}, float64."""
 
     def fit(self, batches: Iterable[Features]) -> Self:
-        moments = Moments(batches)
-        self.mean = moments.mean.float()
-        found = self.solve(moments)
-        scales = {name: variances(moments.covariance, p).mean().clamp(min=1e-12).sqrt() for name, p in found.items()}
+        self.moments = Moments(batches)
+        self.mean = self.moments.mean.float()
+        found = self.solve(self.moments)
+        scales = {name: variances(self.moments.covariance, p).mean().clamp(min=1e-12).sqrt() for name, p in found.items()}
         self.projections = {name: (p / scales[name]).float() for name, p in found.items()}
         return self
 
+    @property
+    def projection(self) -> Tensor:
+        return torch.cat(list(self.projections.values()), 1).double()
+
     def transform(self, features: Features) -> Features:
         z_PD = positions(features).float() - self.mean
-        return {name: on_grid(z_PD @ p, features) for name, p in self.projections.items()}
+        return {name: on_grid(z_PD[:, at] @ p[at], features) for name, p, at in self.parts()}
+
+    def parts(self) -> Iterator[tuple[str, Tensor, slice]]:
+        """Of each target its map, and the channels that it is of: where every teacher has its own, others' are zeros."""
+        for name, p in self.projections.items():
+            used = p.any(1).nonzero().flatten().tolist() or [0]
+            yield name, p, slice(used[0], used[-1] + 1)
 
 
 def on_grid(x_PK: Tensor, features: Features) -> Tensor:

@@ -26,7 +26,7 @@ class Moments:
             self.merge(positions(features).double())
         if not self.count:
             raise ValueError("no rows to fit on: the transfer set is empty")
-        self.covariance = self.scatter / self.count
+        self.covariance = self.scatter.div_(self.count)
 
     @property
     def at(self) -> dict[str, slice]:
@@ -41,12 +41,11 @@ class Moments:
     def merge(self, x_PD: Tensor) -> None:
         count, mean = len(x_PD), x_PD.mean(0)
         centred = x_PD - mean
-        scatter = centred.T @ centred
         if not self.count:
-            self.count, self.mean, self.scatter = count, mean, scatter
+            self.count, self.mean, self.scatter = count, mean, centred.T @ centred
             return
         total, step = self.count + count, mean - self.mean
-        self.scatter += scatter + torch.outer(step, step) * (self.count * count / total)
+        self.scatter.addmm_(centred.T, centred).addr_(step, step, alpha=self.count * count / total)
         self.mean = self.mean + step * (count / total)
         self.count = total
 

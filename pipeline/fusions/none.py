@@ -3,18 +3,20 @@
 from collections.abc import Iterable
 from typing import Self, final
 
+import torch
 from torch import Tensor
 
-from pipeline.fusions.fusion import Features, Fusion
+from pipeline.fusions.fusion import Features
+from pipeline.fusions.linear import AffineFusion
 from pipeline.fusions.moments import Moments
 
 
 @final
-class NoFusion(Fusion):
+class NoFusion(AffineFusion):
     """Every teacher's feature, each channel standardised; channels of no variance become zero."""
 
     def fit(self, batches: Iterable[Features]) -> Self:
-        moments = Moments(batches)
+        self.moments = moments = Moments(batches)
         std = moments.covariance.diagonal().sqrt()
         scale = (std > 1e-6) / std.clamp(min=1e-6)
         split = list(moments.widths.values())
@@ -23,6 +25,10 @@ class NoFusion(Fusion):
             for name, mean, factor in zip(moments.widths, moments.mean.split(split), scale.split(split), strict=True)
         }
         return self
+
+    @property
+    def projection(self) -> Tensor:
+        return torch.diag(torch.cat([scale for _, scale in self.affine.values()])).double()
 
     def transform(self, features: Features) -> Features:
         return {name: standardise(features[name].float(), *self.affine[name]) for name in features}

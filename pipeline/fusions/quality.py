@@ -1,12 +1,13 @@
 """How much of its teachers a fusion kept: closed forms of the second moments of teachers and code, side by side."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.fusions.fusion import Features, Fusion
+from pipeline.fusions.linear import AffineFusion
 from pipeline.fusions.moments import Moments
 
 FUSED = "fused "
@@ -26,36 +27,58 @@ class Quality(NamedTuple):
     readable: dict[str, float] = {}
 
 
+class Joint(NamedTuple):
+    """Covariances of teachers' channels and the code's: (sum D, sum D), (K, sum D), (K, K)."""
+
+    teachers: Tensor
+    cross: Tensor
+    code: Tensor
+
+
 def assess(fusion: Fusion, seen: Iterable[Features], held: Iterable[Features]) -> Quality:
-    """A fusion's quality on held rows, which neither it nor the regression, which is of `seen` rows, was fitted on."""
+    """A fusion's quality on held rows, which neither it nor the regression, which is of `seen` rows, was fitted on.
+
+    seen: those it was fitted on; not read where its own moments of them say enough.
+    """
+    if isinstance(fusion, AffineFusion):
+        judged, projection = Moments(held), fusion.projection
+        return of_joint(mapped(fusion.moments, projection), mapped(judged, projection), judged.at)
     fitted, judged = (Moments({**x, **renamed(fusion.transform(x))} for x in batches) for batches in (seen, held))
-    return of_moments(fitted, judged)
+    teachers = {name: at for name, at in judged.at.items() if not name.startswith(FUSED)}
+    return of_joint(split(fitted, teachers), split(judged, teachers), teachers)
+
+
+def mapped(moments: Moments, projection: Tensor) -> Joint:
+    """Of a code that is an affine map of the channels."""
+    cross = projection.T @ moments.covariance
+    return Joint(moments.covariance, cross, cross @ projection)
+
+
+def split(moments: Moments, teachers: Container[str]) -> Joint:
+    """Of features and code that were measured together."""
+    of = [torch.full((at.stop - at.start,), name in teachers) for name, at in moments.at.items()]
+    t, c = torch.cat(of).to(moments.covariance.device), moments.covariance
+    return Joint(c[t][:, t], c[~t][:, t], c[~t][:, ~t])
 
 
 def renamed(fused: Features) -> Features:
     return {FUSED + name: x for name, x in fused.items()}
 
 
-def of_moments(seen: Moments, held: Moments) -> Quality:
-    """Moments of teachers' features and, as "fused <target>", a fusion's targets together."""
-    at = held.at
-    code = [name for name in at if name.startswith(FUSED)]
-    teachers = [name for name in at if name not in code]
-    c = held.covariance
-    u = torch.cat([torch.arange(at[name].start, at[name].stop) for name in code]).to(c.device)
-    r2 = explained(seen.covariance, c, u, {name: at[name] for name in teachers})
-    pairs = [(a, b) for i, a in enumerate(teachers) for b in teachers[i + 1 :]]
-    return Quality(r2, effective_rank(c[u][:, u]), {f"{a} | {b}": cka(c, at[a], at[b]) for a, b in pairs})
+def of_joint(seen: Joint, held: Joint, at: dict[str, slice]) -> Quality:
+    """at: where each teacher's channels lie."""
+    pairs = [(a, b) for i, a in enumerate(at) for b in list(at)[i + 1 :]]
+    alike = {f"{a} | {b}": cka(held.teachers, at[a], at[b]) for a, b in pairs}
+    return Quality(explained(seen, held, at), effective_rank(held.code), alike)
 
 
-def explained(seen: Tensor, held: Tensor, code: Tensor, teachers: dict[str, slice]) -> dict[str, float]:
-    """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}, both
-    as covariances."""
-    uu = seen[code][:, code]
-    ridge = RIDGE * uu.diagonal().mean() * torch.eye(len(uu), dtype=uu.dtype, device=uu.device)
-    weights = torch.linalg.solve(uu + ridge, seen[code])
-    told = 2 * (weights * held[code]).sum(0) - (weights * (held[code][:, code] @ weights)).sum(0)  # of each channel
-    return {name: (told[at].sum() / held.diagonal()[at].sum().clamp(min=1e-12)).item() for name, at in teachers.items()}
+def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float]:
+    """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}."""
+    ridge = RIDGE * seen.code.diagonal().mean() * torch.eye(len(seen.code), dtype=seen.code.dtype, device=seen.code.device)
+    weights = torch.linalg.solve(seen.code + ridge, seen.cross)
+    told = 2 * (weights * held.cross).sum(0) - (weights * (held.code @ weights)).sum(0)  # of each channel
+    whole = held.teachers.diagonal()
+    return {name: (told[part].sum() / whole[part].sum().clamp(min=1e-12)).item() for name, part in at.items()}
 
 
 def lines(found: Quality) -> Iterator[str]:

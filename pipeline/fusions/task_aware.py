@@ -28,7 +28,7 @@ class TaskAware(LinearFusion, LearnedFusion):
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:
         check_dims(self.dims, moments)
-        self.moments, self.scale = moments, equal_say(moments)
+        self.scale = equal_say(moments)
         scaled = self.scale[:, None] * moments.covariance * self.scale
         eigenvalues, vectors = leading(scaled, len(scaled))
         self.sizes = (eigenvalues + RIDGE * eigenvalues.mean().clamp(min=1e-12)).sqrt()

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 
+from pipeline.fusions.fusion import Fusion
 from pipeline.fusions.gcca import GCCA
 from pipeline.fusions.moments import Moments
 from pipeline.fusions.none import NoFusion
@@ -153,6 +154,30 @@ def test_quality_is_what_regression_and_features_say():
         assert found.r2[name] == pytest.approx(1 - (left.square().sum() / centred(values).square().sum()).item(), abs=1e-4)
     assert found.cka["a/x | b/x"] == pytest.approx(linear_cka(held["a/x"], held["b/x"]), abs=1e-6)
     assert 1 < found.effective_rank <= 8
+
+
+class Opaque(Fusion):
+    """Another one, of which nothing is known but what it makes."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def fit(self, batches):
+        return self
+
+    def transform(self, features):
+        return self.inner.transform(features)
+
+
+@pytest.mark.parametrize("fusion", [PCA(dims=4), PhiS(), NoFusion()], ids=lambda fusion: type(fusion).__name__)
+@pytest.mark.parametrize("factor", [1, 2], ids=["one grid", "two grids"])
+def test_what_an_affine_fusion_keeps_follows_from_the_moments_it_was_fitted_on(fusion, factor):
+    x = features(grid=(4, 4))
+    x["b/trunk"] = torch.nn.functional.avg_pool2d(x["b/trunk"], factor)
+    seen, held = ({name: v[rows] for name, v in x.items()} for rows in (slice(0, 70), slice(70, None)))
+    found, measured = (assess(x, [seen], [held]) for x in (fusion.fit([seen]), Opaque(fusion)))
+    assert found.effective_rank == pytest.approx(measured.effective_rank)
+    assert (found.r2, found.cka) == (pytest.approx(measured.r2), pytest.approx(measured.cka))
 
 
 def test_few_rows_do_not_make_a_fusion_look_good():
