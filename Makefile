@@ -2,6 +2,7 @@
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+test slow: export OMP_NUM_THREADS := 1 # a worker a core
 
 .PHONY: setup repro test slow lint bench
 
@@ -11,10 +12,10 @@ repro: .venv/installed
 	dvc repro
 
 test: .venv/installed
-	pytest
+	pytest -n auto --dist loadfile
 
 slow: .venv/installed
-	pytest -m slow
+	pytest -n auto --dist loadfile -m slow
 
 lint: .venv/installed
 	ruff check .
