@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.shard import CRC, Shard, as_items
+from pipeline.shard import CRC, Shard
 
 LONG = 8192  # bytes of a row: from here on a copy costs more than an iteration
 PIECE = 2**17  # bytes of short rows that are gathered at once: they are copied while they are in the processor's cache
@@ -38,15 +38,15 @@ class MappedArray:
 
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Rows in any order into out, (R, *shape), of the array's own type: short ones together, long ones one by one."""
-        if len(rows) and rows.min() < 0:
+        if np.minimum.reduce(rows, initial=0) < 0:  # half of what rows.min() takes: a batch is a few microseconds
             raise IndexError(f"row {rows.min()}: rows to gather count from 0")
         rows = rows.astype(np.int64, copy=False)
         chunk, width = rows // self.layout.chunk_rows, self.layout.row_bytes
-        starts = rows * width + self.shifts.take(chunk)
+        starts = rows * width + self.shifts[chunk]
         if not self.whole:
             self.check(chunk)
         if width < LONG:
-            items, step = as_items(out), PIECE // width
+            items, step = out.reshape(-1).view(self.layout.item), PIECE // width
             for first in range(0, len(rows), step):
                 items[first : first + step] = self.items[starts[first : first + step]]
             return

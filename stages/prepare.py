@@ -1,6 +1,6 @@
 """prepare: get the samples; write the transfer set, and the splits that measure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,26 +30,34 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
         splits = source.splits()
-        with progress("write stores", total=len(splits), unit="splits") as advance:
+        total = sum(len(split.view) for split in splits.values())
+        with progress("write stores", total=total, unit="rows") as advance:
             for name, split in splits.items():
                 kind, _, rest = name.partition("/")
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
                 made = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
-                write(path, split, source.names, made)
-                advance(1)
+                write(path, split, source.names, made, advance)
         if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
-def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any]) -> None:
+def write(
+    path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Callable[[int], None]
+) -> None:
     """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
     about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
     about |= {f"inputs/{name}": said for name, said in split.about.items()}
     fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
     writer = StoreWriter(path, split.sample_id, split.view, fields, **made)
-    writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
+
+    def rows_of(rows: slice) -> dict[str, Any]:
+        found = {name: x[rows] for name, x in arrays.items()}
+        advance(rows.stop - rows.start)
+        return found
+
+    writer.write_rest(rows_of)
     writer.publish()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ Answer = dict[str, dict[str, Any]]  # {task: {kind: what it says of one row}}; k
 
 
 class Made:
-    """(N, *shape) rows, each made when it is asked for, by a slice: what would not fit in memory."""
+    """(N, *shape) rows, each made when it is asked for, by a slice, in any thread: what would not fit in memory."""
 
     def __init__(self, make: Callable[[int], np.ndarray], rows: int, shape: tuple[int, ...], dtype: type):
         self.make, self.shape, self.dtype = make, (rows, *shape), np.dtype(dtype)
@@ -25,7 +26,8 @@ class Made:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        made = [self.make(i) for i in range(*rows.indices(len(self)))]
+        with ThreadPoolExecutor() as threads:
+            made = list(threads.map(self.make, range(*rows.indices(len(self)))))
         return np.stack(made) if made else np.zeros((0, *self.shape[1:]), self.dtype)
 
 
