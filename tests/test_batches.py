@@ -236,7 +236,7 @@ def test_every_pool_has_blocks_from_all_over_the_store(count, together):
     assert count < 8 or again != pools
 
 
-def test_features_come_side_by_side_and_only_where_there_is_something(store, tmp_path):
+def test_features_come_side_by_side_and_only_where_there_is_something(store, tmp_path, monkeypatch):
     mask = np.arange(3) < 1 + np.arange(store.n_rows)[:, None] % 3
     teachers = []
     for name, width in (("a", 2), ("b", 4)):
@@ -252,3 +252,6 @@ def test_features_come_side_by_side_and_only_where_there_is_something(store, tmp
     for name, x in joined.items():
         rows = torch.cat([batch[name] for batch in packed])
         torch.testing.assert_close(rows, x.transpose(1, 2)[torch.from_numpy(mask[:40])])
+    monkeypatch.setattr("pipeline.batches.TOGETHER", 2 * 18 * 4 + 1)  # bytes of two rows
+    few = list(features_of(inputs, teachers, 16, torch.device("cpu"), seen.append, slice(0, 40)))
+    assert {len(batch["a/tap"]) for batch in few} == {2}

@@ -15,13 +15,13 @@ def average_precision(score: np.ndarray, kind: np.ndarray, box: np.ndarray, labe
     """
     image, place = np.nonzero(label[..., 0] >= 0)
     truth = label[image, place].astype(float)
-    at, rank = np.nonzero(score > 0)
-    score, kind, box = score[at, rank], kind[at, rank], box[at, rank].astype(float)
+    said = np.nonzero(score > 0)
+    at, score, kind, box = said[0], score[said], kind[said], box[said].astype(float)
     found = [np.zeros(len(IOUS))]
     for c in range(classes):
-        said, real = kind == c, truth[:, 0] == c
+        mine, real = kind == c, truth[:, 0] == c
         if real.any():
-            found.append(of_class(at[said], score[said], box[said], image[real], truth[real, 1:]))
+            found.append(of_class(at[mine], score[mine], box[mine], image[real], truth[real, 1:]))
     return np.sum(found, 0) / max(1, len(found) - 1)
 
 
