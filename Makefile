@@ -2,7 +2,8 @@
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
-test slow: export OMP_NUM_THREADS := 1 # a worker a core
+# A worker a core.
+test slow: export OMP_NUM_THREADS := 1
 
 .PHONY: setup repro test slow lint bench
 

@@ -64,13 +64,12 @@ class Trials:
         self.params, self.sweep, self.stores, self.val, self.test = params, params.sweep, stores, val, test
         self.scratch, self.advance = scratch, advance
         self.tasks: dict[str, Task] = {task: spec.build() for task, spec in params.tasks.items()}
-        self.records: dict[str, Record] = {}
-        self.known: dict[bytes, Record] = {}  # the same, by choice
-        self.curves: list[list[float]] = []  # of quality, theirs
+        self.known: dict[bytes, Record] = {}  # by choice
+        self.curves: dict[str, list[float]] = {}  # of quality, by name
 
     def finish(self, choices: list[Choice]) -> list[Record]:
         """Records of these students, trained now if they never were. Raises ParamsError."""
-        hurdles = hurdles_after(self.curves, self.sweep.keep)
+        hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
         asked = [self.candidate(choice, hurdles) for choice in choices]
         new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # hurdles were others then
         missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
@@ -79,9 +78,7 @@ class Trials:
             self.train(list(group), hurdles)
         for key, c in new.items():
             found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
-            if c.name not in self.records:
-                self.curves.append(self.qualities(found))
-            self.known[key] = self.records[c.name] = found
+            self.known[key], self.curves[c.name] = found, self.qualities(found)
         return [self.known[canonical(choice)] for choice in choices]
 
     def file(self, name: str) -> Path:
@@ -192,7 +189,7 @@ def run(trials: Trials) -> list[Record]:
             trials.finish(choices[first : first + sweep.together])
     else:
         search(trials, sweep, derive_seed(trials.params.seed, "sweep") % 2**32)
-    return list(trials.records.values())
+    return list({record["name"]: record for record in trials.known.values()}.values())
 
 
 def search(trials: Trials, sweep: Sweep, seed: int) -> None:

@@ -18,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from pipeline.checkpoints import load_network
 from pipeline.class_spec import CLONE, ClassSpec
 from pipeline.cli import main
+from pipeline.export import check_replaceable
 from pipeline.pictures import strip
 from pipeline.store import open_store
 from pipeline.validation import load_params
@@ -155,6 +156,7 @@ def test_a_student_leaves_with_its_tokenizer_for_texts_of_any_length(project, en
     result = CliRunner().invoke(main, ["export", "labels", "--int8"])
     assert result.exit_code == 0, result.output
     out = project / "exports/labels"
+    check_replaceable(out)
     session = onnxruntime.InferenceSession(out / "topic+stance.onnx")
     assert {x.name: x.shape for x in session.get_inputs()} == {
         "mask": ["batch", "words"],

@@ -54,8 +54,8 @@ def list_sums(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     discount = 1 / torch.arange(2, places.shape[1] + 2).double().log2()
     ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])[relevant.sum(1).minimum(n)]
     gain = (relevant.gather(1, places) * discount).sum(1) / ideal.clamp(min=1e-12)
-    kinds = torch.where(there, category.gather(1, places), -1)
-    same = ((kinds[:, :, None] == kinds[:, None]) & there[:, None]).sum((1, 2)) - n  # pairs, either way round
+    kinds, pairs = category.gather(1, places), there[:, :, None] & there[:, None]
+    same = ((kinds[:, :, None] == kinds[:, None]) & pairs).sum((1, 2)) - n  # either way round, without those with itself
     apart = (1 - same.double() / (n * (n - 1)).clamp(min=1))[n > 1]
     sums = torch.stack([gain.sum(), (ideal > 0).sum(), apart.sum(), (n > 1).sum()])
     return sums, item.gather(1, places)[there].unique(), item[exists].unique()
