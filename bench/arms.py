@@ -19,7 +19,7 @@ import yaml
 from matplotlib import pyplot as plt
 from scipy.stats import t as student_t
 
-from pipeline.lineage import sync
+from pipeline.project.lineage import sync
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "bench" / ".work"

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 from bench.arms import MACHINE, by_seed, commands, contrasts, read, run_arms, run_stage, spread, student_result  # noqa: E402
 from bench.demo import PCA, PRIMARY, SHORT, TWO, enter_beside, points  # noqa: E402
 from bench.shuffle import reordered  # noqa: E402
-from pipeline.batches import with_prefix  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.batches.batches import with_prefix  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
 
 RESULTS = ROOT / "bench" / "evidence"
 UPDATES = 1200

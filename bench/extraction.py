@@ -21,15 +21,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import in_order, input_fields, part, tensors  # noqa: E402
+from pipeline.batches.batches import in_order, input_fields, part, tensors  # noqa: E402
 from pipeline.checkpoints import load_network  # noqa: E402
 from pipeline.encoders.image import ImageEncoder  # noqa: E402
-from pipeline.extraction import outputs_on, shown  # noqa: E402
-from pipeline.layout import Field  # noqa: E402
 from pipeline.network import Network  # noqa: E402
-from pipeline.sections import Recipe  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import StoreWriter  # noqa: E402
+from pipeline.project.sections import Recipe  # noqa: E402
+from pipeline.stores.layout import Field  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
+from pipeline.stores.writer import StoreWriter  # noqa: E402
+from pipeline.teachers.extraction import outputs_on, shown  # noqa: E402
 
 CPU = torch.device("cpu")
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, two threads"

@@ -7,16 +7,16 @@ from statistics import mean
 import numpy as np
 import torch
 
-from pipeline.batches import cut
+from pipeline.batches.batches import cut
+from pipeline.batches.pools import length, load
 from pipeline.checkpoints import build_network, load_network
-from pipeline.class_spec import ClassSpec
-from pipeline.learning import learn
-from pipeline.lineage import open_project
+from pipeline.evaluation.scoring import score
 from pipeline.network import Network
-from pipeline.optimize import Schedule
-from pipeline.pools import length, load
-from pipeline.scoring import score
-from pipeline.store import Store, open_store
+from pipeline.project.class_spec import ClassSpec
+from pipeline.project.lineage import open_project
+from pipeline.stores.store import Store, open_store
+from pipeline.training.learning import learn
+from pipeline.training.optimize import Schedule
 
 UPDATES, RATE, BATCH, DRAWS = 200, 0.01, 16, 3
 TASK = "segmentation"

@@ -21,8 +21,8 @@ from bench.arms import AMX, by_seed, commands, contrasts, enter, run_arms, run_s
 from bench.demo import PREPARED, PRIMARY, SHORT, points  # noqa: E402
 from bench.plateau import DIST, ONE, WEIGHTS, add_one  # noqa: E402
 from bench.shuffle import written  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import StoreWriter  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
+from pipeline.stores.writer import StoreWriter  # noqa: E402
 
 RESULTS = ROOT / "bench" / "folds"
 HALVES = ("half_0", "half_1")

@@ -34,8 +34,8 @@ def rows() -> np.ndarray:
 
 def write_store(folder: Path, x: np.ndarray, codec: str = "raw") -> None:
     sys.path.insert(0, str(ROOT))
-    from pipeline.layout import Field
-    from pipeline.writer import StoreWriter
+    from pipeline.stores.layout import Field
+    from pipeline.stores.writer import StoreWriter
 
     ids = np.arange(4 * ROWS, dtype=np.uint32).view(np.uint8).reshape(ROWS, 16)
     fields = {"x": Field(SHAPE, "float16", codec)}
@@ -46,8 +46,8 @@ def write_store(folder: Path, x: np.ndarray, codec: str = "raw") -> None:
 
 def read_store(folder: Path, budget: int = 2**26) -> Iterator:
     sys.path.insert(0, str(ROOT))
-    from pipeline.batches import batches
-    from pipeline.store import open_store
+    from pipeline.batches.batches import batches
+    from pipeline.stores.store import open_store
 
     return (batch["x"] for batch in batches(open_store(folder / "s.zarr"), ["x"], BATCH, seed=0, memory_budget=budget))
 

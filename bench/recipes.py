@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from bench.arms import arm, read, run_stage  # noqa: E402
 from bench.demo import PCA, PRIMARY, enter_beside  # noqa: E402
-from pipeline.encoding import stored_arrays  # noqa: E402
-from pipeline.layout import arrays_of  # noqa: E402
-from pipeline.shard import encode_shard  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
+from pipeline.stores.encoding import stored_arrays  # noqa: E402
+from pipeline.stores.layout import arrays_of  # noqa: E402
+from pipeline.stores.shard import encode_shard  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
 
 RESULTS = ROOT / "bench" / "recipes"
 RECIPES: dict[str, dict] = {  # of features; logits and fused targets have no dims

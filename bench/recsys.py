@@ -24,8 +24,8 @@ from bench.arms import (  # noqa: E402
     spread,
     student_result,
 )
-from pipeline.summary import Tested, delta_mtl, primaries  # noqa: E402
-from pipeline.validation import load_params  # noqa: E402
+from pipeline.project.validation import load_params  # noqa: E402
+from pipeline.reports.summary import Tested, delta_mtl, primaries  # noqa: E402
 
 PROJECT, RESULTS = ROOT / "examples" / "recsys", ROOT / "bench" / "recsys"
 RRD = {"code": "pipeline/losses/rrd.py", "class": "RRD"}

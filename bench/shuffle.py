@@ -25,9 +25,9 @@ sys.path.insert(0, str(ROOT))
 from bench.arms import MACHINE, read, run_stage  # noqa: E402
 from bench.demo import PRIMARY  # noqa: E402
 from bench.recipes import enter  # noqa: E402
-from pipeline.lineage import sync  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import StoreWriter  # noqa: E402
+from pipeline.project.lineage import sync  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
+from pipeline.stores.writer import StoreWriter  # noqa: E402
 
 OUT = ROOT / "bench" / "shuffle"
 ORDERS = ["kept", "random", "sorted"]

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.extraction import compacted  # noqa: E402
 from pipeline.losses.soft import soft_kl  # noqa: E402
-from pipeline.sections import Recipe  # noqa: E402
-from pipeline.sparse import Sparse  # noqa: E402
+from pipeline.losses.sparse import Sparse  # noqa: E402
+from pipeline.project.sections import Recipe  # noqa: E402
+from pipeline.teachers.extraction import compacted  # noqa: E402
 
 CLASSES, INPUTS = 10_000, 32
 ROWS, UPDATES, BATCH, TEST = 8192, 1000, 64, 2048

@@ -18,12 +18,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import batches, input_fields, part, tensors  # noqa: E402
+from pipeline.batches.batches import batches, input_fields, part, tensors  # noqa: E402
 from pipeline.checkpoints import build_network, input_shapes, load_network  # noqa: E402
-from pipeline.lineage import open_project  # noqa: E402
-from pipeline.objective import Objective, wanted  # noqa: E402
-from pipeline.optimize import Schedule, optimize  # noqa: E402
-from pipeline.store import open_store  # noqa: E402
+from pipeline.project.lineage import open_project  # noqa: E402
+from pipeline.stores.store import open_store  # noqa: E402
+from pipeline.training.objective import Objective, wanted  # noqa: E402
+from pipeline.training.optimize import Schedule, optimize  # noqa: E402
 
 STEPS, CPU = 120, torch.device("cpu")
 

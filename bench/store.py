@@ -25,11 +25,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import cut  # noqa: E402
-from pipeline.layout import Field  # noqa: E402
-from pipeline.pools import blocks_of, streamed  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import StoreWriter  # noqa: E402
+from pipeline.batches.batches import cut  # noqa: E402
+from pipeline.batches.pools import blocks_of, streamed  # noqa: E402
+from pipeline.stores.layout import Field  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
+from pipeline.stores.writer import StoreWriter  # noqa: E402
 
 ROUNDS = 11
 MACHINE = "one core of an AMD EPYC (Zen 3, 32 MB L3), NumPy 2, virtual disk"

@@ -29,15 +29,15 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import batches, input_fields, labelled_batches, part, tensors  # noqa: E402
+from pipeline.batches.batches import batches, input_fields, labelled_batches, part, tensors  # noqa: E402
 from pipeline.checkpoints import input_shapes, load_network, save_network  # noqa: E402
-from pipeline.leaderboard import size_of  # noqa: E402
-from pipeline.learning import Lesson, learn_together, quality  # noqa: E402
-from pipeline.lineage import open_project  # noqa: E402
 from pipeline.network import Network  # noqa: E402
-from pipeline.objective import wanted  # noqa: E402
-from pipeline.optimize import Schedule  # noqa: E402
-from pipeline.store import open_store  # noqa: E402
+from pipeline.project.lineage import open_project  # noqa: E402
+from pipeline.stores.store import open_store  # noqa: E402
+from pipeline.sweeps.leaderboard import size_of  # noqa: E402
+from pipeline.training.learning import Lesson, learn_together, quality  # noqa: E402
+from pipeline.training.objective import wanted  # noqa: E402
+from pipeline.training.optimize import Schedule  # noqa: E402
 
 MACHINE = "2 cores of an AMD EPYC (Zen 3)"
 UPDATES, ROUNDS, MANY = 24, 3, 16

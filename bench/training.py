@@ -24,11 +24,11 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.batches import batches, tensors  # noqa: E402
+from pipeline.batches.batches import batches, tensors  # noqa: E402
 from pipeline.encoders.image import ImageEncoder  # noqa: E402
-from pipeline.layout import Field  # noqa: E402
-from pipeline.store import Store, open_store  # noqa: E402
-from pipeline.writer import StoreWriter  # noqa: E402
+from pipeline.stores.layout import Field  # noqa: E402
+from pipeline.stores.store import Store, open_store  # noqa: E402
+from pipeline.stores.writer import StoreWriter  # noqa: E402
 
 STRETCH, ROUNDS = 40, 15
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU"

@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.sweep import KNOWLEDGE, Case  # noqa: E402
-from pipeline.batches import input_fields  # noqa: E402
-from pipeline.learning import learn_together, quality  # noqa: E402
-from pipeline.objective import wanted  # noqa: E402
-from pipeline.store import Store  # noqa: E402
+from pipeline.batches.batches import input_fields  # noqa: E402
+from pipeline.stores.store import Store  # noqa: E402
+from pipeline.training.learning import learn_together, quality  # noqa: E402
+from pipeline.training.objective import wanted  # noqa: E402
 
 STUDENTS, UPDATES, ROUNDS = 8, 300, 3
 

@@ -12,11 +12,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.atomic import write_whole
-from pipeline.class_spec import ClassSpec, ParamsError, near
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
-from pipeline.params import Params
-from pipeline.store import Store
+from pipeline.project.class_spec import ClassSpec, ParamsError, near
+from pipeline.project.params import Params
+from pipeline.stores.store import Store
 from pipeline.tasks.task import Task
 
 Shapes = dict[str, list]

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from pipeline.dependencies import check_classes
-from pipeline.inspection import describe, differences, flat
-from pipeline.lineage import open_project, sync
 from pipeline.manners import one_line_errors, printable, show
-from pipeline.problems import lead
-from pipeline.promotion import promote
-from pipeline.store import open_store
+from pipeline.project.dependencies import check_classes
+from pipeline.project.lineage import open_project, sync
+from pipeline.project.problems import lead
+from pipeline.stores.inspection import describe, differences, flat
+from pipeline.stores.store import open_store
+from pipeline.sweeps.promotion import promote
 
 
 @click.group()
@@ -29,8 +29,8 @@ def main() -> None:
 @one_line_errors
 def init(folder: Path, data: Path | None) -> None:
     """Make a project in FOLDER for one's own images: looks at them, proposes tasks and numbers, writes params.yaml."""
+    from pipeline.init import start
     from pipeline.planning import lines
-    from pipeline.project import start
 
     seen, bad, plan = start(folder, data or folder)
     for line in seen.said:
@@ -86,7 +86,7 @@ def plan(data: Path) -> None:
 @one_line_errors
 def taps(teacher: str) -> None:
     """What a teacher could give features of: paths for `taps`, and what shape each has on this project's inputs."""
-    from pipeline.taps import taps_of
+    from pipeline.teachers.taps import taps_of
 
     params = open_project()
     if teacher not in params.teachers:
@@ -139,7 +139,7 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
     if weights:
         import torch  # two seconds, which the other commands do without
 
-        from pipeline.agreement import against_teacher
+        from pipeline.teachers.agreement import against_teacher
 
         found = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
         for field in found:
@@ -173,7 +173,7 @@ def diff(a: Path, b: Path) -> None:
 @one_line_errors
 def predict_command(student: str, given: str, out: Path, seed: int, data: Path) -> None:
     """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text, a user."""
-    from pipeline.prediction import predict
+    from pipeline.deployment.prediction import predict
 
     params = open_project()
     for line in predict(params, data, student, seed, given, out):
@@ -189,7 +189,7 @@ def predict_command(student: str, given: str, out: Path, seed: int, data: Path) 
 @one_line_errors
 def export_command(student: str, out: Path | None, seed: int, int8: bool, data: Path) -> None:
     """A student as safetensors and ONNX, checked against each other, with a model card."""
-    from pipeline.export import export
+    from pipeline.deployment.export import export
 
     params = open_project()
     folder = out or Path("exports") / student

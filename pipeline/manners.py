@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.class_spec import ParamsError
-from pipeline.shard import StoreError
+from pipeline.project.class_spec import ParamsError
+from pipeline.stores.shard import StoreError
 
 LOG_EVERY = 10.0  # seconds, where there is no terminal
 

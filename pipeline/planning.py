@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from pipeline.atomic import write_whole
-from pipeline.batches import part, tensors
+from pipeline.batches.batches import part, tensors
 from pipeline.checkpoints import Shapes, build_network, teacher_network
-from pipeline.checks import check_fields
 from pipeline.device import pick_device
-from pipeline.encoding import stored_arrays
-from pipeline.extraction import check_recipes, compacted
-from pipeline.imported import open_dump, read_outputs
-from pipeline.layout import Field, arrays_of, count_files, field_of
-from pipeline.params import Params
-from pipeline.recipes import principal_basis
-from pipeline.sections import Recipe
-from pipeline.shard import encode_shard
+from pipeline.project.params import Params
+from pipeline.project.sections import Recipe
 from pipeline.sources.source import Split
+from pipeline.stores.checks import check_fields
+from pipeline.stores.encoding import stored_arrays
+from pipeline.stores.layout import Field, arrays_of, count_files, field_of
+from pipeline.stores.recipes import principal_basis
+from pipeline.stores.shard import encode_shard
+from pipeline.teachers.extraction import check_recipes, compacted
+from pipeline.teachers.imported import open_dump, read_outputs
 
 PROBE = 2**26  # bytes written to find the disk's rate
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost

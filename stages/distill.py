@@ -6,11 +6,11 @@ import click
 
 from pipeline.checkpoints import input_shapes, save_network
 from pipeline.cost import measured, write_json
-from pipeline.distilling import KNOWLEDGE, check_foreign, distil, extended
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.store import open_store, sha256
-from pipeline.trust import open_verified
+from pipeline.project.lineage import open_project
+from pipeline.stores.store import open_store, sha256
+from pipeline.stores.trust import open_verified
+from pipeline.training.distilling import KNOWLEDGE, check_foreign, distil, extended
 
 
 @click.command()

@@ -9,12 +9,12 @@ from pipeline.atomic import write_whole
 from pipeline.checkpoints import load_network
 from pipeline.cost import write_json
 from pipeline.device import pick_device
-from pipeline.lineage import open_project
+from pipeline.evaluation.scoring import predictions, score
+from pipeline.evaluation.unseen import few_shot, unseen_examples
 from pipeline.manners import one_line_errors, progress
-from pipeline.scoring import predictions, score
+from pipeline.project.lineage import open_project
 from pipeline.seeds import derive_seed
-from pipeline.store import open_store, sha256
-from pipeline.unseen import few_shot, unseen_examples
+from pipeline.stores.store import open_store, sha256
 
 
 @click.command()

@@ -8,20 +8,20 @@ from typing import Any
 import click
 import torch
 
+from pipeline.batches.pools import Rows
 from pipeline.checkpoints import load_network
 from pipeline.cost import bytes_in, measured
-from pipeline.dependencies import code_digest
 from pipeline.device import pick_device
-from pipeline.extraction import Forward, calibrate, check_recipes, outputs_on, shown
-from pipeline.imported import import_for
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.params import Params
-from pipeline.pools import Rows
+from pipeline.project.dependencies import code_digest
+from pipeline.project.lineage import open_project
+from pipeline.project.params import Params
 from pipeline.seeds import derive_seed
-from pipeline.store import Store, sha256
-from pipeline.trust import open_verified
-from pipeline.writer import StoreWriter
+from pipeline.stores.store import Store, sha256
+from pipeline.stores.trust import open_verified
+from pipeline.stores.writer import StoreWriter
+from pipeline.teachers.extraction import Forward, calibrate, check_recipes, outputs_on, shown
+from pipeline.teachers.imported import import_for
 
 
 @click.command()

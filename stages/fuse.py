@@ -6,19 +6,19 @@ from pathlib import Path
 import click
 import torch
 
-from pipeline.batches import features_of, narrowed, with_prefix
+from pipeline.batches.batches import features_of, narrowed, with_prefix
+from pipeline.batches.pools import Rows
 from pipeline.cost import measured
-from pipeline.dependencies import code_digest
 from pipeline.device import pick_device
-from pipeline.fitting import identity_of, lessons, refine
 from pipeline.fusions.linear import AffineFusion
 from pipeline.fusions.quality import assess, lines
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.pools import Rows
-from pipeline.store import open_aligned, open_store
-from pipeline.trust import ensure_verified
-from pipeline.writer import StoreWriter
+from pipeline.project.dependencies import code_digest
+from pipeline.project.lineage import open_project
+from pipeline.stores.store import open_aligned, open_store
+from pipeline.stores.trust import ensure_verified
+from pipeline.stores.writer import StoreWriter
+from pipeline.training.fitting import identity_of, lessons, refine
 
 
 @click.command()

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from pipeline.cost import bytes_in, measured
-from pipeline.dependencies import code_digest, source_identity
-from pipeline.layout import field_of
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
+from pipeline.project.dependencies import code_digest, source_identity
+from pipeline.project.lineage import open_project
 from pipeline.sources.source import Split
-from pipeline.writer import StoreWriter
+from pipeline.stores.layout import field_of
+from pipeline.stores.writer import StoreWriter
 
 
 @click.command()

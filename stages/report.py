@@ -7,12 +7,12 @@ from typing import Any
 import click
 from safetensors.torch import load_file
 
-from pipeline import page, pictures
 from pipeline.cost import write_json
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors
-from pipeline.store import open_store
-from pipeline.summary import as_metrics, ledger, student_rows, teacher_rows, val_curves, weak_teachers
+from pipeline.project.lineage import open_project
+from pipeline.reports import page, pictures
+from pipeline.reports.summary import as_metrics, ledger, student_rows, teacher_rows, val_curves, weak_teachers
+from pipeline.stores.store import open_store
 
 
 @click.command()

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from pipeline.class_spec import ParamsError
 from pipeline.cost import measured, write_json
-from pipeline.dependencies import code_digest
-from pipeline.distilling import check_foreign
-from pipeline.leaderboard import best, lines, show, write_csv
-from pipeline.lineage import open_project
 from pipeline.manners import one_line_errors, progress
-from pipeline.store import open_store
-from pipeline.summary import CLEAN, mean_primaries
-from pipeline.sweeping import Trials, run, total_updates
-from pipeline.trust import open_verified
+from pipeline.project.class_spec import ParamsError
+from pipeline.project.dependencies import code_digest
+from pipeline.project.lineage import open_project
+from pipeline.reports.summary import CLEAN, mean_primaries
+from pipeline.stores.store import open_store
+from pipeline.stores.trust import open_verified
+from pipeline.sweeps.leaderboard import best, lines, show, write_csv
+from pipeline.sweeps.sweeping import Trials, run, total_updates
+from pipeline.training.distilling import check_foreign
 
 
 @click.command()

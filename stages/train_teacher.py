@@ -7,23 +7,23 @@ import click
 import torch
 from safetensors.torch import save
 
-from pipeline.acceptance import accept
 from pipeline.atomic import write_whole
-from pipeline.batches import labelled_batches
+from pipeline.batches.batches import labelled_batches
 from pipeline.checkpoints import about_inputs, input_shapes, save_network, teacher_network
 from pipeline.cost import measured, write_json
 from pipeline.device import pick_device
-from pipeline.learning import Curve, learn
-from pipeline.lineage import open_project
+from pipeline.evaluation.scoring import predictions, score
 from pipeline.manners import one_line_errors, progress
 from pipeline.network import Network
-from pipeline.optimize import Schedule
-from pipeline.params import Params
-from pipeline.scoring import predictions, score
+from pipeline.project.lineage import open_project
+from pipeline.project.params import Params
 from pipeline.seeds import derive_seed
-from pipeline.store import Store, open_store
+from pipeline.stores.store import Store, open_store
+from pipeline.stores.trust import open_verified
 from pipeline.tasks.task import Task
-from pipeline.trust import open_verified
+from pipeline.teachers.acceptance import accept
+from pipeline.training.learning import Curve, learn
+from pipeline.training.optimize import Schedule
 
 
 @click.command()

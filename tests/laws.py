@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.fusions.fusion import Features, Fusion
 from pipeline.losses.loss import Loss
-from pipeline.sparse import top_k
+from pipeline.losses.sparse import top_k
 from pipeline.tasks.task import Task
 
 

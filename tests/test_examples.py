@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pipeline.class_spec import CLONE
-from pipeline.store import open_store
+from pipeline.project.class_spec import CLONE
+from pipeline.stores.store import open_store
 from tests.test_repro import edit, repro, run
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.shard import StoreError
-from pipeline.store import open_store
-from tests.test_store import every_file, store  # noqa: F401
+from pipeline.stores.shard import StoreError
+from pipeline.stores.store import open_store
+from tests.stores.test_store import every_file, store  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import input_fields, part, tensors
+from pipeline.batches.batches import input_fields, part, tensors
+from pipeline.batches.pools import load
 from pipeline.checkpoints import load_network
-from pipeline.class_spec import CLONE, import_file
-from pipeline.pools import load
-from pipeline.store import open_store
+from pipeline.project.class_spec import CLONE, import_file
+from pipeline.stores.store import open_store
 
 pytestmark = pytest.mark.gpu
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline.class_spec import ParamsError
-from pipeline.layout import Field
 from pipeline.manners import one_line_errors, progress
-from pipeline.shard import StoreError
-from pipeline.store import open_store
-from pipeline.writer import StoreWriter
+from pipeline.project.class_spec import ParamsError
+from pipeline.stores.layout import Field
+from pipeline.stores.shard import StoreError
+from pipeline.stores.store import open_store
+from pipeline.stores.writer import StoreWriter
 
 
 def command(error):

@@ -10,17 +10,17 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.checkpoints import about_inputs, input_shapes, teacher_network
-from pipeline.class_spec import CLONE, ParamsError
 from pipeline.cli import main
-from pipeline.distilling import distil
-from pipeline.store import open_store
-from pipeline.validation import load_params
+from pipeline.project.class_spec import CLONE, ParamsError
+from pipeline.project.validation import load_params
+from pipeline.stores.store import open_store
+from pipeline.training.distilling import distil
 from stages.prepare import main as prepare
 
 CPU = torch.device("cpu")
 SIZES = {"user": [21, 4], "item": [31, 24, 6]}
 SOURCE = {
-    "code": "pipeline/sources/interaction_files.py",
+    "code": "pipeline/sources/recsys/interaction_files.py",
     "class": "InteractionFiles",
     "log": "log.csv",
     "columns": {"user": "user", "item": "item", "time": "at"},

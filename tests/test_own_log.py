@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.class_spec import CLONE
-from pipeline.store import open_store
+from pipeline.project.class_spec import CLONE
+from pipeline.stores.store import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def finished(tmp_path_factory):
     write_log(folder / "ml")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["prepare"] = {
-        "source": {"code": "pipeline/sources/movielens.py", "class": "MovieLens", "path": "ml", "liked": 4, **SIZES},
+        "source": {"code": "pipeline/sources/recsys/movielens.py", "class": "MovieLens", "path": "ml", "liked": 4, **SIZES},
         "shard_rows": 64,
     }
     params["tasks"]["click"]["rate"] = 0.1

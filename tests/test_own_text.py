@@ -16,12 +16,12 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from pipeline.checkpoints import load_network
-from pipeline.class_spec import CLONE, ClassSpec
 from pipeline.cli import main
-from pipeline.export import check_replaceable
-from pipeline.pictures import strip
-from pipeline.store import open_store
-from pipeline.validation import load_params
+from pipeline.deployment.export import check_replaceable
+from pipeline.project.class_spec import CLONE, ClassSpec
+from pipeline.project.validation import load_params
+from pipeline.reports.pictures import strip
+from pipeline.stores.store import open_store
 from stages import distill, extract, prepare, train_teacher
 
 WORDS = ["the", "soup", "was", "cold", "a", "seat", "at", "last", "late", "again", "good", "bad"]
@@ -56,7 +56,7 @@ def project(tmp_path, monkeypatch):
 
 
 SOURCE = {
-    **{"code": "pipeline/sources/text_files.py", "class": "TextFiles", "vocabulary": 100},
+    **{"code": "pipeline/sources/text/text_files.py", "class": "TextFiles", "vocabulary": 100},
     "files": {"transfer": ["transfer.csv"], "val": ["val.csv"], "test/clean": ["test.csv"]},
     "classes": {"topic": ["meal", "flight"], "stance": ["for", "against"]},
 }

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from pipeline.class_spec import CLONE
 from pipeline.cli import main
 from pipeline.planning import Plan, make_plan, planned_field
-from pipeline.sections import Recipe
-from pipeline.validation import load_params
-from pipeline.writer import StoreWriter
+from pipeline.project.class_spec import CLONE
+from pipeline.project.sections import Recipe
+from pipeline.project.validation import load_params
+from pipeline.stores.writer import StoreWriter
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.class_spec import CLONE
 from pipeline.planning import make_plan
-from pipeline.store import open_store
-from pipeline.validation import load_params
+from pipeline.project.class_spec import CLONE
+from pipeline.project.validation import load_params
+from pipeline.stores.store import open_store
 
 pytestmark = pytest.mark.slow
 

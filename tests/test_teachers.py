@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from pipeline.checkpoints import load_network, save_network, teacher_network
-from pipeline.class_spec import CLONE, ClassSpec, ParamsError
 from pipeline.cli import main
 from pipeline.encoders.pretrained import located
-from pipeline.lineage import sync
 from pipeline.network import Network
-from pipeline.validation import load_params
+from pipeline.project.class_spec import CLONE, ClassSpec, ParamsError
+from pipeline.project.lineage import sync
+from pipeline.project.validation import load_params
 
 CPU = torch.device("cpu")
 SHAPES = {"image": [[1, 24, 24], "uint8"]}

@@ -12,8 +12,8 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipeline.class_spec import CLONE, import_file
-from pipeline.store import open_store
+from pipeline.project.class_spec import CLONE, import_file
+from pipeline.stores.store import open_store
 
 pytestmark = pytest.mark.slow
 

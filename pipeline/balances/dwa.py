@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.balances.balance import Balance
-from pipeline.class_spec import Count, Positive
+from pipeline.project.class_spec import Count, Positive
 
 
 @final

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.sparse import Sparse
+from pipeline.losses.sparse import Sparse
 
 
 def constant_loss(loss: Callable[[Tensor, Any], Tensor], shape: tuple[int, ...], target: Tensor | Sparse) -> float:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.class_spec import near
-from pipeline.shard import StoreError
-from pipeline.store import Store
+from pipeline.project.class_spec import near
+from pipeline.stores.shard import StoreError
+from pipeline.stores.store import Store
 
 ID_HELP = "give the ids of data/knowledge/transfer.zarr: uint8 (N, 16), or as 32 hex digits each"
 

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from pipeline.dumps.dump import Dump
-from pipeline.shard import StoreError
+from pipeline.stores.shard import StoreError
 
 
 @final

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pipeline.dumps.dump import NO_ROWS, Dump
-from pipeline.shard import StoreError
+from pipeline.stores.shard import StoreError
 
 FLOATS = {"F64": "f8", "F32": "f4", "F16": "f2"}
 WHOLE = {"U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8"}

@@ -9,8 +9,8 @@ import numpy as np
 import zarr
 
 from pipeline.dumps.dump import Dump
-from pipeline.shard import StoreError
-from pipeline.store import open_store
+from pipeline.stores.shard import StoreError
+from pipeline.stores.store import open_store
 
 
 @final

@@ -4,8 +4,8 @@ from typing import final
 
 from torch import Tensor, nn
 
-from pipeline.class_spec import Count
 from pipeline.encoders.text import free_axes, on_words, tokens_of
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -6,10 +6,10 @@ from typing import Any, final
 
 from torch import Tensor
 
-from pipeline.class_spec import ClassSpec
 from pipeline.encoders.preprocessing import Preprocessing
 from pipeline.encoders.pretrained import from_config, image_settings, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
+from pipeline.project.class_spec import ClassSpec
 from pipeline.tasks.task import Task
 
 

@@ -6,11 +6,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from pipeline.class_spec import ClassSpec
 from pipeline.encoders.pretrained import fetched, from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
 from pipeline.encoders.text import free_axes, on_words, tokens_of
-from pipeline.sources.vocabulary import about_tokenizer, own_ids, read_tokenizer
+from pipeline.project.class_spec import ClassSpec
+from pipeline.sources.text.vocabulary import about_tokenizer, own_ids, read_tokenizer
 from pipeline.tasks.task import Task
 
 

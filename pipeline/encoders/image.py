@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -6,8 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pipeline.class_spec import Count
 from pipeline.encoders.two_tower import Tower, check_rooms, existing_only
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -6,8 +6,8 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count
 from pipeline.encoders.two_tower import existing_only
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -9,8 +9,8 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 
-from pipeline.class_spec import near
-from pipeline.sections import on_a_hub
+from pipeline.project.class_spec import near
+from pipeline.project.sections import on_a_hub
 
 BROKEN = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)  # what its loaders raise
 ATTENTION = "eager"  # the one that every model and its backbone have; a config could name code to be fetched

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import ClassSpec, near
 from pipeline.network import Outputs
+from pipeline.project.class_spec import ClassSpec, near
 from pipeline.tasks.task import Task
 
 PREFIXES = ("cls_token", "class_embedding", "distillation_token", "register_tokens")  # tokens before those of the grid

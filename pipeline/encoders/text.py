@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.compiler import is_exporting
 from transformers import ModernBertConfig, ModernBertModel
 
-from pipeline.class_spec import Count
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pipeline.class_spec import Count
+from pipeline.project.class_spec import Count
 
 
 class Tower(nn.Module):

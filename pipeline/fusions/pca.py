@@ -4,9 +4,9 @@ from typing import final
 
 from torch import Tensor
 
-from pipeline.class_spec import Count
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading
 from pipeline.fusions.moments import Moments
+from pipeline.project.class_spec import Count
 
 
 @final

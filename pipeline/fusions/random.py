@@ -5,9 +5,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pipeline.class_spec import Count
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say
 from pipeline.fusions.moments import Moments
+from pipeline.project.class_spec import Count
 
 
 @final

@@ -5,11 +5,11 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from pipeline.class_spec import Count
 from pipeline.fusions.fusion import Features
 from pipeline.fusions.learned import LearnedFusion
 from pipeline.fusions.linear import LinearFusion, check_dims, equal_say, leading, on_grid, variances
 from pipeline.fusions.moments import Moments, positions
+from pipeline.project.class_spec import Count
 
 RIDGE = 1e-3  # of the mean variance: what is quieter is not made as loud as the rest
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count, Positive
 from pipeline.losses.loss import Loss
+from pipeline.project.class_spec import Count, Positive
 
 SAME = 1 - 1e-6  # cosine of two targets that no projection tells apart
 

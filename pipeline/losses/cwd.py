@@ -5,8 +5,8 @@ from typing import final
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss
+from pipeline.project.class_spec import Positive
 
 
 @final

@@ -5,8 +5,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, decorrelation
+from pipeline.project.class_spec import Positive
 
 
 @final

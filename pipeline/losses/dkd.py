@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, per_row
+from pipeline.project.class_spec import Positive
 
 
 @final

@@ -5,8 +5,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pipeline.class_spec import Count
 from pipeline.losses.loss import ABSENT, Loss, per_row
+from pipeline.project.class_spec import Count
 
 
 @final

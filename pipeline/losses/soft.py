@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.losses.loss import per_row
-from pipeline.sparse import Sparse
+from pipeline.losses.sparse import Sparse
 
 
 def soft_kl(student: Tensor, teacher: Tensor | Sparse, temperature: float) -> Tensor:

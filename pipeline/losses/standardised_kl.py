@@ -4,9 +4,9 @@ from typing import final
 
 from torch import Tensor
 
-from pipeline.class_spec import Positive
 from pipeline.losses.loss import Loss, standardise
 from pipeline.losses.soft import soft_kl
+from pipeline.project.class_spec import Positive
 
 
 @final

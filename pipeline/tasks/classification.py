@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count, Positive
 from pipeline.losses.soft import soft_kl
-from pipeline.sparse import Sparse
+from pipeline.losses.sparse import Sparse
+from pipeline.project.class_spec import Count, Positive
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 

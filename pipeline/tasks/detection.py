@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count, Weight
+from pipeline.project.class_spec import Count, Weight
 from pipeline.tasks.average_precision import average_precision
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 

@@ -8,9 +8,9 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_bce
+from pipeline.project.class_spec import Count
 from pipeline.tasks.task import Answers, Grid, Task
 
 

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Positive
 from pipeline.losses.loss import ABSENT
+from pipeline.project.class_spec import Positive
 from pipeline.tasks.candidates import Score, best_places, list_metrics, list_sums, mean_over
 from pipeline.tasks.task import Answers, Grid, Task
 

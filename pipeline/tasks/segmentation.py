@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Count, Positive, Weight
 from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
-from pipeline.sparse import Sparse
+from pipeline.losses.sparse import Sparse
+from pipeline.project.class_spec import Count, Positive, Weight
 from pipeline.tasks.task import Answers, Grid, Task, too_many
 
 IGNORED = 255  # in a label: counts neither in the loss nor in the metric

@@ -8,9 +8,9 @@ from seqeval.metrics.sequence_labeling import get_entities
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.class_spec import Positive
 from pipeline.losses.soft import soft_kl
-from pipeline.sparse import Sparse
+from pipeline.losses.sparse import Sparse
+from pipeline.project.class_spec import Positive
 from pipeline.tasks.task import Answers, Grid, Task
 
 Tags = list[list[str]]

@@ -9,9 +9,9 @@ from torch import nn
 
 from pipeline.balances.gradients import MGDA, PCGrad, UPGrad
 from pipeline.losses.cosine import CosineSmoothL1
-from pipeline.objective import Objective
-from pipeline.stack import threads_for
-from tests.test_learning import TASK, knowledge, labelled, network, sample, study
+from pipeline.training.objective import Objective
+from pipeline.training.stack import threads_for
+from tests.training.test_learning import TASK, knowledge, labelled, network, sample, study
 
 pytest.importorskip("torchjd")
 KINDS = [PCGrad, UPGrad, MGDA]

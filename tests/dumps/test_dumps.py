@@ -10,15 +10,15 @@ import zarr
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from pipeline.acceptance import accept
-from pipeline.extraction import outputs_on
-from pipeline.imported import import_for
-from pipeline.layout import Field
-from pipeline.sections import SHOWN, ImportedSpec, Recipe
-from pipeline.shard import StoreError
-from pipeline.store import open_store
+from pipeline.project.sections import SHOWN, ImportedSpec, Recipe
+from pipeline.stores.layout import Field
+from pipeline.stores.shard import StoreError
+from pipeline.stores.store import open_store
+from pipeline.stores.writer import StoreWriter
 from pipeline.tasks.multi_label import MultiLabel
-from pipeline.writer import StoreWriter
+from pipeline.teachers.acceptance import accept
+from pipeline.teachers.extraction import outputs_on
+from pipeline.teachers.imported import import_for
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_batches_are_read_together(tmp_path, store, monkeypatch):
     batches = list(found.forward(slice(3, N), 8))
     assert [len(batch.logits["cls"]) for batch in batches] == [8, 8, 8, 8, 5] and len(reads) == len(OUTPUTS)
     assert torch.equal(torch.cat([batch.features["trunk"] for batch in batches]), torch.from_numpy(FEATURES[3:]))
-    monkeypatch.setattr("pipeline.imported.TOGETHER", 20)
+    monkeypatch.setattr("pipeline.teachers.imported.TOGETHER", 20)
     again = list(found.forward(slice(3, N), 8))
     assert all(torch.equal(a.logits["cls"], b.logits["cls"]) for a, b in zip(again, batches, strict=True))
 

@@ -12,11 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 
 from pipeline.checkpoints import build_network, load_network, save_network
-from pipeline.class_spec import ClassSpec, ParamsError
 from pipeline.encoders.huggingface import HuggingFace
 from pipeline.encoders.huggingface_text import HuggingFaceText
-from pipeline.sources.vocabulary import Borrowed, Vocabulary
-from pipeline.sources.words import as_arrays
+from pipeline.project.class_spec import ClassSpec, ParamsError
+from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
+from pipeline.sources.text.words import as_arrays
 
 CPU = torch.device("cpu")
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.class_spec import ClassSpec
 from pipeline.encoders.foreign import Foreign
 from pipeline.encoders.tapped import as_feature
+from pipeline.project.class_spec import ClassSpec
 
 MODULE = """
 import torch

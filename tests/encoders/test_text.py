@@ -3,8 +3,8 @@ import torch
 
 from pipeline.encoders.bag_of_words import BagOfWords
 from pipeline.encoders.text import TextEncoder
-from pipeline.sources.vocabulary import Vocabulary
-from pipeline.sources.words import as_arrays
+from pipeline.sources.text.vocabulary import Vocabulary
+from pipeline.sources.text.words import as_arrays
 
 ROWS = [["a", "good", "soup"], ["no", "seat"], ["the", "very", "last", "good", "book"]]
 OTHER = [["pus", "doog"], ["taes", "on", "ka"], ["koob", "doog", "tsal", "yrev"]]

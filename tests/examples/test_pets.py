@@ -14,9 +14,9 @@ import transformers
 import yaml
 from PIL import Image
 
-from pipeline.class_spec import CLONE
-from pipeline.lineage import open_project
-from pipeline.validation import load_params
+from pipeline.project.class_spec import CLONE
+from pipeline.project.lineage import open_project
+from pipeline.project.validation import load_params
 from tests.samples import box_of, save, shapes, write_voc
 
 FOLDER = CLONE / "examples/pets"

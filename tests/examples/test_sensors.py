@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from pipeline.class_spec import CLONE, import_file
-from pipeline.lineage import open_project
 from pipeline.network import Network
-from pipeline.store import open_store
+from pipeline.project.class_spec import CLONE, import_file
+from pipeline.project.lineage import open_project
+from pipeline.stores.store import open_store
 from tests.laws import check_fusion, check_task
 
 FOLDER = CLONE / "examples/sensors"

@@ -14,7 +14,7 @@ from pipeline.losses.crd import CRD
 from pipeline.losses.inverted import InvertedProjection
 from pipeline.losses.mse import MSE
 from tests.laws import check_values
-from tests.test_learning import knowledge, network, study
+from tests.training.test_learning import knowledge, network, study
 
 
 def features(*shape, seed):

@@ -7,8 +7,8 @@ import torch
 import transformers
 
 from pipeline.checkpoints import build_network, load_network, save_network
-from pipeline.class_spec import ClassSpec
 from pipeline.encoders.huggingface import HuggingFace
+from pipeline.project.class_spec import ClassSpec
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.segmentation import Segmentation
 from pipeline.to_logits.class_map import ClassMap

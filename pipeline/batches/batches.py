@@ -1,0 +1,203 @@
+"""Stores -> shuffled batches of tensors, row-aligned over fields, from RAM or streamed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches.pools import InStore, Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
+from pipeline.stores.store import Store
+
+TOGETHER = 2**26  # bytes of features that a fusion looks at together
+MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
+
+Batch = dict[str, Tensor]
+Augment = Callable[[np.random.Generator, Rows, Rows], tuple[Rows, Rows]]
+
+
+def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
+    """Rows on a device, as torch can work with them. What is a batch already stays as it is.
+
+    Flags of labels stay where they are: to count them on a GPU is to wait for it.
+    """
+    found = {name: torch.as_tensor(x) for name, x in rows.items()}
+    moved = {name: x if name.startswith("labelled/") else x.to(device, non_blocking=True) for name, x in found.items()}
+    return {name: widened(x) for name, x in moved.items()}
+
+
+def widened(x: Tensor) -> Tensor:
+    """Narrow floats, which are for storage, as float32; unsigned integers that torch can hardly do more than hold as int64."""
+    if x.is_floating_point():
+        return x.float()
+    return x.long() if x.dtype in (torch.uint16, torch.uint32) else x
+
+
+def narrowed(x: Tensor, dtype: str) -> np.ndarray:
+    """A tensor on its way into a field of this type: float16 on its device, which NumPy would take 30 times as long for.
+
+    What would overflow is left as it is, for the writer to name.
+    """
+    if not x.is_floating_point():
+        return x.cpu().numpy()
+    half = x.half() if dtype == "float16" else x
+    return (half if half.isfinite().all() else x).cpu().numpy()
+
+
+def part(rows: dict, prefix: str) -> dict:
+    """The fields below `prefix/`, without it: part(rows, "inputs") -> {"mask": ...}."""
+    return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
+
+
+def in_line(x: Tensor) -> Tensor:
+    """(B, C, *grid) -> (B, C, positions); a vector has one."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def existing(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C); what is on another grid as it is."""
+    if mask is None or x.dim() < 3 or x.shape[2:] != mask.shape[1:]:
+        return x
+    return in_line(x).transpose(1, 2)[mask.flatten(1)]
+
+
+def with_prefix(store: Store, prefix: str) -> list[str]:
+    return [name for name in store.fields if name.startswith(prefix)]
+
+
+def input_fields(store: Store) -> list[str]:
+    return with_prefix(store, "inputs/")
+
+
+def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | None = None) -> Iterator[Rows]:
+    """Rows (all: None) once, in order; a batch never straddles a shard."""
+    first, end, _ = (rows or slice(None)).indices(store.n_rows)
+    while first < end:
+        last = min(first + batch_size, end, (first // store.shard_rows + 1) * store.shard_rows)
+        yield load(store, fields, slice(first, last))
+        first = last
+
+
+def features_of(
+    inputs: Store,
+    stores: list[Store],
+    batch_size: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+    rows: slice,
+    masked: bool = False,
+) -> Iterator[Batch]:
+    """{"teacher/tap": (B, D, *grid)} of aligned stores, row by row together. masked: only positions that exist, as (P, D).
+
+    inputs: what the teachers were shown, which says which positions exist. batch_size: fewer where rows are large. advance:
+    told of every row that is done.
+    """
+    row_bytes = sum(store.fields[name].row_bytes for store in stores for name in with_prefix(store, "features/"))
+    batch_size = max(1, min(batch_size, TOGETHER // max(1, row_bytes)))
+    readers = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
+    if masked and MASK in inputs.fields:
+        readers.append(in_order(inputs, [MASK], batch_size, rows))
+    for together in zip(*readers, strict=True):
+        batch = tensors({name: x for fields in together for name, x in fields.items()}, device)
+        yield {name: existing(x, batch.get(MASK)) for name, x in part(batch, "features").items()}
+        advance(len(next(iter(batch.values()))))
+
+
+def batches(
+    store: Store,
+    fields: list[str],
+    batch_size: int,
+    *,
+    seed: int,
+    memory_budget: int,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[Rows]:
+    """Endless shuffled batches, every row once an epoch; a batch is valid until the next one is drawn.
+
+    memory_budget: bytes of decoded rows. What fits is decoded once and kept; what does not is streamed by shuffled pools of
+    random blocks of rows. start: the batch to begin with: an interrupted run draws what it would have drawn. rank: of
+    `ranks` processes that share the rows out among them.
+    """
+    fitting = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
+    blocks = blocks_of(store, fields, seed, fitting // 2)[rank::ranks]
+    n_rows = sum(block.stop - block.start for block in blocks)
+    if n_rows < batch_size:
+        raise ValueError(f"{store.path}: {n_rows} rows to learn from, fewer than a batch of {batch_size}")
+    skip = start * batch_size
+    if n_rows <= fitting:
+        pools = kept(store, fields, blocks, seed=seed, skip=skip)
+    else:
+        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=fitting // 2))
+    yield from cut(pools, batch_size)
+
+
+def labelled_batches(
+    store: Store,
+    tasks: Iterable[str],
+    batch_size: int,
+    augment: Augment,
+    *,
+    seed: int,
+    share: float = 1.0,
+    memory_budget: int = 2 * 10**9,
+) -> Iterator[Rows]:
+    """Endless shuffled batches of rows that carry a label of any of these tasks, augmented live.
+
+    share: of each task's labelled rows that may be used; the same rows for every seed. A row keeps its flags
+    `labelled/<task>`, since tasks are labelled on different rows. memory_budget: bytes of their inputs that are kept decoded;
+    of more, each batch decodes its own.
+    """
+    for task in tasks:
+        if f"labelled/{task}" not in store.fields or not store.read(f"labelled/{task}").any():
+            raise ValueError(f"{store.path}: no row carries a label of task {task!r}; prepare some, or drop the task")
+    flags = load(store, [f"labelled/{task}" for task in tasks])
+    few = {name: first_share(flag, share) for name, flag in flags.items()}
+    for name, flag in few.items():
+        if not flag.any():
+            raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is none; raise it")
+    rows = np.flatnonzero(np.any(list(few.values()), axis=0))
+    even = [name for name in input_fields(store) if not store.fields[name].max_items]
+    size = len(rows) * sum(store.fields[name].row_bytes for name in even)
+    stored = even if size > memory_budget else []
+    fields = [name for name in input_fields(store) if name not in stored] + [f"labels/{task}" for task in tasks]
+    kept = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
+    if len(rows) < batch_size:
+        raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
+    rng = np.random.default_rng(seed)
+
+    def pool(order: np.ndarray) -> Pool:
+        return {**shuffled(kept, order), **{name: InStore(store, name, rows[order]) for name in stored}}
+
+    for batch in cut((pool(rng.permutation(len(rows))) for _ in count()), batch_size):
+        inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))
+        batch |= {f"inputs/{name}": x for name, x in inputs.items()} | {f"labels/{name}": x for name, x in labels.items()}
+        yield batch
+
+
+def first_share(flag: np.ndarray, share: float) -> np.ndarray:
+    """The first `share` of the rows that are flagged; rows of a store are in random order."""
+    return flag & (np.cumsum(flag) <= round(share * flag.sum()))
+
+
+def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
+    """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
+    left: Rows = {}
+    for pool in pools:
+        size = length(pool)
+        lacking = min(size, batch_size - length(left)) if left else 0
+        if left:
+            left = {name: np.concatenate([left[name], x]) for name, x in take(pool, 0, lacking).items()}
+            if length(left) < batch_size:
+                continue
+            yield left
+        full = (size - lacking) // batch_size * batch_size
+        for first in range(lacking, lacking + full, batch_size):
+            yield take(pool, first, first + batch_size)
+        left = {name: x.copy() for name, x in take(pool, lacking + full, size).items()} if lacking + full < size else {}
+
+
+def take(pool: Pool, first: int, last: int) -> Rows:
+    return {name: x[first:last] for name, x in pool.items()}

@@ -1,0 +1,41 @@
+"""Batches on their way to a device, through memory that it can read by itself."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from pipeline.batches.batches import Batch, tensors
+from pipeline.batches.pools import Rows
+
+
+@final
+class Staging:
+    """Rows -> a batch of its own on a device: on a CPU a copy, else through two sets of pinned buffers, used in turn.
+
+    A copy out of pinned memory runs beside the device's work, and a buffer is filled again when the copy out of it is over.
+    event: what tells that.
+    """
+
+    def __init__(self, device: torch.device, event: Callable[[], Any] = torch.cuda.Event):
+        self.device = device
+        self.sets: list[tuple[Batch, Any]] = [({}, event()) for _ in range(2)] if device.type == "cuda" else []
+
+    def __call__(self, rows: Rows) -> Batch:
+        if not self.sets:
+            # copied for one reader too: rows that lie elsewhere in memory are summed in another order
+            return tensors({name: x.copy() for name, x in rows.items()}, self.device)
+        self.sets.reverse()
+        buffers, copied = self.sets[0]
+        copied.synchronize()
+        flags = {
+            name: torch.from_numpy(x.copy()) for name, x in rows.items() if name.startswith("labelled/")
+        }  # they stay with the host
+        for name, x in ((name, x) for name, x in rows.items() if name not in flags):
+            if name not in buffers or buffers[name].shape != x.shape:
+                buffers[name] = torch.empty(x.shape, dtype=torch.from_numpy(x).dtype, pin_memory=True)
+            np.copyto(buffers[name].numpy(), x)
+        batch = tensors({**buffers, **flags}, self.device)
+        copied.record()
+        return batch

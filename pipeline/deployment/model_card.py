@@ -1,0 +1,80 @@
+"""What a user of an exported student should know, in Markdown."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from pipeline.checkpoints import load_network
+from pipeline.stores.store import Store, sha256
+from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.task import Task
+
+SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
+BESIDE = "- `{}` lies beside: it makes these inputs"
+
+
+class Exported(NamedTuple):
+    """takes: {input: shape and type}. furthest: the largest difference of a logit from torch's, over the largest of its head.
+    latency_ms: of one row, one thread."""
+
+    file: Path
+    takes: dict[str, str]
+    furthest: float
+    latency_ms: float
+
+
+def card(
+    student: str,
+    files: list[Path],
+    exported: list[Exported],
+    tested: dict[str, dict[str, float]],
+    classes: dict[str, list[str]],
+    beside: list[str],
+) -> str:
+    """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
+    names of files that the source gave."""
+    takes = {found.file.stem: found.takes for found in exported}
+    lines = [f"# {student}", "", SAID]
+    for file in files:
+        network, tasks, header = load_network(file, torch.device("cpu"))
+        lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]
+        lines += [f"- learned from the store of digest `{header['learned_from']}`"]
+        lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
+        lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
+        lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
+        lines += [BESIDE.format(name) for name in beside]
+        for name in tasks:
+            named = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""
+            lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
+            lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
+    lines += ["", "| file | furthest from torch, of a head's largest logit | ms a row, one thread |", "|---|---|---|"]
+    lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
+    lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []
+    lines += [f"| {task} | {metric} | {value:.4f} |" for task, found in tested.items() for metric, value in found.items()]
+    return "\n".join(lines) + "\n"
+
+
+def channels(task: Task, names: list[str]) -> list[str]:
+    """Of a prediction: sources name classes, and background is none."""
+    lacking = isinstance(task, Segmentation) and "background" not in names
+    return ["background", *names] if lacking else names
+
+
+def classes_of(split: Store) -> dict[str, list[str]]:
+    """{task: names of its classes}, where its source knows any."""
+    labels = {name.removeprefix("labels/"): field for name, field in split.fields.items() if name.startswith("labels/")}
+    return {task: field.attributes["classes"] for task, field in labels.items() if "classes" in field.attributes}
+
+
+def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, float]]:
+    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files were."""
+    if not path.exists():
+        return {}
+    seeds, weights = json.loads(path.read_text()), {file.name: sha256(file) for file in files}
+    if seed >= len(seeds) or seeds[seed].get("weights") != weights:
+        where, stage = files[0].parent, f"evaluate@{path.parent.name}"
+        raise ValueError(f"{path}: scores of other weights than lie in {where}; run `dvc repro {stage}`")
+    return seeds[seed]["test"]["clean"]

@@ -1,0 +1,54 @@
+"""What a student answers about single inputs that a person names."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+
+from pipeline.batches.batches import tensors
+from pipeline.checkpoints import load_network, weights_of
+from pipeline.project.dependencies import source_identity
+from pipeline.project.params import Params
+from pipeline.reports.pictures import of_row, save
+from pipeline.sources.source import Source
+from pipeline.stores.store import open_store
+
+
+@torch.no_grad()
+def predict(params: Params, data: Path, student: str, seed: int, given: str, out: Path) -> Iterator[str]:
+    """A line for each input; those that have a name are drawn to <out>/<name>.png. data: where students and splits lie."""
+    cpu, source = torch.device("cpu"), params.source()
+    loaded = [load_network(path, cpu) for path in weights_of(params, data / "students", student, seed)]
+    check_unchanged(params, source, data / "splits" / "val.zarr")
+    for name, inputs in source.read(given):
+        wanted = {key for _, _, header in loaded for key in header["inputs"]}
+        batch = tensors({key: inputs[key][None] for key in wanted & inputs.keys()}, cpu)
+        said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
+        answer = of_row({task: said[task] for task in params.tasks if task in said}, 0)
+        drawn = f"{out / name}.png: " if name else ""
+        if name:
+            draw(source, inputs, answer, out / f"{name}.png")
+        yield drawn + source.words(inputs, answer)
+
+
+def check_unchanged(params: Params, source: Source, split: Path) -> None:
+    """Raises ValueError if what a student was taught would be read otherwise now.
+
+    Classes and frames are those of the source's arguments. A source that `recalls` learns more from the data themselves, words
+    or users by their places: in other data they are others.
+    """
+    if not split.exists() and not source.recalls:
+        return  # a student that was pulled without splits
+    now, then = json.loads(json.dumps(source_identity(params))), open_store(split).identity
+    if any(now.get(key) != then.get(key) for key in ("source", *(("seed", "data") if source.recalls else ()))):
+        raise ValueError(f"{split}: prepared from other data, or params, than are here now; run `dvc repro`")
+
+
+def draw(source: Source, inputs: dict, answer: dict, path: Path) -> None:
+    width, height = source.cell
+    figure, axis = plt.subplots(figsize=(3 * width, 3 * height))
+    axis.set(xticks=[], yticks=[])
+    source.draw(axis, inputs, answer)
+    save(figure, path)

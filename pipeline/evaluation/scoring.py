@@ -1,0 +1,75 @@
+"""What a network predicts on a split, and its metrics there."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches.batches import MASK, Batch, in_line, in_order, input_fields, part, tensors
+from pipeline.network import Network, Outputs
+from pipeline.project.sections import SHOWN
+from pipeline.stores.store import Store
+from pipeline.tasks.task import Task
+
+BATCH = 256
+
+Scores = dict[str, dict[str, float]]
+
+
+@torch.no_grad()
+def forward(network: Network, split: Store, fields: list[str]) -> Iterator[tuple[Outputs, Batch]]:
+    """Outputs on every row in order, in evaluation mode, with these fields of the same rows."""
+    device = next(network.parameters()).device
+    network.eval()
+    for rows in in_order(split, input_fields(split) + fields, BATCH):
+        batch = tensors(rows, device)
+        yield network(part(batch, "inputs")), batch
+
+
+def score(network: Network, tasks: dict[str, Task], split: Store) -> Scores:
+    """{task: {metric: value}} of the tasks that the network has a head for, each on the rows that carry its label."""
+    mine = {name: task for name, task in tasks.items() if name in network.heads}
+    return judged(mine, forward(network, split, label_fields(mine, split))) if mine else {}
+
+
+def label_fields(tasks: Iterable[str], split: Store) -> list[str]:
+    """Labels of tasks, and which rows carry them where not all do."""
+    return [field for name in tasks for field in (f"labels/{name}", f"labelled/{name}") if field in split.fields]
+
+
+def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Scores:
+    """Metrics of what was said, batch by batch, beside labels of the same rows."""
+    tallies: dict[str, list] = {name: [] for name in tasks}
+    for outputs, batch in said:
+        for name in tasks:
+            has = batch.get(f"labelled/{name}", slice(None))
+            pred, label = outputs.logits[name][has], batch[f"labels/{name}"][has]
+            if len(label):
+                tallies[name].append(tasks[name].tally(pred, label))
+    return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
+
+
+def predictions(network: Network, split: Store) -> dict[str, Tensor]:
+    """Logits {task: (R, C, *grid)} of the first rows, those that pictures may show, on the CPU."""
+    outputs, _ = next(forward(network, split, []))
+    return {task: x[:SHOWN].cpu().contiguous() for task, x in outputs.logits.items()}
+
+
+def pooled_features(networks: list[Network], split: Store) -> np.ndarray:
+    """Mean and maximum over the positions that exist of each network's last feature, side by side: (N, sum 2 D)."""
+    found = [
+        torch.cat([pooled(outputs.features[network.tap], batch.get(MASK)) for outputs, batch in forward(network, split, [])])
+        for network in networks
+    ]
+    return torch.cat(found, 1).cpu().numpy()
+
+
+def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, D, *grid) -> (B, 2 D). mask: (B, *grid), if there is one for this grid."""
+    x_BDP = in_line(x)
+    if mask is None or mask.shape[1:] != x.shape[2:]:
+        return torch.cat([x_BDP.mean(2), x_BDP.amax(2)], 1)
+    gone = ~mask.flatten(1)[:, None]
+    mean = x_BDP.masked_fill(gone, 0).sum(2) / (~gone).sum(2)
+    return torch.cat([mean, x_BDP.masked_fill(gone, -torch.inf).amax(2)], 1)

@@ -1,0 +1,99 @@
+"""Unseen tasks: how much a student knows of what nobody trained it for, from a few examples."""
+
+from collections.abc import Callable
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.evaluation.scoring import forward, pooled_features
+from pipeline.network import Network
+from pipeline.stores.store import Store
+from pipeline.tasks.task import Task
+
+STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge penalty; chosen by leave-one-out among the shots
+
+Examples = tuple[np.ndarray, np.ndarray]  # features (N, D), labels (N,)
+
+
+def unseen_examples(
+    networks: list[Network], tasks: dict[str, Task], few: Store, test: Store
+) -> dict[str, tuple[Callable[[], Any], Examples, Examples]]:
+    """{name: (model, few-shot examples, test examples)} of every label with one number a row that is of no task.
+
+    The features are all networks' pooled last features. Labels that follow from a prediction are answered from it as well,
+    which shows what needs no probe.
+    """
+    labels = [name.split("/")[1] for name, field in few.fields.items() if name.startswith("labels/") and not field.shape]
+    labels = [label for label in labels if label not in tasks]
+    pooled = [pooled_features(networks, split) for split in (few, test)]
+    said = [implied(networks, tasks, split) for split in (few, test)]
+    found: dict[str, tuple[Callable[[], Any], Examples, Examples]] = {}
+    for label in labels:
+        known = examples(few, label, pooled[0])
+        model = regressor if np.issubdtype(known[1].dtype, np.floating) else classifier
+        found[label] = (model, known, examples(test, label, pooled[1]))
+    for label, task in said[0]:
+        if label in labels:
+            known, asked = (examples(split, label, x[label, task]) for split, x in zip((few, test), said, strict=True))
+            found[f"{label}_from_{task}"] = (BestColumn, known, asked)
+    return found
+
+
+def examples(split: Store, label: str, x: np.ndarray) -> Examples:
+    """The rows of x (N, D) that carry a label, and it."""
+    has = split.read(f"labelled/{label}") if f"labelled/{label}" in split.fields else slice(None)
+    return x[has], split.read(f"labels/{label}")[has]
+
+
+def implied(networks: list[Network], tasks: dict[str, Task], split: Store) -> dict[tuple[str, str], np.ndarray]:
+    """{(label, task): candidates (N, T)}: what predictions of a task say of another label."""
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for network in networks:
+        batches = [
+            {(label, name): x for name, pred in outputs.logits.items() for label, x in tasks[name].implied(pred).items()}
+            for outputs, _ in forward(network, split, [])
+        ]
+        found |= {key: torch.cat([batch[key] for batch in batches]).cpu().numpy() for key in batches[0]}
+    return found
+
+
+def few_shot(model: Callable[[], Any], train: Examples, test: Examples, shots: int, draws: int, seed: int) -> list[float]:
+    """Scores of a model fitted on `shots` examples, one for each of `draws` draws of them: accuracy, or R^2 >= -1."""
+    x, y = train
+    if len(x) < shots:
+        raise ValueError(f"evaluate.shots: {shots} shots asked of {len(x)} unseen examples; prepare more, or ask for fewer")
+    rng = np.random.default_rng(seed)
+    picks = [rng.permutation(len(x))[:shots] for _ in range(draws)]
+    seen = [len(np.unique(y[pick])) for pick in picks]
+    if model is classifier and not all(1 < classes < shots for classes in seen):
+        raise ValueError(
+            f"evaluate.shots: {shots} examples drawn at random are of {min(seen)} to {max(seen)} classes; a probe needs two of "
+            f"them and more examples than classes: ask for more shots"
+        )
+    return [max(-1.0, float(model().fit(x[pick], y[pick]).score(*test))) for pick in picks]
+
+
+def regressor() -> Any:
+    return make_pipeline(StandardScaler(), RidgeCV(alphas=STRENGTHS))
+
+
+def classifier() -> Any:
+    """Shrunken covariance needs no tuning: 85 % where ridge and logistic regression reach 73 and 80 at 50 shots."""
+    return make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+@final
+class BestColumn:
+    """Answers with one column of x as it is: the one that is right most often on the examples."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
+        self.column = int((x == y[:, None]).mean(0).argmax())
+        return self
+
+    def score(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float((x[:, self.column] == y).mean())

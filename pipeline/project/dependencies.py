@@ -1,0 +1,172 @@
+"""What stages are made of: the code that they import, the classes that their params name, the files that a source reads."""
+
+import ast
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.project.class_spec import CLONE, ClassSpec, ParamsError
+from pipeline.project.params import Params, class_specs, specs_in
+from pipeline.project.sections import on_a_hub
+from pipeline.seeds import derive_seed
+
+# Whose classes a stage needs: prefixes of dotted keys in params.
+USES = {
+    "prepare": ("prepare.",),
+    "train_teacher": ("prepare.", "tasks."),
+    "extract": ("tasks.",),
+    "fuse": ("fusions.", "tasks."),
+    "distill": ("prepare.", "tasks.", "distill.", "students."),
+    "evaluate": ("tasks.", "distill.encoder", "students."),
+    "report": ("prepare.", "tasks."),
+    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
+}
+
+OF_A_TEACHER = ("train_teacher", "extract")
+WRITTEN = {".", "data", "exports", "predictions"}  # by stages and commands
+
+
+@cache
+def imports(file: Path, project: Path) -> set[Path]:
+    """Files of this clone's packages, and of the project's folder, that a file imports, itself. Raises ParamsError."""
+    names: set[str] = set()
+    try:
+        tree = ast.parse(file.read_text())
+    except SyntaxError as error:
+        raise ParamsError(f"{file}, line {error.lineno}: {error.msg}; mend it") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    ours = {name for name in names if name.split(".")[0] in ("pipeline", "stages")}
+    files = {CLONE.joinpath(*name.split(".")).with_suffix(".py") for name in ours}
+    for place in (project.joinpath(*name.split(".")) for name in names - ours):
+        files |= {place.with_suffix(".py"), place / "__init__.py"}
+    return {found for found in files if found.is_file()}
+
+
+def closure(files: Iterable[Path]) -> set[Path]:
+    """Files, and whatever of this clone's packages and of the project in this folder they import, however far."""
+    reached: set[Path] = set()
+    frontier = set(files)
+    while frontier:
+        reached |= frontier
+        frontier = {found for file in frontier for found in imports(file, Path.cwd())} - reached
+    return reached
+
+
+def every_spec(params: Params) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of the classes that params name, and of those among their arguments."""
+    found = {}
+    for key, spec in class_specs(params).items():
+        found[key] = spec
+        found |= {f"{key}.{number}": inner for number, inner in enumerate(spec.inner().values())}
+    return found
+
+
+def check_classes(params: Params) -> None:
+    """Load every class that params name, and those of students of a sweep, and check their arguments. Raises ParamsError."""
+    swept = params.sweep.vary if params.sweep else {}
+    values = {key: found if isinstance(found, list) else [found.low, found.high] for key, found in swept.items()}
+    choices = [{key: value} for key, found in values.items() for value in found if key != "seed"]
+    found = list(every_spec(params).values())
+    for choice in choices:
+        for where, spec in specs_in(f"sweep.vary: {choice}", params.varied(choice)).items():
+            spec._where = where
+            found.append(spec)
+    for spec in found:
+        spec.given(spec.load())
+
+
+def code_of(stage: str, params: Params, teacher: str | None = None) -> set[Path]:
+    """The code that can change what a stage writes, of one teacher if named."""
+    prefixes = (*USES[stage], f"teachers.{teacher}.") if teacher else USES[stage]
+    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefixes)}
+    return closure({CLONE / "stages" / f"{stage}.py", *classes})
+
+
+def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
+    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}; of teachers' stages {teacher: ...}."""
+
+    def ours(stage: str, teacher: str | None = None) -> str:
+        return digest({file for file in code_of(stage, params, teacher) if file.is_relative_to(CLONE)})
+
+    return {
+        stage: {name: ours(stage, name) for name in params.teachers} if stage in OF_A_TEACHER else ours(stage)
+        for stage in stages
+    }
+
+
+def outside() -> bool:
+    """Whether the project in this folder lies outside the clone, which may lie elsewhere on another machine."""
+    return not Path.cwd().is_relative_to(CLONE)
+
+
+def listed_code(files: Iterable[Path]) -> set[str]:
+    """The files of code that dvc.yaml names, relative to the project folder; outside of the clone, the project's own."""
+    return {os.path.relpath(file, Path.cwd()) for file in files if not (outside() and file.is_relative_to(CLONE))}
+
+
+def code_deps(stage: str, params: Params) -> list[str]:
+    return sorted(listed_code(code_of(stage, params)))
+
+
+def own_files(stage: str, name: str, params: Params) -> set[str]:
+    """Files and folders that one teacher alone is made of, relative to the project folder, or absolute as they were named."""
+    teacher = params.teachers[name]
+    found = listed_code(code_of(stage, params, name) - code_of(stage, params))
+    if teacher.imported:
+        found.add(teacher.imported.files)
+    elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
+        found.add(teacher.pretrained)
+    return found
+
+
+def code_digest(stage: str, params: Params, teacher: str | None = None) -> str:
+    """SHA-256, in hex, of the code that can change what a stage writes, of one teacher if named."""
+    return digest(code_of(stage, params, teacher))
+
+
+def digest(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+
+
+def data_deps(params: Params, listed: list[str]) -> list[str]:
+    """Files and folders that an argument of the source names, however deep: what `prepare` reads.
+
+    Those that are there, or that dvc.yaml lists already: a clone that pulled its knowledge has no data. Names of classes are
+    no files, nor is what stages and commands write.
+    """
+
+    def paths(value: Any) -> Iterator[str]:
+        if isinstance(value, dict | list):
+            for inner in [value[key] for key in value if key != "classes"] if isinstance(value, dict) else value:
+                yield from paths(inner)
+        elif isinstance(value, str) and value:
+            path = os.path.normpath(value)
+            if path not in WRITTEN and (path in listed or Path(path).exists()):
+                yield path
+
+    return sorted(set(paths(params.prepare.source.arguments)))
+
+
+def digest_of_data(paths: Iterable[str]) -> str:
+    """SHA-256, in hex, of files and of what is below folders, by name and content."""
+    running = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            name = file.relative_to(path).as_posix()
+            with file.open("rb") as opened:
+                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return running.hexdigest()
+
+
+def source_identity(params: Params) -> dict[str, Any]:
+    """What the splits of a source are made of: the class and its arguments, the seed, the content of files that it reads."""
+    identity = {"source": params.prepare.source.as_dict(), "seed": derive_seed(params.seed, "data")}
+    named = data_deps(params, [])
+    return identity | ({"data": digest_of_data(named)} if named else {})

@@ -1,0 +1,226 @@
+"""dvc.yaml as params.yaml would have it: what each stage depends on, and lists of stores.
+
+DVC cannot unroll a list into dependencies, so `stillroom sync` writes these into dvc.yaml, and every stage checks that
+they are current: a teacher added without `sync` is an error, never "up to date". What one teacher alone is made of (its
+class, its weights, files that are imported) DVC can index: `foreach` names it by teacher, and changing it re-runs no other.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.error import YAMLError
+
+from pipeline.atomic import write_whole
+from pipeline.project.class_spec import CLONE, ParamsError
+from pipeline.project.commented import dumped, plain, round_trip
+from pipeline.project.dependencies import OF_A_TEACHER, USES, code_deps, data_deps, library, outside, own_files
+from pipeline.project.params import Params
+from pipeline.project.validation import load_params
+
+OPTIONAL = {"sweep"}  # a project may do without
+# Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
+LISTS = {
+    "fuse": [("extract", ".zarr")],
+    "report": [
+        ("train_teacher", "/scores/"),
+        ("evaluate", "/scores/"),
+        *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
+    ],
+    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
+}
+TAUGHT_FROM = "data/knowledge/transfer.zarr"
+CODE = Path("code.yaml")  # of a project outside of the clone: digests of the clone's code, by stage
+SECTIONS = dict.fromkeys(OF_A_TEACHER, "teachers") | {"distill": "students"}  # that stages with a `foreach` of ours go over
+
+
+def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
+    """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored.
+
+    All are equally long: what is too short says its last item again, or what all depend on.
+    """
+    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
+    if stage == "train_teacher":
+        own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
+    longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
+    return {
+        name: {
+            key: lists[name] + (lists[name] or [TAUGHT_FROM])[-1:] * (longest[key] - len(lists[name]))
+            for key, lists in own.items()
+        }
+        for name in params.teachers
+    }
+
+
+def by_student(params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
+    """All students; if any extends another, {student: "reads", and the folder of what it extends, else its store again}."""
+    if not any(student.extends for student in params.students.values()):
+        return "${students}"
+    folder = definition["outs"][0]
+    (store,) = [dep for dep in definition["deps"] if "${item.reads}" in dep]
+    return {
+        name: {
+            "reads": student.reads,
+            "extends": [
+                folder.replace("${key}", student.extends) if student.extends else store.replace("${item.reads}", student.reads)
+            ],
+        }
+        for name, student in params.students.items()
+    }
+
+
+def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
+    """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
+    found = []
+    for other, part in LISTS.get(stage, []):
+        definition = stages[other].get("do", stages[other])
+        section = SECTIONS.get(other) or stages[other].get("foreach", "").strip("${}")
+        found += [(section, out) for out in definition["outs"] if part in out]
+    return found
+
+
+def keys(stage: str, section: str, params: Params) -> list[str]:
+    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against."""
+    if stage != "sweep":
+        return list(getattr(params, section)) if section else [""]
+    reads, baseline = params.swept_reads(), [params.report.baseline] if params.sweep else []
+    return {"": [""] * ("transfer" in reads), "fusions": sorted(reads - {"transfer"}), "students": baseline}[section]
+
+
+def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str]:
+    """What `sync` writes of a stage's dependencies: whole lists of other stages' outputs, then code."""
+    lists = [
+        template.replace("${key}", key)
+        for section, template in list_templates(stage, stages)
+        for key in keys(stage, section, params)
+    ]
+    return sorted(lists) + code_deps(stage, params)
+
+
+def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
+    """Whether a dependency was written by `sync`, and may go."""
+    before_after = [template.partition("${key}")[::2] for _, template in templates]
+    listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
+    return listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
+
+
+def ours(stages: dict[str, Any]) -> dict[str, Any]:
+    """Without those that a user added."""
+    return {stage: definition for stage, definition in stages.items() if stage in USES}
+
+
+def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
+    """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first.
+
+    Of the stages of a teacher also "foreach": what is each one's own.
+    """
+    taught = sorted({task for teacher in params.teachers.values() for task in teacher.tasks})
+    result: dict[str, dict[str, Any]] = {}
+    for stage, whole in ours(stages).items():
+        definition, templates = whole.get("do", whole), list_templates(stage, stages)
+        by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
+        if stage == "prepare":  # the first stage: all that it reads is named in params
+            by_hand = data_deps(params, by_hand)
+        numbers = [key for key in definition["params"] if isinstance(key, str)]
+        result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": numbers}
+    for stage in OF_A_TEACHER:
+        result[stage]["foreach"] = own = by_teacher(stage, params)
+        counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
+        result[stage]["deps"] += [f"${{item.deps[{number}]}}" for number in counts["deps"]]
+        if "params" in counts:
+            # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
+            others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
+            mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
+            result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
+    distill = result["distill"]
+    distill["foreach"] = by_student(params, stages["distill"]["do"])
+    distill["deps"] += ["${item.extends[0]}"] if isinstance(distill["foreach"], dict) else []
+    if "sweep" in result:
+        others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
+        result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
+    if outside():
+        for stage, wanted in result.items():
+            wanted["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OF_A_TEACHER else stage]})
+    return result
+
+
+def read_stages(path: Path) -> Any:
+    """dvc.yaml, with its comments. Raises ParamsError."""
+    try:
+        content = round_trip().load(path.read_text())
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
+        raise ParamsError(f"{path}: has no stages; take dvc.yaml from the clone's root as a pattern")
+    missing = USES.keys() - OPTIONAL - content["stages"].keys()
+    if missing:
+        raise ParamsError(f"{path}: no stage {min(missing)}; take dvc.yaml from the clone's root as a pattern")
+    return content
+
+
+def differences(params: Params, stages: Any) -> dict[str, list[str]]:
+    """{stage: ["+ added", "- removed"]} between dvc.yaml and what it should hold."""
+    changes = {}
+    for stage, wanted in synced(stages, params).items():
+        found = stages[stage].get("do", stages[stage]) | {"foreach": stages[stage].get("foreach")}
+        pairs = [(listed(found[key]), listed(wanted[key])) for key in wanted]
+        lines = [f"+ {x}" for had, wants in pairs for x in wants if x not in had]
+        lines += [f"- {x}" for had, wants in pairs for x in had if x not in wants]
+        if lines:
+            changes[stage] = lines
+    return changes
+
+
+def listed(found: Any) -> list[str]:
+    """A list as it is; what is by teacher, as lines "teacher: file"."""
+    if not isinstance(found, dict):
+        return [found] if isinstance(found, str) else list(found)
+    return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(listed(item[key]))]
+
+
+def check_sweep(params: Params, stages: dict[str, Any]) -> None:
+    """Raises ParamsError if only one of params.yaml and dvc.yaml has a sweep."""
+    if params.sweep and "sweep" not in stages:
+        raise ParamsError(f"dvc.yaml: no stage sweep, but params.yaml has one; copy that stage from {CLONE / 'dvc.yaml'}")
+    if "sweep" in stages and "sweep" not in params.model_fields_set:
+        raise ParamsError("dvc.yaml: a stage sweep, but params.yaml has none; drop the stage, or fill in `sweep:`")
+
+
+def sync() -> dict[str, list[str]]:
+    """Bring the dvc.yaml of the project in this folder up to date with its params.yaml; returns what changed, by stage."""
+    params, path = load_params(Path("params.yaml")), Path("dvc.yaml")
+    content = read_stages(path)
+    check_sweep(params, content["stages"])
+    changes = differences(params, content["stages"])
+    for stage, wanted in synced(content["stages"], params).items():
+        if "foreach" in wanted:
+            content["stages"][stage]["foreach"] = wanted.pop("foreach")
+        content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
+    if changes:
+        write_whole(path, dumped(content).encode())
+    if outside() and (then := read_code()) != (now := library(ours(content["stages"]), params)):
+        write_whole(CODE, dumped(now).encode())
+        changes |= {stage: [*changes.get(stage, []), "other code"] for stage in now if now[stage] != then.get(stage)}
+    return changes
+
+
+def read_code() -> dict[str, Any]:
+    """What code.yaml holds; nothing if it is not there, or is no YAML, such as after a merge: `sync` writes it anew."""
+    try:
+        found = plain().load(CODE.read_text())
+    except (FileNotFoundError, UnicodeDecodeError, YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def open_project() -> Params:
+    """The params of the project in this folder, whose dvc.yaml is known to be current. Raises ParamsError."""
+    params = load_params(Path("params.yaml"))
+    content = read_stages(Path("dvc.yaml"))
+    check_sweep(params, content["stages"])
+    for stage, lines in differences(params, content["stages"]).items():
+        raise ParamsError(f"dvc.yaml is behind params.yaml ({stage}: {lines[0]}): run `stillroom sync`")
+    if outside() and read_code() != library(ours(content["stages"]), params):
+        raise ParamsError(f"{CODE} is of other code than {CLONE} has now: run `stillroom sync`")
+    return params

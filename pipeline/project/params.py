@@ -1,0 +1,136 @@
+"""params.yaml as a whole: its sections, and what follows from several of them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline.project.class_spec import ClassSpec
+from pipeline.project.sections import (
+    PARTS,
+    Distill,
+    Evaluate,
+    Extract,
+    FilledStudent,
+    Fuse,
+    FusionSpec,
+    Name,
+    Prepare,
+    Recipe,
+    Report,
+    Section,
+    Student,
+    Sweep,
+    Teacher,
+    TrainTeacher,
+)
+from pipeline.seeds import derive_seed
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu", "cuda"]
+    prepare: Prepare
+    tasks: dict[Name, ClassSpec]
+    train_teacher: TrainTeacher
+    teachers: dict[Name, Teacher]
+    extract: Extract
+    fuse: Fuse
+    fusions: dict[Name, FusionSpec]
+    distill: Distill
+    students: dict[Name, Student]
+    evaluate: Evaluate
+    report: Report
+    sweep: Annotated[Sweep | None, BeforeValidator(lambda section: section or None)] = None
+
+    def recipe(self, field: str) -> Recipe:
+        """Of "features/<teacher>/<tap>" or "logits/<teacher>/<task>", or of what sparse logits are made of."""
+        kind, teacher, name = field.split("/", 2)
+        own = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
+        return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
+
+    def source(self) -> Any:
+        """The source, built; it reads no data until it is asked for some."""
+        return self.prepare.source.build(seed=derive_seed(self.seed, "data"))
+
+    def student(self, name: str) -> FilledStudent:
+        return self.filled(self.students[name])
+
+    def filled(self, student: Student) -> FilledStudent:
+        """What a student leaves open is as in `distill`."""
+        keys = (*PARTS, "batch_size", "learning_rate")
+        null = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
+        filled = {key: getattr(student, key) or (None if key in null else getattr(self.distill, key)) for key in keys}
+        weights = {term: weight for term, weight in student.weights.items() if weight > 0}
+        tasks = student.tasks or list(self.tasks)
+        return FilledStudent.model_construct(**{**dict(student), **filled, "weights": weights, "tasks": tasks})
+
+    def varied(self, choice: dict[str, Any]) -> Student:
+        """The student that the sweep starts from, with {dotted key: value} of what varies. Raises ValueError, KeyError."""
+        assert self.sweep
+        plain = self.students[self.sweep.start].model_dump(by_alias=True, exclude_unset=True)
+        for key, value in choice.items():
+            *parents, last = key.split(".")
+            place = plain
+            for parent in parents:
+                if parent in PARTS and parent not in place:
+                    place[parent] = getattr(self.distill, parent).as_dict()
+                place = place[parent]
+            place[last] = value
+        student = Student.model_validate(plain)
+        for where, spec in specs_in(f"a student of the sweep with {choice}", student).items():
+            spec._where = where
+        return student
+
+    def swept_reads(self) -> set[str]:
+        """Stores that students of the sweep learn from."""
+        if not self.sweep:
+            return set()
+        chosen = self.sweep.vary.get("reads")
+        return set(chosen) if isinstance(chosen, list) else {self.students[self.sweep.start].reads}
+
+    def longest_on_labels(self) -> str | None:
+        """The student on all labels and nothing else, in one network, with the most updates."""
+        found = [name for name in self.students if self.student(name).weights.keys() == {"labels"}]
+        partly = [name for name, s in self.students.items() if s.labelled_share < 1 or s.separate or s.labelled or s.extends]
+        found = [name for name in found if name not in partly]
+        return max(found, key=lambda name: self.students[name].updates, default=None)
+
+
+def class_specs(params: Params) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of every class that params name."""
+    return {
+        "prepare.source": params.prepare.source,
+        **specs_in("distill", params.distill),
+        **{f"tasks.{name}": spec for name, spec in params.tasks.items()},
+        **{
+            f"teachers.{name}.{key}": spec
+            for name, teacher in params.teachers.items()
+            for key, spec in (("encoder", teacher.encoder), ("imported", teacher.imported))
+            if spec
+        },
+        **{f"fusions.{name}": spec for name, spec in params.fusions.items()},
+        **{
+            key: spec
+            for name, student in params.students.items()
+            for key, spec in specs_in(f"students.{name}", student).items()
+        },
+        **swept_specs(params.sweep),
+    }
+
+
+def swept_specs(sweep: Sweep | None) -> dict[str, ClassSpec]:
+    """Classes among what varies."""
+    lists = {key: sweep.vary[key] for key in PARTS if key in sweep.vary} if sweep else {}
+    return {
+        f"sweep.vary.{key}.{place}": ClassSpec.model_validate(value)
+        for key, values in lists.items()
+        if isinstance(values, list)
+        for place, value in enumerate(values)
+        if value is not None
+    }
+
+
+def specs_in(where: str, section: Distill | Student) -> dict[str, ClassSpec]:
+    """{dotted key: spec} of what a student's learning is made of."""
+    found = {f"{where}.{key}": getattr(section, key) for key in PARTS}
+    return {key: spec for key, spec in found.items() if spec}

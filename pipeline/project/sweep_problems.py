@@ -1,0 +1,78 @@
+"""What is wrong with a sweep, before any of its students is made."""
+
+from math import inf
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.project.params import Params
+from pipeline.project.problems import Problem, first_problem, lead, no_store, stores
+from pipeline.project.sections import Range
+
+
+def sweep_problems(params: Params) -> list[Problem]:
+    """Of the sweep as such, and of each of its values by itself; combinations are judged when they are made."""
+    sweep = params.sweep
+    if not sweep:
+        return []
+    if sweep.start not in params.students:
+        return [("sweep.start", lead(sweep.start, params.students, "student"))]
+    found = []
+    for key, values in sweep.vary.items():
+        if isinstance(values, Range):
+            found += [(f"sweep.vary.{key}", problem) for problem in range_problems(values, sweep.sampler)]
+        for value in values if isinstance(values, list) else (values.low, values.high):
+            found += value_problems(params, key, value)
+    if sweep.sampler != "grid" and not sweep.students:
+        found.append(("sweep.students", f"missing; say how many {sweep.sampler} may try"))
+    if sweep.sampler == "nsga2" and sweep.together < 2:
+        found.append(("sweep.together", "is a generation of nsga2, which needs parents; give 2 or more"))
+    start = params.student(sweep.start)
+    if start.separate:
+        found.append(("sweep.start", f"{sweep.start} is one network a task (separate); a sweep is of single networks"))
+    if start.extends:
+        found.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
+    for key in sweep.vary:
+        inside = [other for other in sweep.vary if other.startswith(f"{key}.")]
+        found += [(f"sweep.vary.{key}", f"{other} is part of it; vary one of the two") for other in inside]
+    if sweep.keep < 1 and (start.head_updates or "head_updates" in sweep.vary or sweep.sampler == "nsga2"):
+        found.append(
+            ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
+        )
+    return found
+
+
+def range_problems(values: Range, sampler: str) -> list[str]:
+    low, high, step = values.low, values.high, values.step
+    whole = isinstance(low, int) and isinstance(high, int)
+    found = []
+    if not -inf < low <= high < inf:
+        found.append(f"nothing lies between {low} and {high}; give low below high")
+    if values.log and low <= 0:
+        found.append(f"log is of numbers above 0, got low {low}")
+    if values.log and step is not None:
+        found.append("log and step: give one of them")
+    if step is not None and (not 0 < step < inf or (whole and step % 1)):
+        found.append(f"expected a step above 0, whole between whole numbers, got {step}")
+    if sampler == "grid":
+        found.append("a grid takes lists of values; for a range choose sampler tpe or nsga2")
+    return found
+
+
+def value_problems(params: Params, key: str, value: Any) -> list[Problem]:
+    where = f"sweep.vary.{key}"
+    if key in ("extends", "frozen", "separate"):
+        return [(where, "those of a sweep begin afresh, as single networks; drop this key")]
+    if key == "tasks":
+        return [(where, "students of other tasks cannot be ranked with one another; drop this key")]
+    if key == "seed":
+        return (
+            [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]
+        )
+    try:
+        student = params.varied({key: value})
+        return [] if student.reads in stores(params) else [(where, no_store(student.reads, params))]
+    except ValidationError as error:
+        return [(where, f"{first_problem(error, {})}, for {value!r}")]
+    except (KeyError, TypeError, AttributeError):
+        return [(where, "not a parameter of a student")]

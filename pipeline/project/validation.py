@@ -1,0 +1,78 @@
+"""params.yaml read and checked. Whatever is wrong in it is one line: what, where, what was expected, what to do."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from ruamel.yaml.error import YAMLError
+
+from pipeline.project.class_spec import ParamsError
+from pipeline.project.commented import plain
+from pipeline.project.params import Params, class_specs
+from pipeline.project.problems import (
+    Problem,
+    extension_problems,
+    first_problem,
+    lead,
+    recipe_problems,
+    student_problems,
+    teacher_problems,
+)
+from pipeline.project.sweep_problems import sweep_problems
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml; classes are not imported. Raises ParamsError."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of a params.yaml that lies, or will lie, at `path`. Raises ParamsError."""
+    try:
+        content = plain().load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: expected sections (seed, prepare, tasks, ...), found {type(content).__name__}")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {first_problem(error, content)}") from None
+    for where, problem in problems(params):
+        raise ParamsError(f"{path}: {where}: {problem}")
+    for where, spec in class_specs(params).items():
+        spec._where = f"{path}: {where}"
+        for named in (spec, *spec.inner().values()):
+            named.file()
+    return params
+
+
+def problems(params: Params) -> list[Problem]:
+    """What no single section can know: names that lead nowhere, students that could not learn."""
+    found = [p for name in params.students for p in student_problems(params, f"students.{name}", params.student(name))]
+    found += [p for name in params.students for p in extension_problems(params, name)]
+    found += sweep_problems(params)
+    for key in ("tasks", "teachers", "fusions", "students"):
+        if not getattr(params, key):
+            found.append((key, "empty; name at least one"))
+    found += [problem for name in params.teachers for problem in teacher_problems(params, name)]
+    taught = {task for teacher in params.teachers.values() for task in teacher.tasks}
+    found += [
+        (f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught
+    ]
+    found += recipe_problems(params)
+    for name, fusion in params.fusions.items():
+        if name == "transfer":
+            found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
+        wrong = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
+        found += [(f"fusions.{name}.teachers", lead(teacher, params.teachers, "teacher")) for teacher in wrong]
+    shown = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
+    found += [
+        (key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
+    ]
+    return found

@@ -1,0 +1,177 @@
+"""The report as a person reads it: tables and notes, on the terminal and as one page that needs no network."""
+
+import base64
+import html
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.project.params import Params
+from pipeline.reports.summary import CLEAN, Cell, Ledger, Row
+from pipeline.tasks.task import Task
+
+Tables = dict[str, list[list[str]]]  # {title: lines, the first of which is the head}
+Meanings = dict[str, str]  # {column: a sentence on it}
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;margin:1em 0;font-size:.85em;font-variant-numeric:tabular-nums}
+th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}td{white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
+thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.scroll{overflow-x:auto}"""
+
+
+def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
+    columns = list(dict.fromkeys(column for row in students.values() for column in row))
+    others = [column for column in columns if ": " in column]
+    few = [column for column in columns if "@" in column and column not in others]
+    main = [column for column in columns if column not in few + others]
+    lines = [[f"teacher {name}", "", *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
+    lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
+    everyone = {f"teacher {name}": row for name, row in teachers.items()} | students
+    unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
+    probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
+    return {
+        "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main)], *lines],
+        **other_tables(tasks, everyone, others),
+        **probed,
+        "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
+        "What it cost": ledger_lines(params, spent),
+    }
+
+
+def headed(tasks: dict[str, Task], column: str) -> str:
+    """The head of a column: of a task with its metric, of another test split with its folder."""
+    if column in ("average", "delta_mtl"):
+        return column
+    if column not in tasks:
+        return f"test/{column}"
+    task = tasks[column]
+    return f"{column} ({task.primary}{'' if task.higher_is_better else ', lower is better'})"
+
+
+def meanings(params: Params, tasks: dict[str, Task], students: dict[str, Row], tables: Tables) -> Meanings:
+    baseline = params.report.baseline
+    blank = [task for task in tasks if task in students[baseline] and not students[baseline][task][0]]
+    without = f"; without {', '.join(blank)}, where that is 0" if blank else ""
+    splits = [column for head, *_ in tables.values() for column in head if column.startswith("test/")]
+    return {
+        "average": f"mean over tasks; like every column that names no split, of test/{CLEAN}",
+        "delta_mtl": f"mean over tasks of the gain over student {baseline}, in percent of its score{without}",
+        **dict.fromkeys(splits, "average on this other test split"),
+        "effective rank": "in how many directions the fused code varies (exp of the entropy of its spectrum)",
+    }
+
+
+def explained(head: list[str], meanings: Meanings) -> list[str]:
+    """A sentence on every column of a table that needs one."""
+    return [f"{column}: {meanings[column]}." for column in head if column in meanings]
+
+
+def other_tables(tasks: dict[str, Task], rows: dict[str, Row], columns: list[str]) -> Tables:
+    """A table for each test split. columns: "split: task metric"."""
+    found: Tables = {}
+    plain = {f"{name} {metric}" for name, task in tasks.items() for metric in task.plain}
+    for split in dict.fromkeys(column.partition(": ")[0] for column in columns):
+        own = [column for column in columns if column.startswith(f"{split}: ")]
+        heads = [column.partition(": ")[2] for column in own]
+        digits = [3 if head in plain else 1 for head in heads]
+        lines = [[name, *(shown(row.get(c), n) for c, n in zip(own, digits, strict=True))] for name, row in rows.items()]
+        odd = ", ".join(head for head in heads if head in plain)
+        unit = f"100 x, but for {odd}" if odd else "100 x"
+        found[f"Other metrics on test/{split} ({unit})"] = [["", *heads], *lines]
+    return found
+
+
+def shown(cell: Cell | None, digits: int = 1) -> str:
+    if cell is None:
+        return "-"
+    mean, spread = (f"{round(x, digits) + 0.0:.{digits}f}" for x in cell)  # + 0.0: no -0.0
+    return f"{mean} +-{spread}" if cell[1] else mean
+
+
+def counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
+    seeds = counted(params.distill.seeds)
+    students = [[f"student {name}, {seeds}", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
+    return [
+        ["", "seconds", "MB"],
+        ["prepare", f"{spent.prepare:.1f}", "-"],
+        ["teachers, trained", f"{spent.teachers:.1f}", "-"],
+        ["teachers, dumped", f"{spent.dump:.1f}", f"{spent.dump_bytes / 1e6:.0f}"],
+        ["fusions", f"{spent.fusion:.1f}", f"{spent.fusion_bytes / 1e6:.0f}"],
+        *students,
+    ]
+
+
+def kept_lines(spent: Ledger) -> list[list[str]]:
+    taps = list(dict.fromkeys(tap for found in spent.quality.values() for tap in found["r2"]))
+    lines = [
+        [
+            name,
+            *(f"{100 * found['r2'][tap]:.1f}" if tap in found["r2"] else "-" for tap in taps),
+            f"{found['effective_rank']:.1f}",
+        ]
+        for name, found in spent.quality.items()
+    ]
+    return [["", *taps, "effective rank"], *lines]
+
+
+def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
+    seeds = params.distill.seeds
+    over = f"Mean +- standard deviation over {seeds} student seeds" if seeds > 1 else "One student seed"
+    lines = [
+        f"{over}, of one data seed: whether a difference between students would hold on other data, only runs with other "
+        "values of `seed` in params.yaml can tell.",
+        "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
+        f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
+        f"dump and fusions cost {spent.cached:.1f} s.",
+    ]
+    if spent.break_even is not None:
+        lines.append(f"The cache has paid for itself after {spent.break_even:.1f} students (all seeds of each).")
+    return lines + weak
+
+
+def warns(note: str) -> bool:
+    return "too weak" in note
+
+
+def show(tables: Tables, meanings: Meanings, notes: list[str]) -> None:
+    """Print to standard output; on a terminal as wide as it is, in a log without folding."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    for title, (head, *lines) in tables.items():
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for number, column in enumerate(head):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        for sentence in explained(head, meanings):
+            console.print(sentence, style="dim")
+    for note in notes:
+        console.print(f"- {note}", style="bold red" if warns(note) else None)
+
+
+def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: dict[Path, str]) -> None:
+    """images: {file: its caption}."""
+    parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
+    parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
+    parts += [f"<p{' class=weak' if warns(note) else ''}>{html.escape(note)}</p>" for note in notes]
+    for title, (head, *lines) in tables.items():
+        parts.append(f"<h2>{html.escape(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>")
+        parts += [row(line, "td") for line in lines] + ["</table></div>"]
+        parts += [f"<p>{html.escape(line)}</p>" for line in explained(head, meanings)]
+    for image, caption in images.items():
+        data = base64.b64encode(image.read_bytes()).decode()
+        parts.append(f"<h2>{image.stem}</h2><p>{html.escape(caption)}</p>")
+        parts.append(f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>")
+    path.write_text("\n".join(parts) + "\n")
+
+
+def row(cells: list[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"

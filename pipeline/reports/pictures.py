@@ -1,0 +1,108 @@
+"""Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
+
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline.batches.batches import input_fields, part
+from pipeline.batches.pools import load
+from pipeline.reports.summary import Row
+from pipeline.sources.source import Answer, Source
+from pipeline.stores.store import Store
+from pipeline.tasks.task import Answers, Task
+
+matplotlib.use("Agg")
+
+COLOURS = matplotlib.color_sequences["tab10"]
+Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
+LETTERS = 9  # of a title, to an inch
+CAPTIONS = {
+    "strip": "The first rows of test/clean, one a line: the input, its labels, and what each network says of it.",
+    "scores": "Each student on test/clean, by task and on average over tasks.",
+    "curves": "Each student on val, on average over tasks, as it learns.",
+}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Without a date or a version: the same figure is the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
+    """One row of a split a line: the input, the truth, then what each network says of it, drawn by its source."""
+    rows = min(rows, split.n_rows, *(len(x) for logits in columns.values() for x in logits.values()))
+    first = slice(0, rows)
+    inputs = part(load(split, input_fields(split), first), "inputs")
+    truth = load(split, [f"labels/{task}" for task in tasks], first)
+    has = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
+    said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
+    said += [{name: tasks[name].answers(x[name]) for name in tasks if name in x} for x in columns.values()]
+    width, height = source.cell
+    figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
+    for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
+        axis.set_title(fill(title, int(LETTERS * width)), fontsize=9)
+    for row in range(rows):
+        for axis, answers in zip(axes[row], said, strict=True):
+            axis.set(xticks=[], yticks=[])
+            answer = of_row(answers, row)
+            if answers is said[1]:
+                answer = {name: x for name, x in answer.items() if has.get(f"labelled/{name}", [True] * rows)[row]}
+            source.draw(axis, {name: x[row] for name, x in inputs.items()}, answer)
+    save(figure, path)
+
+
+def of_row(answers: dict[str, Answers], row: int) -> Answer:
+    return {task: {kind: found[row] for kind, found in said.items()} for task, said in answers.items()}
+
+
+def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, Task], path: Path) -> None:
+    """Students' points with their spread, a panel a task, and one of the average; the dashed line is the best teacher there."""
+    columns, names = [*tasks, "average"], list(students)[::-1]
+    figure, axes = plt.subplots(1, len(columns), sharey=True, squeeze=False, layout="constrained")
+    figure.set_size_inches(2.5 * len(columns), 0.36 * len(students) + 1.5)
+    keys = {}
+    for axis, column in zip(axes[0], columns, strict=True):
+        at = [(i, *students[name][column]) for i, name in enumerate(names) if column in students[name]]
+        means, rows, spreads = [m for _, m, _ in at], [i for i, _, _ in at], [s for _, _, s in at]
+        bars = axis.errorbar(means, rows, xerr=spreads, fmt="o", capsize=3, color=COLOURS[0])
+        keys["student: mean +- sd over seeds"] = bars
+        best = max if column not in tasks or tasks[column].higher_is_better else min
+        ceilings = [row[column][0] for row in teachers.values() if column in row]
+        if ceilings:
+            keys["best teacher"] = axis.axvline(best(ceilings), linestyle="--", color=COLOURS[1], linewidth=1)
+        axis.set_title(column, fontsize=9)
+        axis.set_xlabel(unit(tasks.get(column)), fontsize=8)
+        axis.grid(axis="x", alpha=0.3)
+        axis.tick_params(labelsize=8)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
+    figure.legend(keys.values(), keys.keys(), loc="outside upper center", ncols=len(keys), fontsize=8)
+    save(figure, path)
+
+
+def unit(task: Task | None) -> str:
+    """Of points, None: over tasks."""
+    if task is None:
+        return "points: 100 x metric"
+    return f"points: 100 x {task.primary}{'' if task.higher_is_better else ' (lower is better)'}"
+
+
+def curves(points: dict[str, list[tuple[int, float, float]]], path: Path) -> None:
+    """Average of val against updates, a line a student, in a band of its spread."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for number, (name, line) in enumerate(points.items()):
+        updates, means, spreads = zip(*line, strict=True)
+        colour, style = COLOURS[number % 10], "-" if number < 10 else "--"
+        axis.plot(updates, means, marker=".", label=name, color=colour, linestyle=style)
+        low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
+        axis.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.set(xlabel="updates", ylabel="average over tasks on val (points: 100 x metric)")
+    axis.grid(alpha=0.3)
+    figure.legend(title="student: mean\n(band: +- sd over seeds)", loc="outside right upper", fontsize=8, title_fontsize=8)
+    save(figure, path)

@@ -1,0 +1,82 @@
+"""A log of one's own, as CSV or Parquet, and tables of what is known of users and items."""
+
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from pipeline.project.class_spec import Count
+from pipeline.sources.recsys.candidates import RESPONSES
+from pipeline.sources.recsys.logged import Log, LoggedCandidates
+from pipeline.sources.recsys.tables import Table, codes, read_table
+
+REQUIRED = ("user", "item", "time")
+OUTCOMES = (*RESPONSES, "rating")
+
+
+@final
+class InteractionFiles(LoggedCandidates):
+    """log: a file with a row an interaction. columns: {"user", "item", "time", and of the outcomes "click", "conversion" (0
+    or 1), "rating" (above 0; empty where there is none) those that there are: the name of its column}.
+
+    users, items: {"path", "id": its column, "columns": side features, as they are, of an item its category first}. Paths are
+    relative to the project. Without a click column whatever is logged counts as one. Others: LoggedCandidates.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: str,
+        columns: dict[str, str],
+        users: dict[str, Any] | None = None,
+        items: dict[str, Any] | None = None,
+        length: Count,
+        negatives: int,
+        unlabelled: int,
+        views: Count,
+        val: float,
+        test: float,
+        cold: float,
+        new: float,
+        seed: int,
+    ):
+        sizes = {"length": length, "negatives": negatives, "unlabelled": unlabelled, "views": views}
+        super().__init__(**sizes, val=val, test=test, cold=cold, new=new, seed=seed)
+        for name in REQUIRED:
+            if name not in columns:
+                raise ValueError(f"columns.{name}: missing; name the column of {log} that holds it")
+        for name in columns:
+            if name not in (*REQUIRED, *OUTCOMES):
+                raise ValueError(f"columns.{name}: unknown; expected {', '.join((*REQUIRED, *OUTCOMES))}")
+        for what, spec in {"users": users, "items": items}.items():
+            if spec and spec.keys() != {"path", "id", "columns"}:
+                raise ValueError(f"{what}: expected path, id and columns, found {', '.join(spec)}")
+            if spec and not (isinstance(spec["columns"], list) and spec["columns"]):
+                raise ValueError(f"{what}.columns: expected a list of at least one, found {spec['columns']!r}")
+        self.log, self.columns, self.side = Path(log), columns, {"user": users, "item": items}
+
+    def read_log(self) -> Log:
+        table = read_table(self.log, list(self.columns.values()))
+        (user, users, user_names), (item, items, item_names) = (self.known(table, *side) for side in self.side.items())
+        outcomes = {task: table.flags(self.columns[task]) for task in RESPONSES if task in self.columns}
+        outcomes.setdefault("click", np.ones(len(table)))
+        if "rating" in self.columns:
+            outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)
+        return Log(user, item, table.times(self.columns["time"]), outcomes, users, items, user_names, item_names)
+
+    def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Numbers from 0 of the log's users or items, side features and names of all; an item without any has category 0."""
+        logged = table.texts(self.columns[what])
+        if not spec:
+            numbers, (_, *names) = codes(logged)
+            return numbers - 1, np.zeros((len(names), 1 if what == "item" else 0), np.int64), names
+        about = read_table(Path(spec["path"]), [spec["id"], *spec["columns"]])
+        names = about.texts(spec["id"])
+        place = {name: row for row, name in enumerate(names)}
+        if len(place) < len(about):
+            raise ValueError(f"{about.path}: {len(about)} rows of {len(place)} different {spec['id']}; expected each once")
+        for line, name in zip(table.lines, logged, strict=True):
+            if name not in place:
+                raise table.problem(line, f"{what} {name!r} is not in {about.path}; add it, or drop the row")
+        side = [codes(about.columns[name])[0] for name in spec["columns"]]
+        return np.array([place[name] for name in logged]), np.stack(side, 1), names

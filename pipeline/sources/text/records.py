@@ -1,0 +1,223 @@
+"""Records of text from files, with the file and line of each."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.sources.text.words import tags_of
+
+Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
+SHOWN = 3  # problems that an error names
+BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read, but always so many
+BREAK = re.compile(r"[ \t\n\r\f\v]")  # is in no word; other blanks may be
+
+csv.field_size_limit(2**31 - 1)  # a text may be longer than 131072 characters
+
+
+@dataclass
+class Record:
+    """labels: {name: class in words, or a tag a word}. where: the file and line that it was found at first."""
+
+    words: list[str]
+    labels: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+
+def read_records(
+    paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]], longest: int | None
+) -> list[Record]:
+    """Records of some files, cut to `longest` words; the same text is one record. Raises ValueError: what is wrong, where."""
+    found: dict[tuple[str, ...], Record] = {}
+    bad: list[str] = []
+    for path in paths:
+        for where, row in rows_of(Path(path), text, next(iter(tags), ""), bad):
+            try:
+                record = Record(words_of(row, text), labels_of(row, classes, tags), where)
+                for name, kinds in tags.items():
+                    check_tags(record, name, kinds)
+                cut(record, tags, longest)
+                check_bytes(record, text, longest)
+                join(found.setdefault(tuple(record.words), record), record, longest)
+            except ValueError as error:
+                bad.append(f"{where}: {error}")
+    if bad:
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise ValueError("; ".join(bad[:SHOWN]) + more)
+    if not found:
+        raise ValueError(f"{', '.join(paths)}: no row")
+    return list(found.values())
+
+
+def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
+    return list(dict.fromkeys(column for path in paths for _, row in rows_of(Path(path), text, tags, []) for column in row))
+
+
+def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
+    """Rows of a file of any kind; what is wrong with one is added to `bad`."""
+    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
+    if path.suffix == ".conll":
+        yield from conll_rows(path, text, tags, bad)
+    elif path.suffix in readers:
+        yield from readers[path.suffix](path, text, bad)
+    else:
+        raise ValueError(f"{path}: no kind of file that is read; there are {', '.join([*readers, '.conll'])}")
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")  # splitlines cuts at U+2028, too
+    except (FileNotFoundError, IsADirectoryError):
+        raise ValueError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}: is no text in UTF-8: {error.reason}") from None
+
+
+def csv_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+    """Below a header, between commas or tabs; a cell in quotes may go over several lines, and is named by its last."""
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO("\n".join(lines_of(path)) + "\n"), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        if text not in header:
+            raise ValueError(f"{path}, line 1: no column {text!r}; there are {', '.join(header) or 'none'}")
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            if len(cells) == len(header):
+                yield where, dict(zip(header, cells, strict=True))
+            elif cells:
+                bad.append(f"{where}: {len(cells)} cells, the header has {len(header)}")
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def jsonl_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines_of(path), 1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            bad.append(f"{where}: is no JSON: {error.msg} at column {error.colno}")
+            continue
+        if isinstance(row, dict) and text in row:
+            yield where, row
+        else:
+            bad.append(f"{where}: expected an object with the key {text!r}")
+
+
+def parquet_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+    """Rows, which have no lines, counted from 1."""
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except ArrowInvalid as error:
+        raise ValueError(f"{path}: cannot be read as Parquet: {error}") from None
+    if text not in table.column_names:
+        raise ValueError(f"{path}: no column {text!r}; there are {', '.join(table.column_names) or 'none'}")
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path}, row {number}", row
+
+
+def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
+    """Sentences, an empty line between two: a word a line, first in it, its tag last. IOB1, as CoNLL-2003 has it, or BIO.
+
+    Columns lie between tabs, in a line without one between blanks; a blank that does not break, as in 10 000, is of its word.
+    """
+    where, words, found, width = "", [], [], 0  # type: str, list[str], list[str], int
+    for number, line in enumerate([*lines_of(path), ""], 1):
+        cells = [cell.strip(" ") for cell in line.strip(" \t").split("\t" if "\t" in line else " ") if cell]
+        if not line.strip() or cells[0] == "-DOCSTART-":
+            if words:
+                yield where, {text: words, tags: as_bio(found)}
+            words, found = [], []
+            continue
+        width = width or len(cells)
+        if len(cells) != width or width < 2:
+            bad.append(f"{path}, line {number}: {len(cells)} columns, expected {max(width, 2)}: a word first, its tag last")
+        where = where if words else f"{path}, line {number}"
+        words.append(cells[0])
+        found.append(cells[-1])
+
+
+def as_bio(tags: list[str]) -> list[str]:
+    """A span begins with B- even where none of its kind ends just before."""
+    before = ["O", *tags]
+    return [
+        "B" + tag[1:] if tag.startswith("I-") and last[2:] != tag[2:] else tag for tag, last in zip(tags, before, strict=False)
+    ]
+
+
+def words_of(row: dict[str, Any], text: str) -> list[str]:
+    value = row[text]
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(
+        isinstance(word, str) and word.strip() and not BREAK.search(word) for word in words
+    ):
+        raise ValueError(f"{text!r} is {value!r:.80}, expected a text or a list of words")
+    if not words:
+        raise ValueError(f"{text!r} is empty; drop the row, or name the column of the text in prepare.source.text")
+    return words
+
+
+def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str, list[str]]) -> dict[str, Any]:
+    """What a row says of each label; empty cells say nothing."""
+    said = {name: row[name].strip() if isinstance(row.get(name), str) else row.get(name) for name in [*classes, *tags]}
+    found = {name: value for name, value in said.items() if value not in (None, "", [])}
+    for name, known in classes.items():
+        if name in found:
+            found[name] = str(found[name])
+            if found[name] not in known:
+                raise ValueError(f"{name!r} is {found[name]!r}, expected one of {', '.join(known)}")
+    for name in tags.keys() & found.keys():
+        found[name] = as_bio(found[name].split() if isinstance(found[name], str) else list(found[name]))
+    return found
+
+
+def check_tags(record: Record, name: str, kinds: list[str]) -> None:
+    tags = record.labels.get(name)
+    if tags is None:
+        return
+    if len(tags) != len(record.words):
+        raise ValueError(f"{name!r}: {len(tags)} tags of {len(record.words)} words")
+    for tag in tags:
+        if tag not in tags_of(kinds):
+            raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(tags_of(kinds))}")
+
+
+def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
+    """Leave so many words, and their tags: what is not read tells no two records apart."""
+    record.words = record.words[:longest]
+    record.labels |= {name: record.labels[name][:longest] for name in tags if name in record.labels}
+
+
+def check_bytes(record: Record, text: str, longest: int | None) -> None:
+    """A link of 20 KB is one word. Every row is made as wide as the widest, in bytes and in tokens, so that one such line
+    would fill memory and slow all networks down. Raises ValueError if a text is that long."""
+    if longest is None:
+        return
+    size, most = len(" ".join(record.words).encode()), max(LEAST, BYTES * longest)
+    if size > most:
+        word = max(record.words, key=len)
+        raise ValueError(
+            f"{text!r} has {size} bytes, with words such as {word!r:.40}, expected at most {most} with longest: {longest}; "
+            "drop the row, cut its long words, or raise prepare.source.longest"
+        )
+
+
+def join(known: Record, other: Record, longest: int | None) -> None:
+    """Add the labels of the same text. Raises ValueError where they differ."""
+    same = f"same first {longest} words (raise longest if they differ later)" if len(known.words) == longest else "same text"
+    for name, label in other.labels.items():
+        if known.labels.setdefault(name, label) != label:
+            raise ValueError(f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}")

@@ -1,0 +1,174 @@
+"""Reviews made of a small grammar, in two languages word by word, with every label.
+
+No name is in two splits, and the split "novel" judges with words that nothing was trained on, of parts that are known.
+Frozen: every figure of the example is of these reviews.
+"""
+
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+
+from pipeline.sources.source import Split
+from pipeline.sources.text.grammar import (
+    ADVERBS,
+    CLOSINGS,
+    MENTIONS,
+    NAMED,
+    NOUNS,
+    VERDICTS,
+    SecondLanguage,
+    Sentence,
+    Word,
+    chunks,
+    names,
+    opinions,
+    sentence,
+)
+from pipeline.sources.text.vocabulary import Vocabulary
+from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, where_labelled
+
+SIDES = ("first", "second")
+TASKS = ("topic", "sentiment", "entities")
+UNSEEN = ("intent", "stars")
+KINDS = {"P": "PER", "L": "LOC", "O": "ORG"}
+TAGS = tags_of(list(KINDS.values()))
+NAMES = {"transfer": 400, "val": 100, "few": 100, "test": 200}  # words of names, of every kind
+MENTION = 0.8  # share of reviews that mention what they are not of
+TWO = 0.4  # share of names that are two words
+PREVIEW = 16  # reviews of each kind
+
+Rows = list[tuple[Sentence, dict[str, int]]]
+
+
+@final
+class Reviews(WordSource):
+    """labelled: {task: reviews with that task's labels and no others}; unlabelled, val, test, unseen: reviews of each.
+
+    vocabulary: tokens of each language, learnt from the transfer set.
+    """
+
+    names = {"topic": list(NOUNS), "sentiment": ["against", "for"]}
+
+    def __init__(
+        self,
+        *,
+        labelled: dict[str, int],
+        unlabelled: int,
+        val: int,
+        test: int,
+        unseen: int,
+        vocabulary: int,
+        seed: int,
+    ):
+        for task in labelled:
+            if task not in TASKS:
+                raise ValueError(f"labelled.{task}: no such task; reviews have labels for {', '.join(TASKS)}")
+        sizes = {"val": val, "test": test, "unseen": unseen} | {f"labelled.{t}": n for t, n in labelled.items()}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
+        self.labelled, self.unlabelled, self.val, self.test, self.unseen = labelled, unlabelled, val, test, unseen
+        self.vocabulary, self.seed = vocabulary, seed
+
+    def splits(self) -> dict[str, Split]:
+        pools = self.name_pools()
+        known, novel = opinions(novel=False), opinions(novel=True)
+        transfer = self.transfer_rows()
+        made = {
+            "val": self.compose("val", self.val, pools["val"], known),
+            "test/clean": self.compose("test", self.test, pools["test"], known),
+            "test/novel": self.compose("novel", self.test, pools["test"], novel),
+            "unseen/train": self.compose("few", self.unseen, pools["few"], known),
+            "unseen/test": self.compose("unseen", self.test, pools["test"], known),
+        }
+        vocabularies = self.learn(transfer)
+        whole = {
+            name: self.split(rows, vocabularies, TASKS + (UNSEEN if name.startswith("unseen") else ()))
+            for name, rows in made.items()
+        }
+        return {"transfer": self.transfer(transfer, vocabularies), **whole}
+
+    def preview(self) -> tuple[int, Split]:
+        few = {**vars(self), "labelled": dict.fromkeys(self.labelled, PREVIEW), "unlabelled": PREVIEW}
+        like = Reviews(**few)
+        rows = like.transfer_rows()
+        return sum(self.labelled.values()) + self.unlabelled, like.transfer(rows, like.learn(rows))
+
+    def stream(self, name: str) -> np.random.Generator:
+        """Random numbers of one split, whatever the size of the others."""
+        return np.random.default_rng([self.seed, *name.encode()])
+
+    def name_pools(self) -> dict[str, list[str]]:
+        cuts = np.cumsum(list(NAMES.values()))[:-1]
+        parts = np.split(np.array(names(self.stream("names"), sum(NAMES.values()))), cuts)
+        return {name: part.tolist() for name, part in zip(NAMES, parts, strict=True)}
+
+    def compose(self, stream: str, many: int, names: list[str], words: dict[int, list[str]]) -> Rows:
+        """So many reviews, no two alike."""
+        rng, second = self.stream(stream), SecondLanguage(self.stream("second"))
+        rows: dict[str, tuple[Sentence, dict[str, int]]] = {}
+        while len(rows) < many:
+            made = review(rng, names, words, second)
+            rows[" ".join(made[0].words[0])] = made
+        return list(rows.values())
+
+    def transfer_rows(self) -> Rows:
+        many = sum(self.labelled.values()) + self.unlabelled
+        return self.compose("transfer", many, self.name_pools()["transfer"], opinions(novel=False))
+
+    def learnt(self) -> Vocabulary:
+        return self.learn(self.transfer_rows())[0]
+
+    def learn(self, rows: Rows) -> list[Vocabulary]:
+        return [Vocabulary([made.words[side] for made, _ in rows], self.vocabulary) for side in (0, 1)]
+
+    def transfer(self, rows: Rows, vocabularies: list[Vocabulary]) -> Split:
+        """Each review has the label of at most one task."""
+        owner = self.stream("order").permutation(np.repeat([*self.labelled, ""], [*self.labelled.values(), self.unlabelled]))
+        split = self.split(rows, vocabularies, tuple(self.labelled))
+        flags = {task: owner == task for task in self.labelled}
+        labels = {task: where_labelled(np.asarray(split.labels[task]), flag) for task, flag in flags.items()}
+        return replace(split, labels=labels, labelled=flags)
+
+    def split(self, rows: Rows, vocabularies: list[Vocabulary], labels: tuple[str, ...]) -> Split:
+        """A split that carries all of these labels on every row."""
+        said = {side: [made.words[number] for made, _ in rows] for number, side in enumerate(SIDES)}
+        partners = {SIDES[1]: [made.partner for made, _ in rows]}
+        known = dict(zip(SIDES, vocabularies, strict=True))
+        inputs = as_arrays(said, partners, known)
+        found = {name: np.array([answer[name] for _, answer in rows]) for name in rows[0][1]}
+        tags = padded([[TAGS.index(tag) for tag in made.tags] for made, _ in rows], -1, np.int64)
+        found["entities"] = np.where(inputs["mask"], tags, -1)  # what has no partner is never part of a name
+        flags = {name: np.ones(len(rows), bool) for name in labels}
+        view = np.zeros(len(rows), np.int32)
+        return Split(inputs, {name: found[name] for name in labels}, flags, view, ids_of(said), about_tokens(known))
+
+
+def review(
+    rng: np.random.Generator, names: list[str], words: dict[int, list[str]], second: SecondLanguage
+) -> tuple[Sentence, dict[str, int]]:
+    """One review, and its labels of one number a row. names: words that names are made of. words: see `opinions`."""
+
+    def slots(noun: str, polarity: int, strong: bool) -> dict[str, list[Word]]:
+        filled = {"N": [(noun, "O")], "A": [(pick(rng, ADVERBS[strong]), "O"), (pick(rng, words[polarity]), "O")]}
+        for slot, kind in KINDS.items():
+            many = 1 + (rng.random() < TWO)
+            filled[slot] = [(pick(rng, names), f"{'I' if n else 'B'}-{kind}") for n in range(many)]
+        return filled
+
+    topic, other = rng.permutation(len(NOUNS))[:2]
+    nouns, (sentiment, strong) = list(NOUNS.values()), rng.integers(0, 2, 2)
+    verdict, straight = VERDICTS[rng.integers(len(VERDICTS))]
+    clauses = [chunks(verdict, slots(pick(rng, nouns[topic]), sentiment if straight else 1 - sentiment, bool(strong)))]
+    if rng.random() < MENTION:
+        clauses.append(chunks(pick(rng, MENTIONS), slots(pick(rng, nouns[other]), int(rng.integers(2)), rng.random() < 0.5)))
+    intent = rng.integers(len(CLOSINGS))
+    after = [chunks(pick(rng, NAMED), slots("", 0, True)), chunks(pick(rng, list(CLOSINGS.values())[intent]), {})]
+    made = sentence([part[n] for part in (clauses, after) for n in rng.permutation(len(part))], second)
+    stars = sentiment * (2 + strong) + (1 - sentiment) * (1 - strong)  # 0 strongly against, 1 mildly; 2 mildly for, 3 strongly
+    return made, {"topic": int(topic), "sentiment": int(sentiment), "intent": int(intent), "stars": int(stars)}
+
+
+def pick(rng: np.random.Generator, choices: list[str]) -> str:
+    return choices[rng.integers(len(choices))]

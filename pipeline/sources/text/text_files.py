@@ -1,0 +1,119 @@
+"""Your own text: CSV, JSONL, Parquet and CoNLL files, each row with the labels that it has."""
+
+import re
+from functools import partial
+from typing import final
+
+import numpy as np
+
+from pipeline.project.class_spec import Count, near
+from pipeline.sources.source import Split
+from pipeline.sources.text.records import Record, columns_of, read_records
+from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
+from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of
+
+NEEDED = ("transfer", "val", "test/clean")
+UNSEEN = ("unseen/train", "unseen/test")
+
+
+@final
+class TextFiles(WordSource):
+    """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
+    .csv, .tsv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both. In every
+    split but those of unseen tasks some row has a label of each task.
+
+    text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
+    classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
+    of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. longest: so many words of
+    a text are read, and what follows is cut off; a row whose words are absurdly long is refused. vocabulary: how many tokens,
+    learnt from the transfer set; or else tokenizer: that of a model of Hugging Face, its folder or its tokenizer.json, with its
+    special tokens; see `own_ids` for its numbers.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: dict[str, list[str]],
+        text: str = "text",
+        classes: dict[str, list[str]] | None = None,
+        tags: dict[str, list[str]] | None = None,
+        longest: Count = 64,
+        vocabulary: Count | None = None,
+        tokenizer: str | None = None,
+    ):
+        for name in files:
+            if name not in UNSEEN + NEEDED and not re.fullmatch(r"test/[A-Za-z0-9_-]+", name):
+                known = ", ".join(NEEDED + UNSEEN)
+                raise ValueError(f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known} and test/<name>")
+        for name in NEEDED:
+            if not files.get(name):
+                raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
+        if len(tags or {}) > 1:
+            raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
+        if (vocabulary is None) == (tokenizer is None):
+            raise ValueError(
+                "vocabulary: give it, a number of tokens, or tokenizer, a folder with a tokenizer.json: one of them"
+            )
+        self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
+        self.longest, self.vocabulary, self.tokenizer = longest, vocabulary, tokenizer
+
+    def splits(self) -> dict[str, Split]:
+        found = self.records()
+        vocabulary = self.learn(found["transfer"])
+        return {name: self.split(records, vocabulary) for name, records in found.items()}
+
+    def preview(self) -> tuple[int, Split]:
+        records = self.records()["transfer"]
+        return len(records), self.split(records, self.learn(records)).first(64)  # as wide as the widest of all
+
+    def records(self) -> dict[str, list[Record]]:
+        """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""
+        read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, longest=self.longest)
+        found = {name: read(files) for name, files in self.files.items()}
+        seen: dict[tuple[str, ...], tuple[str, str]] = {}
+        for name, records in found.items():
+            for record in records:
+                other, where = seen.setdefault(tuple(record.words), (name, record.where))
+                if other != name and not (name.startswith("test/") and other.startswith("test/")):
+                    cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
+                    raise ValueError(
+                        f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row"
+                    )
+        for label in [*self.names, *self.tags]:
+            self.check_splits(label, {name for name, records in found.items() if any(label in r.labels for r in records)})
+        return found
+
+    def check_splits(self, label: str, having: set[str]) -> None:
+        """having: splits with such a label. Raises ValueError if one is lacking, where the label is not of an unseen task."""
+        lacking = [name for name in self.files if name not in having and name not in UNSEEN]
+        if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
+            return
+        files = self.files[lacking[0]]
+        where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
+        if label not in columns:
+            raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")
+        raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
+
+    def learnt(self) -> Vocabulary | Borrowed:
+        return self.learn([] if self.tokenizer else self.records()["transfer"])
+
+    def learn(self, records: list[Record]) -> Vocabulary | Borrowed:
+        if self.tokenizer:
+            return Borrowed(self.tokenizer)
+        assert self.vocabulary
+        return Vocabulary([record.words for record in records], self.vocabulary)
+
+    def split(self, records: list[Record], vocabulary: Vocabulary | Borrowed) -> Split:
+        said = {"first": [record.words for record in records]}
+        labels = {}
+        for name, classes in self.names.items():
+            values = [record.labels.get(name) for record in records]
+            labels[name] = np.array([-1 if value is None else classes.index(value) for value in values], np.int64)
+        for name, kinds in self.tags.items():
+            known = tags_of(kinds)
+            rows = [[known.index(tag) for tag in record.labels.get(name, [])] for record in records]
+            width = max(len(words) for words in said["first"])
+            labels[name] = padded([*rows, [0] * width], -1, np.int64)[:-1]
+        flags = {name: np.asarray((x >= 0).reshape(len(x), -1).any(1)) for name, x in labels.items()}
+        inputs, about = as_arrays(said, {}, {"first": vocabulary}), about_tokens({"first": vocabulary})
+        return Split(inputs, dict(labels), flags, np.zeros(len(records), np.int32), ids_of(said), about)

@@ -1,0 +1,138 @@
+"""Rows of words as arrays: tokens of a vocabulary learnt from them, and where each word of a row begins among its tokens.
+
+Features lie on a row's words, not on its tokens, so that networks with other vocabularies, or of another language, have
+them at the same positions.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib import color_sequences
+from matplotlib.axes import Axes
+
+from pipeline.sources.source import Answer, Arrays, Source, content_ids
+from pipeline.sources.text.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
+
+DROPPED = 0.1  # share of a labelled row's tokens
+LINE, WIDE = 34, 56  # characters of a picture's, and below it
+COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
+
+
+def as_arrays(
+    said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: Mapping[str, Vocabulary | Borrowed]
+) -> Arrays:
+    """Inputs of rows that are said on one side, or on several in parallel.
+
+    said: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for each of
+    those words the place of its partner, or -1}. Returns "tokens_<side>" (N, T), padded with 0; "words_<side>" (N, L), where
+    in them the word of a position begins; "text_<side>" (N, bytes) UTF-8; "mask" (N, L): the words with a partner on all sides.
+    """
+    lengths = [len(row) for row in next(iter(said.values()))]
+    inputs = {"mask": np.arange(max(lengths)) < np.array(lengths)[:, None]}
+    for side, rows in said.items():
+        tokens, begins = vocabularies[side].read(rows)
+        places = partners.get(side) or [list(range(length)) for length in lengths]
+        inputs["mask"] &= padded(places, -1, np.int32) >= 0
+        inputs[f"tokens_{side}"] = padded(tokens, PAD, np.int32)
+        inputs[f"words_{side}"] = padded([begin[place] for begin, place in zip(begins, places, strict=True)], 0, np.int32)
+        inputs[f"text_{side}"] = padded([np.frombuffer(text, np.uint8) for text in encoded(rows)], 0, np.uint8)
+    return inputs
+
+
+def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str, dict[str, Any]]:
+    """What a split says of its tokens: {input: {"tokenizer": see `about_tokenizer`}}."""
+    return {f"tokens_{side}": {"tokenizer": vocabulary.about} for side, vocabulary in vocabularies.items()}
+
+
+def encoded(rows: Rows) -> list[bytes]:
+    return [" ".join(row).encode() for row in rows]
+
+
+def ids_of(said: dict[str, Rows]) -> np.ndarray:
+    """Ids (N, 16) by what is said on all sides."""
+    return content_ids([b"\n".join(sides) for sides in zip(*map(encoded, said.values()), strict=True)])
+
+
+def padded(rows: list[Any], value: int, dtype: Any) -> np.ndarray:
+    """Rows of numbers as (N, longest)."""
+    out = np.full((len(rows), max(map(len, rows))), value, dtype)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
+
+
+def where_labelled(labels: np.ndarray, flag: np.ndarray) -> np.ndarray:
+    """Labels of the rows that are flagged, (N, ...) int64; -1 elsewhere."""
+    return np.where(flag.reshape(-1, *(1 for _ in labels.shape[1:])), labels, -1).astype(np.int64)
+
+
+def tags_of(kinds: list[str]) -> list[str]:
+    """Tags in the order of their numbers: O, then B and I of each kind."""
+    return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
+
+
+class WordSource(Source):
+    """A source of rows of words: how they are augmented, drawn, and spoken of. names: {task: names of its classes}."""
+
+    cell = (3.0, 1.7)
+    recalls = True  # the vocabulary is learnt from the files
+    names: dict[str, list[str]]
+    longest: int | None = None  # words of a text that are read
+
+    @abstractmethod
+    def learnt(self) -> Vocabulary | Borrowed:
+        """The vocabulary of the first side, learnt again from the transfer set, or read again."""
+
+    def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
+        """A line of text, said on the first side alone."""
+        words = given.split()[: self.longest]
+        if not words:
+            raise ValueError("expected a line of text, found none")
+        inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
+        return [("", {name: x[0] for name, x in inputs.items()})]
+
+    def beside(self) -> dict[str, str]:
+        """The tokenizer of the first side; its numbers are those that networks take."""
+        return {"tokenizer.json": self.learnt().tokenizer.to_str(pretty=True)}
+
+    def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+        """A share of the tokens of every side become unknown."""
+        dropped = dict(inputs)
+        for name, tokens in inputs.items():
+            if name.startswith("tokens_"):
+                gone = (rng.random(tokens.shape) < DROPPED) & (tokens != PAD)
+                dropped[name] = np.where(gone, np.array(UNKNOWN, tokens.dtype), tokens)
+        return dropped, labels
+
+    def words(self, inputs: Arrays, answer: Answer) -> str:
+        return "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer)
+
+    def said(self, task: str, inputs: Arrays, answer: Answer) -> str:
+        """Of one task: its classes by name, or the first side's words with their tags."""
+        if "tags" in answer[task]:
+            return " ".join(f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer))
+        return ", ".join(self.names[task][kind] for kind in answer[task].get("classes", [])) or "none"
+
+    def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+        """The first side's words, those with a tag set off and those that no network reads in grey; classes below."""
+        line, column = 0, 0
+        for (word, tag), read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):
+            if column + len(word) > LINE:
+                line, column = line + 1, 0
+            colour = COLOURS.get(tag[2:]) if read else None
+            box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
+            shade = "white" if colour else "black" if read else "grey"
+            x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
+            axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
+            column += len(word) + 1
+        classes = "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer if "classes" in answer[task])
+        axis.set_xlabel(fill(classes, WIDE), fontsize=7, labelpad=2)
+
+    def tagged(self, inputs: Arrays, answer: Answer) -> list[tuple[str, str]]:
+        """The first side's words, each with its tag, or ""."""
+        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
+        tags: list[str] = next((said["tags"] for said in answer.values() if "tags" in said), [])
+        return list(zip(words, [*tags, *[""] * len(words)], strict=False))

@@ -1,0 +1,143 @@
+"""Scenes of real handwritten digits: scikit-learn's 1,797, one to three to a scene, with clutter, gradient and noise.
+
+Digits are split before scenes are composed, so that no test scene shows a digit that anything was trained on. Frozen:
+every figure of the demo is of these scenes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
+from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
+from pipeline.sources.vision.scenes import CLUTTER, SIZE, Digits, as_pixels, compose, corrupt, split_digits
+
+PREVIEW = 16  # scenes of each kind
+TASKS = ("classification", "detection", "segmentation")
+UNSEEN = ("count", "rotation")
+BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}
+
+
+@final
+class DigitScenes(Source):
+    """labelled: {task: scenes with that task's labels and no others}; unlabelled, val, test, unseen: scenes of each.
+
+    views: rows a scene has in the transfer set; view 0 is the scene as it is and alone carries labels.
+    """
+
+    def __init__(self, *, labelled: dict[str, int], unlabelled: int, views: int, val: int, test: int, unseen: int, seed: int):
+        for task in labelled:
+            if task not in TASKS:
+                raise ValueError(f"labelled.{task}: no such task; scenes have labels for {', '.join(TASKS)}")
+        sizes = {"val": val, "test": test, "unseen": unseen, "views": views} | {f"labelled.{t}": n for t, n in labelled.items()}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
+        self.labelled, self.unlabelled, self.views = labelled, unlabelled, views
+        self.val, self.test, self.unseen, self.seed = val, test, unseen, seed
+
+    def splits(self) -> dict[str, Split]:
+        digits = split_digits(np.random.default_rng(self.seed))
+        clean = compose(digits["test"], self.test, self.stream("test"))
+        cluttered = compose(digits["test"], self.test, self.stream("cluttered"), clutter=3 * CLUTTER)
+        return {
+            "transfer": self.transfer(digits),
+            "val": whole(compose(digits["val"], self.val, self.stream("val")), TASKS),
+            "test/clean": whole(clean, TASKS),
+            "test/corrupted": whole(clean | {"image": corrupt(clean["image"], self.stream("corrupted"))}, TASKS),
+            "test/cluttered": whole(cluttered, TASKS),
+            "unseen/train": whole(compose(digits["few"], self.unseen, self.stream("few")), TASKS + UNSEEN),
+            "unseen/test": whole(compose(digits["test"], self.test, self.stream("unseen")), TASKS + UNSEEN),
+        }
+
+    def preview(self) -> tuple[int, Split]:
+        labelled, one = dict.fromkeys(self.labelled, PREVIEW), {"val": 1, "test": 1, "unseen": 1}
+        few = DigitScenes(labelled=labelled, unlabelled=PREVIEW, views=self.views, **one, seed=self.seed)
+        rows = (sum(self.labelled.values()) + self.unlabelled) * self.views
+        return rows, few.transfer(split_digits(np.random.default_rng(self.seed)))
+
+    def stream(self, name: str) -> np.random.Generator:
+        """Random numbers of one split, whatever the size of the others."""
+        return np.random.default_rng([self.seed, *name.encode()])
+
+    def transfer(self, digits: dict[str, Digits]) -> Split:
+        parts = {task: compose(digits["source"], n, self.stream(task)) for task, n in self.labelled.items()}
+        parts["none"] = compose(digits["pool"], self.unlabelled, self.stream("pool"))
+        scenes = {name: np.concatenate([part[name] for part in parts.values()]) for name in parts["none"]}
+        owner = np.repeat(list(parts), [len(part["image"]) for part in parts.values()])
+        order = self.stream("order").permutation(len(owner) * self.views)
+        scene, view = order % len(owner), order // len(owner)
+        image = np.concatenate([scenes["image"], *(self.look(scenes["image"], v) for v in range(1, self.views))])
+        flags = {task: (owner[scene] == task) & (view == 0) for task in self.labelled}
+        labels = {task: np.where(expand(flag, scenes[task]), scenes[task][scene], BLANK[task]) for task, flag in flags.items()}
+        rows = {**labels, "image": image[order]}
+        return as_split(rows, list(self.labelled), flags, view.astype(np.int32), content_ids(scenes["image"])[scene])
+
+    def look(self, image: np.ndarray, view: int) -> np.ndarray:
+        return self.augment(self.stream(f"view {view}"), {"image": image}, {})[0]["image"]
+
+    @staticmethod
+    def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+        """Shift by up to 2 pixels, scale by up to 10 %, brightness, contrast and noise; labels move along."""
+        image = inputs["image"][:, 0].astype(np.float32)
+        batch, grid, centre = len(image), np.arange(SIZE, dtype=np.float32), (SIZE - 1) / 2
+        scale = rng.uniform(0.9, 1.1, (batch, 1)).astype(np.float32)
+        shift_y, shift_x = rng.uniform(-2, 2, (2, batch, 1)).astype(np.float32)
+        line, column = (np.clip((grid - centre - s) / scale + centre, 0, SIZE - 1) for s in (shift_y, shift_x))
+        image = interpolation(line) @ image @ interpolation(column).transpose(0, 2, 1)
+        gain, offset = rng.uniform(0.8, 1.2, (batch, 1, 1)), rng.uniform(-15, 15, (batch, 1, 1))
+        image = (image - 128) * gain + 128 + offset + 10 * rng.standard_normal(image.shape, dtype=np.float32)
+        moved = dict(labels)
+        if "segmentation" in labels:
+            rows, lines, columns = np.arange(batch)[:, None, None], np.rint(line).astype(int), np.rint(column).astype(int)
+            moved["segmentation"] = labels["segmentation"][rows, lines[:, :, None], columns[:, None, :]]
+        if "detection" in labels:
+            moved["detection"] = move_boxes(labels["detection"], scale, shift_y, shift_x)
+        return {"image": as_pixels(image)}, moved
+
+    @classmethod
+    def draw(cls, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+        draw_image(axis, inputs, answer)
+
+    @staticmethod
+    def words(inputs: Arrays, answer: Answer) -> str:
+        return image_in_words(inputs, answer)
+
+    def read(self, given: str) -> Iterator[tuple[str, Arrays]]:
+        """Image files in grey, resized to a scene."""
+        return each_read(Path(given), lambda path: seen(path, "L", (SIZE, SIZE), "stretch"))
+
+
+def interpolation(position: np.ndarray) -> np.ndarray:
+    """Matrices (B, SIZE, SIZE) that resample a line at these positions (B, SIZE), linearly."""
+    return np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(SIZE, dtype=np.float32)))
+
+
+def move_boxes(boxes: np.ndarray, scale: np.ndarray, shift_y: np.ndarray, shift_x: np.ndarray) -> np.ndarray:
+    """Boxes (B, M, 5) in pixel edges, scaled about the middle and shifted, cut at the border; padding stays."""
+    shift = np.stack([shift_x, shift_y, shift_x, shift_y], 2)
+    corners = np.clip((boxes[..., 1:] - SIZE / 2) * scale[..., None] + SIZE / 2 + shift, 0, SIZE)
+    return np.where(boxes[..., :1] < 0, boxes, np.concatenate([boxes[..., :1], corners], 2)).astype(np.float32)
+
+
+def expand(flag: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return flag.reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def whole(scenes: Arrays, labels: tuple[str, ...]) -> Split:
+    """A split that carries all of these labels on every row."""
+    flags = {name: np.ones(len(scenes["image"]), bool) for name in labels}
+    return as_split(scenes, list(labels), flags, np.zeros(len(scenes["image"]), np.int32), content_ids(scenes["image"]))
+
+
+def as_split(rows: Arrays, labels: list[str], flags: Arrays, view: np.ndarray, sample_id: np.ndarray) -> Split:
+    """Boxes become ragged; everything else stays as it is."""
+    kept = {name: ragged(rows[name]) if name == "detection" else rows[name] for name in labels}
+    return Split({"image": rows["image"]}, kept, flags, view, sample_id)
+
+
+def ragged(boxes: np.ndarray) -> list[np.ndarray]:
+    return [row[row[:, 0] >= 0] for row in boxes]

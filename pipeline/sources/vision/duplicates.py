@@ -1,0 +1,68 @@
+"""Splits by content: images that are the same, or nearly, are never apart."""
+
+import hashlib
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from pipeline.sources.vision.gathering import Sample
+
+FAINT = 4.0  # grey levels of contrast: below it thumbnails are not stretched, or noise would decide
+COORDINATES = 12  # in which near thumbnails are looked for; distances in few are never longer than in all
+
+
+def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
+    """(N,) int: images of one number are linked by steps of at most `near`.
+
+    thumbnails: (N, ...) uint8. Distance: root mean square of the difference, each brought to mean 0 and deviation 1, so that
+    light, contrast, size and compression do not matter; sqrt(2 - 2 correlation) of two images.
+    """
+    x = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    x -= x.mean(1, keepdims=True)
+    x /= np.maximum(x.std(1, keepdims=True), FAINT) * np.sqrt(x.shape[1])
+    few = x @ np.linalg.eigh(x.T.astype(float) @ x)[1][:, -COORDINATES:]
+    tree, groups = cKDTree(few), np.full(len(x), -1)
+    for first in range(len(x)):
+        if groups[first] < 0:
+            groups[first], reached = first, [first]
+            while reached:  # one at a time: all pairs of images that are alike may not fit memory
+                image = reached.pop()
+                some = np.array(tree.query_ball_point(few[image], near * 1.001))
+                some = some[groups[some] < 0]
+                found = some[np.linalg.norm(x[some] - x[image], axis=1) <= near]
+                groups[found] = first
+                reached += found.tolist()
+    return groups
+
+
+def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, seed: int) -> list[str]:
+    """The split of each image: "train", "val" or "test".
+
+    A group goes where one of its images is declared to be, else where the hash of its first id says, so that images which
+    are added move no others; without any label it is to learn from. Of what is declared to be in train, val takes its share.
+    Raises ValueError if a group would be torn.
+    """
+    members: dict[int, list[int]] = {}
+    for image, group in enumerate(groups.tolist()):
+        members.setdefault(group, []).append(image)
+    splits = [""] * len(samples)
+    for images in members.values():
+        declared = {split: file for image in reversed(images) for split, file in samples[image].declared.items()}
+        if len(declared) > 1:
+            (one, first), (other, second) = sorted(declared.items())[:2]
+            raise ValueError(
+                f"{first} is in {one} and {second} in {other}, but they are nearly the same image: a leak; drop one of them, "
+                f"or lower prepare.source.near if they show different things"
+            )
+        first_id = min(samples[i].sample_id for i in images)
+        split = next(iter(declared), None if any(samples[i].labels for i in images) else "train")
+        if split is None or "train" in declared:
+            split = drawn(first_id, val, 0 if declared else test, seed)
+        for image in images:
+            splits[image] = split
+    return splits
+
+
+def drawn(sample_id: bytes, val: float, test: float, seed: int) -> str:
+    share = int.from_bytes(hashlib.sha256(b"%d " % seed + sample_id).digest()[:8], "little") / 2**64
+    return "test" if share < test else "val" if share < test + val else "train"

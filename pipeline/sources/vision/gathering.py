@@ -1,0 +1,145 @@
+"""Everything that is said of images, brought together by what they show: files of the same content are one sample."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.sources.vision.coco import read_coco
+from pipeline.sources.vision.folder import read_folder
+from pipeline.sources.vision.images import open_upright, thumbnail
+from pipeline.sources.vision.labels import Found, Part
+from pipeline.sources.vision.labels_csv import read_csv
+from pipeline.sources.vision.voc import read_masks, read_voc
+
+READERS: dict[str, Callable[[Part], Found]] = {
+    "folder": read_folder,
+    "coco": read_coco,
+    "voc": read_voc,
+    "masks": read_masks,
+    "csv": read_csv,
+}
+SHOWN = 3  # bad labels in an error message
+
+Parts = dict[str, list[Part]]  # {task: where its labels are}
+
+
+class Looked(NamedTuple):
+    """What reading an image once tells of it. size: (width, height), upright."""
+
+    sample_id: bytes
+    size: tuple[int, int]
+    thumbnail: np.ndarray
+
+
+class Label(NamedTuple):
+    """A label as its reader found it, of an image of this size."""
+
+    path: Path
+    size: tuple[int, int]
+    said: Any
+
+
+@dataclass
+class Sample:
+    """One image, by whatever files. declared: {split: a file that is declared to be in it}."""
+
+    sample_id: bytes
+    path: Path
+    thumbnail: np.ndarray
+    labels: dict[str, Label] = field(default_factory=dict)
+    declared: dict[str, Path] = field(default_factory=dict)
+
+
+def read_labels(parts: Parts) -> tuple[dict[str, list[Found]], list[str]]:
+    """What every part of every task holds, and a line for each label that cannot be used."""
+    found = {task: [READERS[part.format](part) for part in several] for task, several in parts.items()}
+    for task, several in found.items():
+        if not any(part.labels for part in several):
+            bad = [line for part in several for line in part.bad]
+            raise ValueError("; ".join([f"labels of {task}: none that can be used", *bad[:SHOWN]]))
+    return found, [line for several in found.values() for part in several for line in part.bad]
+
+
+def classes_of(found: list[Found]) -> list[str]:
+    """Of all parts of a task, in order."""
+    return list(dict.fromkeys(name for part in found for name in part.classes))
+
+
+def look(path: Path) -> Looked:
+    """Reads the whole image. Raises ValueError."""
+    image = open_upright(path, "RGB")
+    content = sha256(b"%d %d " % image.size + image.tobytes()).digest()[:16]
+    return Looked(content, image.size, thumbnail(image))
+
+
+def look_at_all(paths: Iterable[Path]) -> tuple[dict[Path, Looked], list[str]]:
+    """Images by their files, and a line for each file that is none."""
+
+    def look_or_say(path: Path) -> Looked | str:
+        try:
+            return look(path)
+        except ValueError as error:
+            return str(error)
+
+    looked, bad = {}, []
+    with ThreadPoolExecutor() as threads:
+        for path, one in zip(paths, threads.map(look_or_say, paths), strict=True):
+            if isinstance(one, str):
+                bad.append(one)
+            else:
+                looked[path] = one
+    return looked, bad
+
+
+def merged(parts: Parts, found: dict[str, list[Found]], looked: dict[Path, Looked]) -> tuple[list[Sample], list[str]]:
+    """Samples in the order of their ids, and a line for each label that does not fit its image or another label."""
+    samples = {one.sample_id: Sample(one.sample_id, path, one.thumbnail) for path, one in reversed(looked.items())}
+    bad = []
+    for task, several in found.items():
+        classes = classes_of(several)
+        for spec, part in zip(parts[task], several, strict=True):
+            for path, said in part.labels:
+                if path not in looked:
+                    continue
+                sample, label = samples[looked[path].sample_id], Label(path, looked[path].size, said)
+                if spec.split:
+                    sample.declared.setdefault(spec.split, path)
+                    check_declared(sample)
+                problem = problem_of(label, part.sizes.get(path), classes, sample.labels.get(task))
+                if problem:
+                    bad.append(f"{path}: {task}: {problem}")
+                else:
+                    sample.labels[task] = label
+    return [samples[i] for i in sorted(samples)], bad
+
+
+def check_declared(sample: Sample) -> None:
+    if len(sample.declared) > 1:
+        (one, first), (other, second) = sorted(sample.declared.items())[:2]
+        raise ValueError(f"{first} is in {one} and {second} in {other}, but they are the same image: a leak; drop one of them")
+
+
+def problem_of(label: Label, stated: tuple[int, int] | None, classes: list[str], before: Label | None) -> str | None:
+    """What is wrong with a label, given what else is known. stated: the size of the image, where labels say it."""
+    width, height = label.size
+    if stated and stated != label.size:
+        return f"labels are of an image of {stated[0]} x {stated[1]}, it has {width} x {height}, seen upright"
+    if not stated and callable(label.said):
+        try:
+            label.said(classes, width, height)
+        except ValueError as error:
+            return str(error)
+    if before and not same(before, label, classes):
+        return f"has another label than {before.path}, which shows the same; drop one of them"
+    return None
+
+
+def same(a: Label, b: Label, classes: list[str]) -> bool:
+    if callable(a.said) and callable(b.said):
+        return a.size == b.size and np.array_equal(a.said(classes, *a.size), b.said(classes, *b.size))
+    return bool(a.said == b.said)

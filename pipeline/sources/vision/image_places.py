@@ -1,0 +1,57 @@
+"""What the names and places of images tell: which split they are in, which names mean them, whether they are class maps."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.sources.vision.images import open_upright
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SAMPLE = 200  # files looked into, where all are of one kind
+
+
+def split_of(path: Path) -> str | None:
+    words = path.stem.lower().replace("-", "_").split("_")
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:
+    """The folder below which most of some names, with or without ending, lie as images; of equals the one that is closest
+    to their labels, by the name of its split, then by its place. Names are relative to such a folder."""
+    wanted = [Path(name) for name in names[:SAMPLE] if not Path(name).is_absolute()]
+    best, most = None, (0, False, 0)
+    for place, inside in photos.items():
+        stems = {path.stem for path in inside}
+        above = len(place.parts)
+        hits = [name for name in wanted if name.stem in stems and place.parts[above + 1 - len(name.parts) :] == name.parts[:-1]]
+        split = split_of(labels)
+        alike = split is not None and split in {split_of(Path(part)) for part in place.parts}
+        rank = len(hits), alike, len([1 for a, b in zip(place.parts, labels.parts, strict=False) if a == b])
+        if hits and rank > most:
+            depth = max(len(name.parts) for name in hits) - 1
+            best, most = place.parents[depth - 1] if depth else place, rank
+    return best
+
+
+def shared_stems(by_folder: dict[Path, list[Path]]) -> set[str]:
+    """Names without their endings that images of more than one folder have."""
+    many = Counter(stem for inside in by_folder.values() for stem in {path.stem for path in inside})
+    return {stem for stem, folders in many.items() if folders > 1}
+
+
+def are_maps(inside: list[Path], shared: set[str]) -> bool:
+    """Whether a folder's files are class maps: PNG, one number a pixel, few numbers, named as the images of another folder.
+
+    shared: see `shared_stems`.
+    """
+    if any(path.suffix.lower() != ".png" for path in inside) or not any(path.stem in shared for path in inside):
+        return False
+    for path in inside[:8]:
+        try:
+            image = open_upright(path, None)
+        except ValueError:
+            continue
+        if image.mode not in ("P", "L", "1") or (image.mode == "L" and len(np.unique(np.asarray(image))) > 64):
+            return False
+    return True

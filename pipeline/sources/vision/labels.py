@@ -1,0 +1,178 @@
+"""Labels of images in the formats that people have them in: what is common to the readers of all of them."""
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from pipeline.project.class_spec import near
+from pipeline.project.sections import Section
+from pipeline.sources.vision.images import ENDINGS
+
+Gives = Literal["class", "classes", "boxes", "masks", "number"]
+FORMATS: dict[str, tuple[Gives, ...]] = {  # what each can give; the first is taken if nothing is said
+    "folder": ("class",),
+    "coco": ("boxes", "masks", "classes"),
+    "voc": ("boxes", "classes"),
+    "masks": ("masks",),
+    "csv": ("class", "classes", "number"),
+}
+IGNORED = 255  # in a class map: a position that counts nowhere
+
+
+class Part(Section):
+    """Some labels of one task, as params name them: exactly one of folder, coco, voc, masks, csv; see README.
+
+    images: the folder of the images, where the labels are files of their own. only: a file that names the images meant, one a
+    line. split: all of these images are in that split. path, label: columns of a CSV, whose header is `columns` if it has
+    none. values: {pixel of a mask: class}, 255 is ignored.
+    """
+
+    folder: str | None = None
+    coco: str | list[str] | None = None
+    voc: str | None = None
+    masks: str | None = None
+    csv: str | None = None
+    images: str | None = None
+    only: str | None = None
+    gives: Gives | None = None
+    classes: list[str | int] | None = Field(None, min_length=1)
+    split: Literal["train", "val", "test"] | None = None
+    columns: list[str] | None = None
+    path: str = "image"
+    label: str | list[str] = "label"
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    separator: str = Field(";", min_length=1)
+    values: dict[int, int] | None = None
+
+    @property
+    def format(self) -> str:
+        return next(name for name in FORMATS if getattr(self, name))
+
+    @property
+    def kind(self) -> Gives:
+        return self.gives or FORMATS[self.format][0]
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        return [str(name) for name in self.classes] if self.classes else None
+
+
+def parts_of(where: str, given: Any) -> list[Part]:
+    """The parts of one task's labels. Raises ValueError that names the key below `where`."""
+    parts = [part_of(where, one) for one in (given if isinstance(given, list) else [given])]
+    if not parts:
+        raise ValueError(f"{where}: empty; name a folder, coco, voc, masks or csv")
+    if len({part.kind for part in parts}) > 1:
+        raise ValueError(
+            f"{where}: its parts give {' and '.join(sorted({p.kind for p in parts}))}; a task has one kind of label"
+        )
+    if len({tuple(part.names or ()) for part in parts}) > 1:
+        raise ValueError(f"{where}: its parts name different classes; give every part the same list, or none")
+    return parts
+
+
+def part_of(where: str, given: Any) -> Part:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: {given!r}, expected keys, such as {{folder: images}}")
+    try:
+        part = Part.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            raise ValueError(f"{where}.{key}: unknown key{near(key, Part.model_fields)}") from None
+        raise ValueError(f"{where}.{key}: {problem['msg'].lower()}, got {problem['input']!r}") from None
+    formats = [name for name in FORMATS if getattr(part, name)]
+    if len(formats) != 1:
+        raise ValueError(f"{where}: names {' and '.join(formats) or 'no format'}; give exactly one of {', '.join(FORMATS)}")
+    if part.kind not in FORMATS[formats[0]]:
+        raise ValueError(f"{where}.gives: {formats[0]} has no {part.kind}; it gives {' or '.join(FORMATS[formats[0]])}")
+    if formats[0] != "folder" and not part.images:
+        raise ValueError(f"{where}.images: missing; the folder of the images that {formats[0]} speaks of")
+    if part.names and len(set(part.names)) < len(part.names):
+        raise ValueError(f"{where}.classes: a name comes twice")
+    if part.values and not all(0 <= value <= IGNORED for value in part.values.values()):
+        raise ValueError(f"{where}.values: classes are 0 to 254, and 255 is ignored")
+    return part
+
+
+@dataclass
+class Found:
+    """What one part holds. classes: names in order. labels: (image, its label), by kind: a name; a list of names; [(name,
+    x0, y0, x1, y1)] in pixels; a function of (classes, width, height) that draws a class map; a number. bad: a line for
+    each label that cannot be used, which says where it is. sizes: {image: (width, height)} where the labels state it."""
+
+    classes: list[str] = field(default_factory=list)
+    labels: list[tuple[Path, Any]] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+
+
+class ImageFolder:
+    """The images below a folder, found by their path in it, with or without its ending."""
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ValueError(f"{path}: no such folder; expected one with images, below the project folder")
+        found = (p for p in self.path.rglob("*") if p.suffix.lower() in ENDINGS and p.name[0] != ".")
+        self.files = sorted(p for p in found if p.is_file())
+        if not self.files:
+            raise ValueError(f"{path}: no image in this folder; expected files such as .png or .jpg")
+        names = {p.relative_to(self.path).as_posix(): p for p in self.files}
+        stems: dict[str, list[Path]] = {}
+        for name, file in names.items():
+            stems.setdefault(name.rpartition(".")[0], []).append(file)
+        self.known = {stem: found[0] for stem, found in stems.items() if len(found) == 1} | names
+
+    def find(self, name: str) -> Path | None:
+        return self.known.get(name)
+
+
+def text_of(path: Path) -> str:
+    """A text file, of UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def listed(part: Part, images: ImageFolder, bad: list[str]) -> set[Path]:
+    """The images that a part may speak of: those of its list, or all. A line's first word is the image."""
+    if part.only is None:
+        return set(images.files)
+    found = set()
+    for number, line in enumerate(text_of(Path(part.only)).splitlines(), 1):
+        name = line.split()[0] if line.strip() else "#"
+        image = images.find(name)
+        if image:
+            found.add(image)
+        elif not name.startswith("#"):
+            bad.append(f"{part.only}, line {number}: no image {name!r} in {part.images or part.folder}")
+    return found
+
+
+def checked_box(corners: Any, width: int, height: int) -> tuple[float, float, float, float]:
+    """x0 y0 x1 y1, cut at the border. Raises ValueError if nothing is left of it."""
+    if not np.isfinite(corners).all():
+        raise ValueError("its box is not of finite numbers")
+    x0, y0, x1, y1 = (float(x) for x in corners)
+    x0, x1, y0, y1 = max(x0, 0.0), min(x1, float(width)), max(y0, 0.0), min(y1, float(height))
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"its box is empty or outside the image of {width} x {height}")
+    return x0, y0, x1, y1
+
+
+def no_class(name: str, known: list[str]) -> str:
+    return f"no class {name!r}{hint(name, tuple(known))}; there are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+
+
+@lru_cache(1024)  # what is misspelt is often misspelt on every line, and likeness to many names is slow to find
+def hint(name: str, known: tuple[str, ...]) -> str:
+    return near(name, known)

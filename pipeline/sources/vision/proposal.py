@@ -1,0 +1,242 @@
+"""What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from pipeline.sources.vision.coco import content_of, unique
+from pipeline.sources.vision.image_places import SAMPLE, SPLITS, are_maps, home_of, shared_stems, split_of
+from pipeline.sources.vision.images import ENDINGS
+from pipeline.sources.vision.label_columns import counted, label_of_column, task_name
+from pipeline.sources.vision.labels import IGNORED, text_of
+from pipeline.sources.vision.labels_csv import read_rows
+
+SHOWN = 3  # files left out, in an error
+APART = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells of a table
+
+Spec = dict[str, Any]
+
+
+@dataclass
+class Proposal:
+    """labels, unseen: as params have them, of `Files`; unlabelled: folders; said: what was found, in words; left_out: {why:
+    files that may hold labels, and do not}."""
+
+    labels: dict[str, list[Spec]] = field(default_factory=dict)
+    unseen: dict[str, list[Spec]] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+
+    def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
+        taken = self.labels | self.unseen
+        name = task if task not in taken else next(f"{task}{n}" for n in range(2, 99) if f"{task}{n}" not in taken)
+        (self.unseen if unseen else self.labels)[name] = parts
+        self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
+
+    def leave_out(self, path: Path, why: object) -> None:
+        self.left_out.setdefault(str(why).removeprefix(str(path)).lstrip(",: "), []).append(path)
+
+
+def propose(folder: Path) -> Proposal:
+    """Raises ValueError if there are no images, or no labels, below the folder."""
+    found = Proposal()
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and not any(part[0] == "." for part in p.relative_to(folder).parts)
+    )
+    images = [p for p in files if p.suffix.lower() in ENDINGS]
+    if not images:
+        other = "of texts a project begins as examples/text/README.md says, of logs as examples/recsys/README.md"
+        raise ValueError(f"{folder}: no image below this folder; give the folder of your images with --data; {other}")
+    by_folder: dict[Path, list[Path]] = {}
+    for path in images:
+        by_folder.setdefault(path.parent, []).append(path)
+    shared = shared_stems(by_folder)
+    maps = {place for place, inside in by_folder.items() if are_maps(inside, shared)}
+    for place in [place for place in maps if "object" in place.name.lower() or "instance" in place.name.lower()]:
+        found.said.append(f"{place}: maps of single objects, by their name: left out")
+        del by_folder[place]
+    maps &= set(by_folder)
+    photos = {place: inside for place, inside in by_folder.items() if place not in maps}
+    used = coco_files(found, files, photos) | voc_folders(found, files, photos)
+    used |= map_folders(found, photos, maps) | tables(found, files, photos)
+    class_folders(found, photos, used, folder)
+    for place in sorted(set(photos) - used):
+        found.unlabelled.append(str(place))
+        found.said.append(f"{place}: {len(photos[place])} images without labels")
+    left = [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: left out: {why}"
+        for why, paths in found.left_out.items()
+    ]
+    if not found.labels:
+        known = "a folder a class, COCO, VOC, PNG class maps, CSV"
+        raise ValueError("; ".join([f"{folder}: images, but no labels that are known: {known}", *left[:SHOWN]]))
+    found.said += left
+    return found
+
+
+def with_split(part: Spec, path: Path) -> Spec:
+    split = split_of(path)
+    return part | ({"split": split} if split else {})
+
+
+def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
+    groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
+    for path in files:
+        if path.suffix == ".json":
+            try:
+                content = coco_content(path, photos)
+                groups.setdefault(content[0], []).append((path, *content[1:]))
+            except (OSError, ValueError) as error:
+                found.leave_out(path, error)
+    used = set()
+    for names, several in groups.items():
+        for kind, task in (("boxes", "detection"), ("masks", "segmentation")):
+            parts = [
+                with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": list(names)}, path)
+                for path, home, kinds, _ in several
+                if kind in kinds
+            ]
+            if parts:
+                objects = counted(name for _, _, _, said in several for name in said)
+                said = ", ".join(path.name for path, _, _, _ in several)
+                found.add(task, parts, f"COCO {kind} of {len(names)} classes{objects} in {said}")
+        used |= {place for _, home, _, _ in several for place in photos if place.is_relative_to(home)}
+    return used
+
+
+def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str, ...], Path, set[str], list[str]]:
+    """Classes, the folder of the images, what there is of boxes and masks, the class of each object. Raises ValueError."""
+    content = content_of(str(path))
+    categories = unique(str(path), "categories", content, "name")
+    images = unique(str(path), "images", content, "file_name", whole=True)
+    home = home_of([item["file_name"] for item in images.values()], photos, path)
+    if not home:
+        raise ValueError(f"no image is where a file_name says, such as {[item['file_name'] for item in images.values()][:1]}")
+    objects = [item for item in content["annotations"] if isinstance(item, dict)]
+    pairs = ("boxes", "bbox"), ("masks", "segmentation")
+    kinds = {kind for kind, key in pairs if any(item.get(key) for item in objects[:SAMPLE])}
+    if not kinds:
+        raise ValueError(f"annotations: {content['annotations'][:1]!r:.80}: no object with a bbox or a segmentation")
+    said = [item.get("category_id") for item in objects]
+    return (
+        tuple(categories[key] for key in sorted(categories)),
+        home,
+        kinds,
+        [categories[key] for key in said if isinstance(key, int) and key in categories],
+    )
+
+
+def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
+    folders: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.suffix == ".xml":
+            folders.setdefault(path.parent, []).append(path)
+    used = set()
+    for place, inside in folders.items():
+        home = home_of([path.stem for path in inside], photos, place)
+        said = {path: names_in(path) for path in inside}
+        objects = [name for names in said.values() for name in names or []]
+        if home and objects:
+            names = sorted(set(objects))
+            parts = [{"voc": str(place), "images": str(home), "classes": names}]
+            words = f"VOC boxes of {len(names)} classes{counted(objects)} in {len(inside)} files of {place.name}"
+            found.add("detection", parts, words)
+            used.add(home)
+            continue
+        for path, names_said in said.items():
+            no_object = "cannot be read as XML" if names_said is None else "no <object> with a <name>"
+            found.leave_out(path, no_object if home else "no image has its name")
+    return used
+
+
+def names_in(path: Path) -> list[str] | None:
+    """Of objects; None if it is no XML."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError):
+        return None
+    return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]
+
+
+def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
+    used = set()
+    for place in sorted(maps):
+        inside = sorted(place.glob("*.png"))
+        home = home_of([path.stem for path in inside], photos, place)
+        some = inside[:: max(1, len(inside) // SAMPLE)]
+        numbers = sorted({n for path in some for n in np.unique(np.asarray(Image.open(path))).tolist()} - {0, IGNORED})
+        if home and numbers:
+            # every class gets a name: what lies between the numbers seen may be in the maps that were not looked into
+            parts = [{"masks": str(place), "images": str(home), "classes": [f"class {n}" for n in range(1, numbers[-1] + 1)]}]
+            said = f"class maps of {numbers[-1]} classes beside background in {len(inside)} files of {place.name}"
+            found.add("segmentation", parts, said)
+            used.add(home)
+    return used
+
+
+def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
+    used = set()
+    for path in files:
+        if path.suffix not in (".csv", ".tsv"):
+            continue
+        try:
+            delimiter = max(APART, key=text_of(path).partition("\n")[0].count)
+            columns, rows = read_rows(path, delimiter)
+        except (OSError, ValueError) as error:
+            found.leave_out(path, error)
+            continue
+        texts = {name: [cells[at] for _, cells in rows] for at, name in enumerate(columns) if name}
+        homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
+        if not homes:
+            found.leave_out(
+                path,
+                f"no column names images, relative to a folder; there are {', '.join(columns)}, between {APART[delimiter]}",
+            )
+            continue
+        key, home = next(iter(homes.items()))
+        if len(texts) == 1:
+            found.leave_out(path, f"one column, {key!r}; expected another with labels, between commas, semicolons or tabs")
+            continue
+        base = {"csv": str(path), "images": str(home), "path": key} | ({} if delimiter == "," else {"delimiter": delimiter})
+        columns_of_labels(found, base, {column: cells for column, cells in texts.items() if column != key})
+        used |= {place for place in photos if place.is_relative_to(home)}
+    return used
+
+
+def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]) -> None:
+    name = Path(base["csv"]).name
+    flags = [column for column, cells in columns.items() if set(cells) == {"0", "1"}]
+    if len(flags) > 1:
+        part = {**base, "label": flags, "gives": "classes", "classes": flags}
+        ones = [column for column in flags for cell in columns.pop(column) if cell == "1"]
+        found.add("labels", [part], f"{len(flags)} columns of 0 and 1{counted(ones)} in {name}")
+    for column, cells in columns.items():
+        keys, said = label_of_column(cells)
+        if keys:
+            part = {**base, "label": column, **keys}
+            found.add(task_name(column), [part], f"{said} in {name}", unseen=keys["gives"] == "number")
+        else:
+            found.said.append(f"{name}, column {column}: {said}, left out")
+
+
+def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Path], root: Path) -> None:
+    """Two or more folders of images side by side are classes; several such sets named train, val, test are its splits."""
+    beside: dict[Path, list[Path]] = {}
+    for place in sorted(set(photos) - used):
+        if place != root and place.name.lower() not in SPLITS:
+            beside.setdefault(place.parent, []).append(place)
+    sets = {parent: places for parent, places in beside.items() if len(places) > 1}
+    groups: dict[tuple[Path, ...], list[Path]] = {}
+    for parent in sets:
+        groups.setdefault((parent.parent,) if parent.name.lower() in SPLITS else (parent, parent), []).append(parent)
+    for parents in groups.values():
+        names = sorted({place.name for parent in parents for place in sets[parent]})
+        parts = [with_split({"folder": str(parent), "classes": names}, parent) for parent in parents]
+        images = counted(place.name for parent in parents for place in sets[parent] for _ in photos[place])
+        found.add("classification", parts, f"{len(names)} classes, a folder each{images}, in {', '.join(map(str, parents))}")
+        used |= {place for parent in parents for place in sets[parent]}

@@ -1,0 +1,114 @@
+"""What is in a store, and where two stores differ."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.stores.store import Store
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """What a store is and what it holds, as JSON."""
+    return {
+        "path": str(store.path),
+        "digest": store.digest,
+        "format": store.attributes["format"],
+        "rows": store.n_rows,
+        "shard_rows": store.shard_rows,
+        "bytes": sum((store.path / file).stat().st_size for file in store.attributes["files"]),
+        "identity": store.identity,
+        "fields": {name: describe_field(store, name) for name in store.fields},
+    }
+
+
+def describe_field(store: Store, name: str) -> dict[str, Any]:
+    """Shape of a row, dtype and codec; bytes on disk, and as a share of the rows' own."""
+    field, stored = store.fields[name], store.nbytes(name)
+    return {
+        "shape": [f"<={field.max_items}", *field.shape] if field.max_items else list(field.shape),
+        "dtype": field.kind,
+        "codec": "zstd" if field.max_items else field.codec,
+        "chunk_rows": field.chunk_rows,
+        "bytes": stored,
+        "share_of_decoded": stored / (field.row_bytes * store.n_rows),
+    }
+
+
+def differences(a: Store, b: Store) -> Iterator[str]:
+    """Where two stores differ, a line each: identity by key, rows, fields, values. None if they hold the same.
+
+    Raises StoreError if they say that they are the same, and one is damaged.
+    """
+    if a.digest == b.digest:
+        a.verify()
+        b.verify()
+        return
+    left, right = flat(a.identity), flat(b.identity)
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key) != right.get(key):
+            yield f"identity {key}: {left.get(key, 'absent')} | {right.get(key, 'absent')}"
+    for what in ("n_rows", "shard_rows"):
+        if getattr(a, what) != getattr(b, what):
+            yield f"{what}: {getattr(a, what)} | {getattr(b, what)}"
+    for name in sorted(a.fields.keys() ^ b.fields.keys()):
+        yield f"field {name}: only in {(a if name in a.fields else b).path}"
+    if a.ids != b.ids:
+        yield "rows: not the same samples in the same order, so values are not compared"
+        return
+    for name in sorted(a.fields.keys() & b.fields.keys()):
+        yield from field_differences(a, b, name)
+
+
+def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
+    left, right = a.fields[name], b.fields[name]
+    for what in ("shape", "dtype", "codec", "max_items", "dims", "attributes"):
+        if getattr(left, what) != getattr(right, what):
+            yield f"field {name}: {what} {getattr(left, what)} | {getattr(right, what)}"
+    if (left.shape, left.max_items) != (right.shape, right.max_items):
+        return
+    rows, furthest = 0, 0.0
+    for first in range(0, a.n_rows, a.shard_rows):
+        part = slice(first, min(first + a.shard_rows, a.n_rows))
+        (ours, here), (theirs, there) = (values(store, name, part) for store in (a, b))
+        differ, distance = compare(ours, theirs, here != there)
+        rows, furthest = rows + differ, max(furthest, distance)
+    if rows:
+        yield f"field {name}: {rows} of {a.n_rows} rows differ, by at most {furthest:.4g}"
+
+
+def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as (R, ...), and how many items each has, (R,); of a ragged field (R, most items, ...), padded with zeros."""
+    if not store.fields[name].max_items:
+        whole = store.read(name, rows)
+        return whole, np.ones(len(whole), np.int64)
+    items, lengths = store.read_ragged(name, rows)
+    out = np.zeros((len(lengths), store.fields[name].max_items, *items.shape[1:]), items.dtype)
+    out[np.arange(out.shape[1]) < lengths[:, None]] = items
+    return out, lengths
+
+
+def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:
+    """How many rows differ, and by how much at most: infinitely where one has an item that the other lacks, lacking: (R,)."""
+    left, right = (x.reshape(len(x), -1) for x in (left, right))
+    differ = left != right
+    if left.dtype.kind == "f" and right.dtype.kind == "f":
+        differ &= ~(np.isnan(left) & np.isnan(right))
+    furthest = np.nan_to_num(apart(left[differ], right[differ]), nan=np.inf).max(initial=0)
+    return int((differ.any(1) | lacking).sum()), math.inf if lacking.any() else float(furthest)
+
+
+def apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Distances, float64; of whole numbers before they are made floats, which hold none beyond 2**53."""
+    if left.dtype == right.dtype and left.dtype.kind in "iu":
+        distance = np.maximum(left, right) - np.minimum(left, right)  # modulo their width, and so right without a sign
+        return distance.view(f"u{distance.itemsize}").astype(np.float64)
+    return np.abs(left.astype(np.float64) - right.astype(np.float64))
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{dotted key: leaf} of nested JSON objects."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, x in value.items() for k, v in flat(x, f"{prefix}.{key}" if prefix else str(key)).items()}

@@ -1,0 +1,61 @@
+"""Rows of raw shards from anywhere, straight out of the mapped files."""
+
+import ctypes
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.stores.shard import CRC, Shard
+
+LONG = 8192  # bytes of a row: from here on a copy costs more than an iteration
+PIECE = 2**17  # bytes of short rows that are gathered at once: they are copied while they are in the processor's cache
+
+
+class MappedArray:
+    """The raw shards of an array as one: rows from anywhere are gathered at once, whatever files they lie in.
+
+    Rows are found by their distance from the lowest address of any shard. What lies between shards is not theirs: a chunk's
+    place is looked up, so that no row can be there.
+    """
+
+    def __init__(self, shards: list[Shard]):
+        self.shards, self.layout = shards, shards[0].layout
+        size, chunks = self.layout.chunk_bytes, np.arange(self.layout.chunks)
+        starts = np.concatenate([shard.data.ctypes.data + chunks * (size + CRC) for shard in shards])
+        lowest, self.span = int(starts.min()), int(np.ptp(starts)) + size
+        self.memory = np.frombuffer(memoryview((ctypes.c_uint8 * self.span).from_address(lowest)), np.uint8)
+        self.memory.flags.writeable = False
+        self.shifts = starts - lowest - np.arange(len(starts)) * size  # of each chunk, from where it were without gaps
+        self.touched, self.whole = np.zeros(len(starts), bool), False  # whole: every chunk has been
+        for shard, part in zip(shards, np.split(self.touched, len(shards)), strict=True):
+            shard.touched = part
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """An opaque item of a row's length from every byte on, (bytes,)."""
+        length = self.span - self.layout.row_bytes + 1
+        return np.ndarray((length,), self.layout.item, self.memory, strides=(1,))
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Rows in any order into out, (R, *shape), of the array's own type: short ones together, long ones one by one."""
+        if len(rows) and rows.min() < 0:
+            raise IndexError(f"row {rows.min()}: rows to gather count from 0")
+        rows = rows.astype(np.int64, copy=False)
+        chunk, width = rows // self.layout.chunk_rows, self.layout.row_bytes
+        starts = rows * width + self.shifts[chunk]
+        if not self.whole:
+            self.check(chunk)
+        if width < LONG:
+            items, step = out.reshape(-1).view(self.layout.item), PIECE // width
+            for first in range(0, len(rows), step):
+                items[first : first + step] = self.items[starts[first : first + step]]
+            return
+        target, memory = out.reshape(-1).view(np.uint8).data, self.memory.data  # sliced faster than arrays
+        for place, start in zip(range(0, len(target), width), starts.tolist(), strict=True):
+            target[place : place + width] = memory[start : start + width]
+
+    def check(self, chunks: np.ndarray) -> None:
+        """Those of the chunks that nobody has touched yet, against their checksums."""
+        for number in np.unique(chunks[~self.touched[chunks]]).tolist():
+            self.shards[number // self.layout.chunks].stored(number % self.layout.chunks)
+        self.whole = bool(self.touched.all())

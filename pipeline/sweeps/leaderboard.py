@@ -1,0 +1,107 @@
+"""All students of a sweep side by side: how good, how large, how fast, and which of them no other beats on all counts."""
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline import manners
+from pipeline.atomic import write_whole
+from pipeline.checkpoints import Shapes
+from pipeline.network import Network
+from pipeline.reports.summary import delta_mtl
+from pipeline.tasks.task import Task
+from pipeline.training.learning import quality
+
+RUNS = 10  # of a network on one row, to time it
+
+Record = dict[str, Any]  # what sweeping.py keeps of a student
+Line = dict[str, Any]
+
+
+@torch.no_grad()
+def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
+    """{parameters, flops of one row, latency_ms of one row: the median of RUNS}, on its device and all threads at hand."""
+    device = next(network.parameters()).device
+    row = {name: torch.ones(1, *shape, dtype=getattr(torch, dtype), device=device) for name, (shape, dtype) in shapes.items()}
+    network.eval()
+    with FlopCounterMode(display=False) as counter:
+        network(row)
+    spent = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        network(row)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - began)
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "flops": counter.get_total_flops(), "latency_ms": 1e3 * median(spent)}
+
+
+def lines(records: list[Record], tasks: dict[str, Task], baseline: dict[str, float]) -> list[Line]:
+    """A line a student, the best on val first, in points; the test split beside it, by which nothing is chosen.
+
+    baseline: {task: points on test} that Delta_MTL is measured against. A student that diverged has no scores.
+    """
+    found = sorted((line(record, tasks, baseline) for record in records), key=lambda one: -one.get("val", -math.inf))
+    for one in found:
+        one["pareto"] = one["state"] == "finished" and not any(beats(other, one) for other in found)
+    return found
+
+
+def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> Line:
+    found = {key: record[key] for key in ("name", "state", "reads", "seed")} | {"pareto": False} | record["choice"]
+    if record["curve"]:
+        last = record["curve"][-1]
+        names = [name for name, task in tasks.items() if f"val/{name}/{task.primary}" in last]
+        test = {name: 100 * record["test"][name][tasks[name].primary] for name in names}
+        found |= {"val": 100 * quality(tasks, last), "test": mean(test.values()), "delta_mtl": delta_mtl(tasks, test, baseline)}
+        found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
+        found |= {f"test {name}": points for name, points in test.items()}
+    told = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
+    return found | {key: record[key] for key in told}
+
+
+def beats(other: Line, one: Line) -> bool:
+    """Whether another finished student is as good and as small, and better or smaller."""
+    if other["state"] != "finished":
+        return False
+    as_good, as_small = other["val"] >= one["val"], other["parameters"] <= one["parameters"]
+    return as_good and as_small and (other["val"], other["parameters"]) != (one["val"], one["parameters"])
+
+
+def write_csv(path: Path, found: list[Line]) -> None:
+    """Whole or not at all; what a line lacks is empty. Numbers and names alone: no `student`."""
+    columns = list(dict.fromkeys(column for one in found for column in one if column != "student"))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(found)
+    write_whole(path, text.getvalue().encode())
+
+
+def best(found: list[Line]) -> dict[str, Any]:
+    """Numbers of the student that is best on val, under names that stay the same, for `dvc metrics` and `dvc exp show`."""
+    columns = [column for column in found[0] if column.split()[0] in ("val", "test", "delta_mtl", "parameters", "flops")]
+    return {"students": len(found), "best": {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}}
+
+
+def shown(value: Any, spec: str) -> str:
+    return format(value, spec) if isinstance(value, float) else str(value)
+
+
+def show(found: list[Line], varied: list[str]) -> None:
+    """Print it, a * at those that no other beats."""
+    columns = ["name", *varied, "val", "test", "delta_mtl", "parameters", "latency_ms", "seconds"]
+    table = Table("", *columns)
+    for one in found:
+        mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
+        table.add_row(mark, *(shown(one.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))
+    manners.show(table)

@@ -1,0 +1,28 @@
+"""A winner of the sweep becomes one of the project's students."""
+
+import json
+from pathlib import Path
+
+from pipeline.atomic import write_whole
+from pipeline.project.class_spec import ParamsError, near
+from pipeline.project.commented import dumped, flow, round_trip
+from pipeline.project.validation import load_params, parse_params
+
+
+def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
+    """Write the student that a leaderboard calls `name` into the params at `path`; all else there stays. Raises ParamsError."""
+    try:
+        found = {line["name"]: line for line in json.loads(leaderboard.read_text())}
+    except FileNotFoundError:
+        raise ParamsError(f"{leaderboard}: not found; make it: dvc repro sweep") from None
+    except ValueError as error:
+        raise ParamsError(f"{leaderboard}: cannot be read as JSON ({error}); make it again: dvc repro sweep") from None
+    if name not in found:
+        raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}")
+    if new_name in load_params(path).students:
+        raise ParamsError(f"{path}: students.{new_name}: there is one already; choose another name: --as NAME")
+    content = round_trip().load(path.read_text())
+    content["students"].insert(0, new_name, flow(found[name]["student"]))
+    text = dumped(content)
+    parse_params(text, path)
+    write_whole(path, text.encode())

@@ -1,0 +1,237 @@
+"""The students of a sweep: which to try, and what is left of those that are finished, however it was stopped."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby, product, zip_longest
+from pathlib import Path
+from typing import Any, final
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from pipeline.checkpoints import input_shapes, save_network
+from pipeline.cost import write_json
+from pipeline.evaluation.scoring import score
+from pipeline.project.class_spec import ParamsError
+from pipeline.project.params import Params
+from pipeline.project.problems import student_problems
+from pipeline.project.sections import PARTS, FilledStudent, Range, Student, Sweep
+from pipeline.seeds import derive_seed
+from pipeline.stores.layout import canonical, digest
+from pipeline.stores.store import Store
+from pipeline.sweeps.leaderboard import Record, size_of
+from pipeline.tasks.task import Task
+from pipeline.training.distilling import distil, stream
+from pipeline.training.learning import Curve, quality
+
+CANNOT = ParamsError, ValueError, RuntimeError  # what a student raises that cannot be built, or taught from its store
+
+Choice = dict[str, Any]  # {dotted key of a student, or seed: value}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student to train; its name is the digest of all that it depends on."""
+
+    name: str
+    choice: Choice
+    spec: Student  # as params would have it
+    student: FilledStudent
+    seed: int
+
+
+@final
+class Trials:
+    """Trains what is asked for, once: a finished student lies in `scratch`, its record written last.
+
+    stores: {reads: store}. advance: told of every update of a network.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        stores: dict[str, Store],
+        val: Store,
+        test: Store,
+        scratch: Path,
+        advance: Callable[[int], None],
+    ):
+        assert params.sweep
+        self.params, self.sweep, self.stores, self.val, self.test = params, params.sweep, stores, val, test
+        self.scratch, self.advance = scratch, advance
+        self.tasks: dict[str, Task] = {task: spec.build() for task, spec in params.tasks.items()}
+        self.known: dict[bytes, Record] = {}  # by choice
+        self.curves: dict[str, list[float]] = {}  # of quality, by name
+
+    def finish(self, choices: list[Choice]) -> list[Record]:
+        """Records of these students, trained now if they never were. Raises ParamsError."""
+        hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
+        asked = [self.candidate(choice, hurdles) for choice in choices]
+        new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # hurdles were others then
+        missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
+        self.advance(sum(updates_of(c.student) for c in asked) - sum(updates_of(c.student) for c in missing.values()))
+        for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
+            self.train(list(group), hurdles)
+        for key, c in new.items():
+            found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
+            self.known[key], self.curves[c.name] = found, self.qualities(found)
+        return [self.known[canonical(choice)] for choice in choices]
+
+    def file(self, name: str) -> Path:
+        return self.scratch / name / "record.json"
+
+    def qualities(self, record: Record) -> list[float]:
+        """At every evaluation that a student came to; none if it diverged."""
+        return [quality(self.tasks, point) for point in record["curve"]]
+
+    def candidate(self, choice: Choice, hurdles: list[float]) -> Candidate:
+        params, seed = self.params, choice.get("seed", 0)
+        spec = params.varied({key: value for key, value in choice.items() if key != "seed"})
+        student = params.filled(spec)
+        for where, problem in student_problems(params, f"sweep, {choice}", student):
+            raise ParamsError(f"{where}: {problem}")
+        students_own = {*PARTS, "seeds", "batch_size", "learning_rate"}
+        settings = params.distill.model_dump(exclude=students_own)
+        tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
+        splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
+        depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles]
+        return Candidate(digest(depends)[:10], choice, spec, student, seed)
+
+    def train(self, candidates: list[Candidate], hurdles: list[float]) -> None:
+        """All of one stream, together."""
+        first, began = candidates[0].student, time.perf_counter()
+        store = self.stores[first.reads]
+        asked = [(c.student, c.seed) for c in candidates]
+        try:
+            found = distil(self.params, asked, first.tasks, store, self.val, self.advance, hurdles)
+        except CANNOT:
+            self.name_culprit(candidates)
+            raise
+        seconds = (time.perf_counter() - began) / len(candidates)
+        for c, (network, curve) in zip(candidates, found, strict=True):
+            folder, shapes = self.scratch / c.name, input_shapes(store)
+            about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
+            about["student"] = c.spec.model_dump(by_alias=True, exclude_unset=True)
+            save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
+            counted = {"updates": c.student.updates, "head_updates": c.student.head_updates}
+            scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
+            more = {"state": state(c.student, curve), **counted, "seconds": seconds}
+            write_json(self.file(c.name), {**about, **size_of(network, shapes), **scores, **more})
+
+    def name_culprit(self, candidates: list[Candidate]) -> None:
+        """Raises ValueError for the first of these that fails by itself, on one update."""
+        for c in candidates:
+            short = {"updates": 1, "head_updates": min(1, c.student.head_updates)}
+            asked, store = [(c.student.model_copy(update=short), c.seed)], self.stores[c.student.reads]
+            try:
+                distil(self.params, asked, c.student.tasks, store, self.val, lambda updates: None)
+            except CANNOT as error:
+                raise ValueError(f"sweep, {c.choice}: {error}") from error
+
+
+def by_stream(candidate: Candidate) -> str:
+    return json.dumps(stream(candidate.student))
+
+
+def updates_of(student: FilledStudent) -> int:
+    return student.updates + student.head_updates
+
+
+def state(student: FilledStudent, curve: Curve) -> str:
+    """finished, diverged, or stopped: at an evaluation, by a hurdle."""
+    if not curve:
+        return "diverged"
+    return "finished" if curve[-1]["update"] == updates_of(student) else "stopped"
+
+
+def as_plain(student: FilledStudent) -> dict[str, Any]:
+    return {key: value.as_dict() if hasattr(value, "as_dict") else value for key, value in dict(student).items()}
+
+
+def hurdles_after(qualities: list[list[float]], keep: float) -> list[float]:
+    """At each evaluation, what the best `keep` of the students before scored there: successive halving (1810.05934).
+
+    Of students that trained earlier, not of those beside: so what stops does not depend on which thread was faster.
+    qualities: of every student, at every evaluation that it came to.
+    """
+    if keep == 1:
+        return []
+    columns = zip_longest(*qualities)
+    scores = [sorted((x for x in column if x is not None), reverse=True) for column in columns]
+    return [column[math.ceil(keep * len(column)) - 1] for column in scores]
+
+
+def grid(sweep: Sweep) -> list[Choice]:
+    """Every combination of what varies."""
+    lists = [values for values in sweep.vary.values() if isinstance(values, list)]
+    return [dict(zip(sweep.vary, values, strict=True)) for values in product(*lists)]
+
+
+def total_updates(sweep: Sweep, start: FilledStudent) -> int:
+    """As far as it can be known before: a search may vary updates, and stop students."""
+    if sweep.sampler == "grid":
+        parts = ("updates", "head_updates")
+        return sum(choice.get(part, getattr(start, part)) for choice in grid(sweep) for part in parts)
+    return (sweep.students or 0) * updates_of(start)
+
+
+def run(trials: Trials) -> list[Record]:
+    """All students of a sweep, each once, in the order in which they were first asked for."""
+    sweep = trials.sweep
+    if sweep.sampler == "grid":
+        choices = grid(sweep)
+        choices.sort(key=lambda choice: by_stream(trials.candidate(choice, [])))
+        for first in range(0, len(choices), sweep.together):
+            trials.finish(choices[first : first + sweep.together])
+    else:
+        search(trials, sweep, derive_seed(trials.params.seed, "sweep") % 2**32)
+    return list({record["name"]: record for record in trials.known.values()}.values())
+
+
+def search(trials: Trials, sweep: Sweep, seed: int) -> None:
+    """Optuna's proposals, as many at a time as train together; the same from the same seed and the same results.
+
+    tpe: for quality (Bergstra et al. 2011). nsga2: for quality and few parameters (Deb et al. 2002), a generation at a time.
+    """
+    assert sweep.students
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if sweep.sampler == "tpe":
+        tpe = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        study = optuna.create_study(direction="maximize", sampler=tpe)
+    else:
+        nsga2 = optuna.samplers.NSGAIISampler(seed=seed, population_size=sweep.together)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=nsga2)
+    space = {key: distribution(values) for key, values in sweep.vary.items()}
+    for first in range(0, sweep.students, sweep.together):
+        asked = [study.ask(space) for _ in range(min(sweep.together, sweep.students - first))]
+        records = trials.finish([chosen(sweep, trial.params) for trial in asked])
+        for trial, record in zip(asked, records, strict=True):
+            tell(study, trial, trials.qualities(record), record)
+
+
+def distribution(values: list[Any] | Range) -> BaseDistribution:
+    if isinstance(values, list):
+        return CategoricalDistribution(range(len(values)))
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return IntDistribution(values.low, values.high, log=values.log, step=int(values.step or 1))
+    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+
+def chosen(sweep: Sweep, found: dict[str, Any]) -> Choice:
+    """Of a list Optuna knows places only."""
+    return {key: values[found[key]] if isinstance(values, list) else found[key] for key, values in sweep.vary.items()}
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, qualities: list[float], record: Record) -> None:
+    if not qualities:
+        study.tell(trial, state=TrialState.FAIL)
+    elif len(study.directions) == 2:
+        study.tell(trial, [qualities[-1], record["parameters"]])
+    else:
+        for step, value in enumerate(qualities):
+            trial.report(value, step)
+        study.tell(trial, state=TrialState.PRUNED) if record["state"] == "stopped" else study.tell(trial, qualities[-1])

@@ -1,0 +1,112 @@
+"""What a teacher makes of stored inputs: its features and logits, row by row, as compact as they will be stored."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches.batches import Batch, in_order, input_fields, narrowed, part, tensors
+from pipeline.batches.pools import Rows
+from pipeline.losses.sparse import sample, top_k
+from pipeline.network import Network, Outputs
+from pipeline.project.class_spec import ParamsError
+from pipeline.project.params import Params
+from pipeline.project.sections import Recipe
+from pipeline.stores.layout import Field, digest_ids
+from pipeline.stores.recipes import principal_basis
+from pipeline.stores.store import Store
+from pipeline.stores.writer import Bases
+from pipeline.tasks.task import Task
+
+BLOCK = 32  # rows of a sample that lie together
+CALIBRATION = 1024  # rows that principal components are fitted on
+RecipeOf = Callable[[str], Recipe]  # by field
+Forward = Callable[[slice, int], Iterator[Outputs]]  # of rows, by batches of at most so many
+WHOLE = Recipe(dtype="float32", codec="raw")
+
+
+def shown(network: Network, store: Store) -> Forward:
+    """A network that is shown rows of a store."""
+
+    @torch.inference_mode()
+    def forward(rows: slice, batch_size: int) -> Iterator[Outputs]:
+        device = next(network.parameters()).device
+        for batch in in_order(store, input_fields(store), batch_size, rows):
+            yield network(part(tensors(batch, device), "inputs"))
+
+    return forward
+
+
+@torch.inference_mode()
+def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe: RecipeOf, seed: int = 0) -> Rows:
+    """{"features/<name>/<tap>": (R, D, *grid), "logits/<name>/<task>": (R, C, *grid)} on some rows; see `compacted`.
+
+    name: the teacher's. recipe: how a field will be stored. seed: of draws; a row's do not depend on its batch.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    row = rows.start or 0
+    for outputs in forward(rows, batch_size):
+        fields = outputs.fields(name)
+        for field, x in fields.items():
+            settings = recipe(field)
+            for stored, values in compacted(field, x, settings, seed, row).items():
+                dtype = "float32" if settings.dims else settings.dtype  # whoever projects also rounds
+                found.setdefault(stored, []).append(narrowed(values, dtype))
+        row += len(next(iter(fields.values())))
+    return {field: np.concatenate(arrays) for field, arrays in found.items()}
+
+
+def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Batch:
+    """A field as it is, or sparse logits: "<field>/ids", and of top_k "<field>/log_probs". row: the number of the first."""
+    if recipe.top_k:
+        if recipe.top_k >= x.shape[1]:
+            raise ParamsError(f"{field}: top_k {recipe.top_k} of {x.shape[1]} classes; keep fewer, or all without top_k")
+        found = top_k(x, recipe.top_k)
+    elif recipe.sampled:
+        found = sample(x, recipe.sampled, starts(seed, row, x))
+    else:
+        return {field: x}
+    return {f"{field}/{name}": values for name, values in vars(found).items() if values is not None}
+
+
+def starts(seed: int, row: int, x: Tensor) -> Tensor:
+    """Where the samples of these rows begin, in [0, 1): (B, 1, *grid)."""
+    shape = (1, *x.shape[2:])
+    drawn = [np.random.default_rng([seed, number]).random(shape) for number in range(row, row + len(x))]
+    return torch.from_numpy(np.stack(drawn)).to(x.device)
+
+
+def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: Iterable[str]) -> None:
+    """Refuse recipes for what a teacher does not put out, or what cannot be sparse. Raises ParamsError."""
+    taps = [field.split("/", 2)[2] for field in outputs if field.startswith("features/")]
+    known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in tasks)]
+    for field in params.teachers[name].recipes:
+        if field not in known:
+            raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(known)}")
+    for task, judged in tasks.items():
+        recipe = params.recipe(f"logits/{name}/{task}")
+        if (recipe.top_k or recipe.sampled) and not (judged.sparse and judged.temperature == 1):
+            mend = f"set tasks.{task}.temperature to 1, or " if judged.sparse else ""
+            raise ParamsError(
+                f"logits/{name}/{task}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
+                f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{task}"
+            )
+
+
+def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
+    """About so many rows of a store, at random, in blocks that lie together."""
+    firsts = np.random.default_rng(seed).permutation(range(0, n_rows, BLOCK))[: -(-wanted // BLOCK)]
+    return [slice(first, min(first + BLOCK, n_rows)) for first in sorted(firsts.tolist())]
+
+
+def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
+    """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows."""
+    dims = {field: f.dims for field, f in fields.items() if f.dims}
+    if not dims:
+        return {}, ""
+    blocks = blocks_of_rows(store.n_rows, CALIBRATION, seed)
+    live = [outputs_on(forward, name, block, BLOCK, lambda field: WHOLE) for block in blocks]
+    bases = {field: principal_basis(np.concatenate([found[field] for found in live]), d) for field, d in dims.items()}
+    rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    return bases, digest_ids(store.sample_id[rows], store.view[rows])

@@ -1,0 +1,66 @@
+"""What a teacher said elsewhere, row by row as if it were here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.dumps.dump import Dump, check_arrays, check_complete, floats, keys_of, places
+from pipeline.network import Outputs
+from pipeline.project.sections import ImportedSpec
+from pipeline.stores.store import Store
+
+TOGETHER = 1024  # rows read at once: of a dump in another order, every batch would decode every chunk
+
+
+def open_dump(spec: ImportedSpec) -> Dump:
+    """Its files, whose arrays are known to be what params call them. Raises StoreError."""
+    dump: Dump = spec.build(files=Path(spec.files))
+    check_arrays(dump, spec.outputs)
+    return dump
+
+
+@final
+@dataclass(frozen=True)
+class Imported:
+    """A dump's rows in the order of a store. outputs: {output: array}. places: each row's in the dump, -1: it is not there."""
+
+    dump: Dump
+    outputs: dict[str, str]
+    places: np.ndarray
+
+    @property
+    def complete(self) -> bool:
+        return bool((self.places >= 0).all())
+
+    def forward(self, rows: slice, batch_size: int) -> Iterator[Outputs]:
+        """Of rows that are all there, as of a network that is shown them."""
+        wanted = self.places[rows]
+        together = batch_size * max(1, TOGETHER // batch_size)
+        for first in range(0, len(wanted), together):
+            read = read_outputs(self.dump, self.outputs, wanted[first : first + together])
+            for begin in range(0, min(together, len(wanted) - first), batch_size):
+                batch = slice(begin, begin + batch_size)
+                yield Outputs(*({name: x[batch] for name, x in kind.items()} for kind in (read.features, read.logits)))
+
+
+def import_for(spec: ImportedSpec, *stores: Store) -> list[Imported]:
+    """A dump in the order of each store. Raises StoreError if it lacks a row of the first."""
+    dump = open_dump(spec)
+    keys = keys_of(dump)
+    found = [Imported(dump, spec.outputs, places(keys, store)) for store in stores]
+    check_complete(dump, found[0].places, stores[0])
+    return found
+
+
+def read_outputs(dump: Dump, outputs: dict[str, str], rows: np.ndarray) -> Outputs:
+    """Rows of a dump, as a network would put them out."""
+    found: dict[str, dict[str, Tensor]] = {"features": {}, "logits": {}}
+    for output, array in outputs.items():
+        kind, _, name = output.partition("/")
+        found[kind][name] = torch.from_numpy(floats(dump, array, rows)).float()
+    return Outputs(**found)

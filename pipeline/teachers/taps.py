@@ -1,0 +1,53 @@
+"""What a teacher could give features of: its inner modules, and the shape of what each puts out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.batches.batches import tensors
+from pipeline.checkpoints import build_encoder
+from pipeline.encoders.tapped import TappedEncoder, as_feature
+from pipeline.network import Outputs, check_features
+from pipeline.project.params import Params
+from pipeline.teachers.imported import open_dump
+
+ROWS = 2
+
+
+class Tap(NamedTuple):
+    """path: as in `taps`. kind: class of the module. row: shape of a row of the feature, or why there is none."""
+
+    path: str
+    kind: str
+    row: tuple[int, ...] | str
+
+
+@torch.inference_mode()
+def taps_of(params: Params, name: str) -> list[Tap]:
+    """Every tap that a teacher could have, found out on a few rows; of one that is imported, its arrays."""
+    teacher = params.teachers[name]
+    if teacher.imported:
+        dump = open_dump(teacher.imported)
+        return [Tap(array, str(dump.shape(array)[1]), dump.shape(array)[0][1:]) for array in dump.names()]
+    assert teacher.encoder
+    inputs = {key: x[:ROWS] for key, x in params.source().preview()[1].inputs.items()}
+    batch = tensors(inputs, torch.device("cpu"))
+    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    encoder = build_encoder(teacher.encoder.without("taps"), tasks, teacher.pretrained).eval()
+    if isinstance(encoder, TappedEncoder):
+        kinds = {path: type(module).__name__ for path, module in encoder.module.named_modules() if path}
+        _, outputs, size = encoder.run(batch, kinds)
+        return [Tap(path, kind, row_of(encoder, path, outputs[path], size)) for path, kind in kinds.items()]
+    found = encoder(batch)
+    features = found.features if isinstance(found, Outputs) else found
+    check_features(features, ROWS)
+    return [Tap(tap, "", tuple(x.shape[1:])) for tap, x in features.items()]
+
+
+def row_of(encoder: TappedEncoder, path: str, output: object, size: tuple[int, ...]) -> tuple[int, ...] | str:
+    try:
+        feature: Tensor = as_feature(path, output, size, encoder.prefix)
+    except ValueError as error:
+        return str(error).removeprefix(f"tap {path!r} ")
+    return tuple(feature.shape[1:])

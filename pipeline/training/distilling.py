@@ -1,0 +1,137 @@
+"""Students that learn from one store together: every batch is read once for all of them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.batches.batches import batches, input_fields, labelled_batches
+from pipeline.checkpoints import about_inputs, begin_as, build_network, input_shapes
+from pipeline.device import pick_device
+from pipeline.network import Network
+from pipeline.project.params import Params
+from pipeline.project.sections import PARTS, FilledStudent
+from pipeline.seeds import derive_seed
+from pipeline.stores.store import Store
+from pipeline.training.learning import Curve, Lesson, learn_together
+from pipeline.training.objective import term, wanted
+from pipeline.training.optimize import Schedule
+
+KNOWLEDGE = {"fused", "logits"}
+
+
+def stream(student: FilledStudent) -> tuple[Any, ...]:
+    """What students must agree in to learn from the same batches."""
+    kinds = bool(student.weights.keys() & KNOWLEDGE), "labels" in student.weights
+    rows = student.reads, student.tasks, student.batch_size, student.labelled, student.labelled_share
+    return *rows, student.head_updates, student.frozen, kinds
+
+
+def losses(student: FilledStudent) -> str:
+    """What students of a stream must agree in to have the same terms, on the same scales."""
+    parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
+    return json.dumps([parts, student.temperature, student.labelled, sorted(student.weights)], sort_keys=True)
+
+
+def shape(student: FilledStudent) -> str:
+    """What students of a stream must agree in to be stacked: all but rates, weights and temperatures."""
+    return json.dumps([student.encoder.as_dict(), losses(student.model_copy(update={"temperature": None}))], sort_keys=True)
+
+
+def distil(
+    params: Params,
+    students: list[tuple[FilledStudent, int]],
+    tasks: list[str],
+    store: Store,
+    val: Store,
+    advance: Callable[[int], None],
+    hurdles: Sequence[float] = (),
+    finished: Path | None = None,
+) -> list[tuple[Network, Curve]]:
+    """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
+
+    Each learns what it would alone, but for the order of rows where they are streamed: that depends on all fields together.
+
+    students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
+    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is. finished:
+    where students lie that these extend.
+    """
+    settings, first = params.distill, students[0][0]
+    for student, _ in students:
+        check_taught(params, student, tasks, store)
+    seed, augment = derive_seed(params.seed, "batches"), params.source().augment
+    kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
+    fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
+    knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)
+    told = [task for task in tasks if task in (first.labelled or tasks)]
+    draw = partial(labelled_batches, share=first.labelled_share, memory_budget=settings.memory_budget)
+    labelled = draw(store, told, first.batch_size, augment, seed=seed)
+    lessons = [lesson(params, *student, tasks, store, finished) for student in students]
+    sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
+    study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
+    curves = study(lessons, *sources, hurdles=hurdles, heads_only=first.frozen)
+    if first.head_updates:
+        schedules = [replace(x.schedule, updates=first.head_updates) for x in lessons]
+        heads = [replace(x, weights={"labels": 1.0}, schedule=schedule) for x, schedule in zip(lessons, schedules, strict=True)]
+        then = study(heads, None, labelled, heads_only=True)
+        begun = [x.schedule.updates for x in lessons]
+        later = [[{**p, "update": p["update"] + u} for p in curve] for u, curve in zip(begun, then, strict=True)]
+        curves = [before + after if before and after else [] for before, after in zip(curves, later, strict=True)]
+    return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
+
+
+def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
+    """Raises ValueError if a store of another project is of other inputs or classes, or holds what this one measures by."""
+    for name in input_fields(val):
+        theirs, ours = store.fields.get(name), val.fields[name]
+        if theirs is None or (theirs.shape, theirs.dtype) != (ours.shape, ours.dtype):
+            have = f"{theirs.dtype} {theirs.shape}" if theirs else "absent"
+            raise ValueError(f"{store.path}: {name} is {have}, here it is {ours.dtype} {ours.shape}; prepare inputs alike")
+        if theirs.attributes != ours.attributes:
+            said = f"{json.dumps(theirs.attributes):.100}, here {json.dumps(ours.attributes):.100}"
+            raise ValueError(f"{store.path}: {name} says of itself {said}; prepare inputs alike")
+    for name in [f"labels/{task}" for task in tasks]:
+        named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
+        if named and here and named != here:
+            raise ValueError(f"{store.path}: {name} has classes {', '.join(named)}, here {', '.join(here)}; order them alike")
+    both = np.isin(store.sample_id.view("V16"), val.sample_id.view("V16"))
+    if both.any():
+        raise ValueError(
+            f"{store.path}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {val.path}: who learns "
+            "from them cannot be measured by it; split data alike, with the same seed"
+        )
+
+
+def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:
+    """Raises ValueError if the store lacks a kind of knowledge, or a head would stay as it was drawn."""
+    for kind in sorted(student.weights.keys() & KNOWLEDGE):
+        if not any(wanted(field, student.tasks, {kind: 1}) for field in store.fields):
+            raise ValueError(f"{store.path}: holds nothing for the weight of {kind}; drop that weight, or read another store")
+    told = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
+    begun = params.student(student.extends).tasks if student.extends else []
+    known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
+    for task in tasks:
+        if task not in [*told, *begun] and not (task in known and "logits" in student.weights):
+            raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weigh labels, or drop it")
+
+
+def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:
+    torch.manual_seed(derive_seed(params.seed, "student", seed))
+    own = {task: student.build_task(params.tasks[task]) for task in tasks}
+    shapes, device = input_shapes(store), pick_device(params.device)
+    network = build_network(student.encoder, own, shapes, device, about=about_inputs(store))
+    if student.extends and finished:
+        begin_as(network, extended(finished, student.extends, seed))
+    schedule = Schedule(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
+    return Lesson(network, own, student.weights, schedule, student.methods(), losses(student), shape(student))
+
+
+def extended(finished: Path, name: str, seed: int) -> Path:
+    """The file of a student that another extends; it is one network."""
+    (file,) = (finished / name / f"seed-{seed}").glob("*.safetensors")
+    return file

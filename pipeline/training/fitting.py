@@ -1,0 +1,117 @@
+"""Training what a learned fusion is made of, as if it were a student: teachers' features in, features and logits out."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+from pipeline.batches.batches import MASK, Batch, in_order, part, tensors, with_prefix
+from pipeline.batches.pools import Rows
+from pipeline.device import pick_device
+from pipeline.fusions.fusion import Fusion
+from pipeline.fusions.learned import LearnedFusion
+from pipeline.losses.mse import MSE
+from pipeline.network import Network
+from pipeline.project.params import Params
+from pipeline.seeds import derive_seed
+from pipeline.stores.store import Store
+from pipeline.tasks.task import Task
+from pipeline.training.objective import Objective
+from pipeline.training.optimize import Schedule, optimize
+
+
+def identity_of(fusion: Fusion, params: Params) -> dict[str, Any]:
+    """What else changes what a fusion makes: nothing, unless it is learned."""
+    tasks = {task: spec.as_dict() for task, spec in params.tasks.items()}
+    return {"seed": params.seed, "tasks": tasks} if isinstance(fusion, LearnedFusion) else {}
+
+
+def lessons(fusion: Fusion) -> int:
+    """How many rows it will be trained on after the pass of `fit`."""
+    return fusion.updates * fusion.batch_size if isinstance(fusion, LearnedFusion) else 0
+
+
+def refine(
+    fusion: Fusion, params: Params, name: str, inputs: Store, stores: list[Store], seen: int, advance: Callable[[int], None]
+) -> dict[str, float]:
+    """Train a fitted fusion on the first `seen` rows, if it is one that learns; returns what `learn_fusion` does."""
+    if not isinstance(fusion, LearnedFusion):
+        return {}
+    torch.manual_seed(derive_seed(params.seed, "fusion", name))
+    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    rows = partial(taught_rows, inputs, stores, fusion.batch_size)
+    learnt, held = partial(rows, slice(0, seen)), rows(slice(seen, None))
+    return learn_fusion(fusion, tasks, learnt, held, pick_device(params.device), advance)
+
+
+def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: slice) -> Iterator[Rows]:
+    """Features, logits and which positions exist, of aligned stores, row by row together, once and in order.
+
+    In order, because rows of a transfer set lie in random order, and stores of different chunks have no other in common.
+    """
+    fields = {store: with_prefix(store, "features/") + with_prefix(store, "logits/") for store in stores}
+    fields |= {inputs: [MASK]} if MASK in inputs.fields else {}
+    for together in zip(*(in_order(store, names, batch_size, rows) for store, names in fields.items()), strict=True):
+        yield {name: x for part_of in together for name, x in part_of.items()}
+
+
+def learn_fusion(
+    fusion: LearnedFusion,
+    tasks: dict[str, Task],
+    seen: Callable[[], Iterator[Rows]],
+    held: Iterator[Rows],
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a fitted fusion's module and have the fusion adopt it. Rows are as `taught_rows` reads them.
+
+    seen: those to learn from, as often as is asked. held: those to be judged by. advance: told of every row learnt from.
+    Returns {"logits/<teacher>/<task>": loss of a linear head on held rows, as a share of the best constant predictor's}.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        first = next(taught(fusion, seen(), device))
+        names = dict.fromkeys(name.split("/")[2] for name in first if name.startswith("logits/"))
+        network = Network(fusion.module(), {name: tasks[name] for name in names}, part(first, "inputs")).to(device)
+        check_grids(network, first)
+        objective = Objective(network, tasks, {"fused": 1.0, "logits": 1.0}, first, {}, MSE()).to(device).train()
+        for _ in optimize(objective, Schedule(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, seen, device), None):
+            advance(fusion.batch_size)
+        fusion.adopt(network.encoder)
+    return readable(objective, taught(fusion, held, device))
+
+
+def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) -> Iterator[Batch]:
+    """Rows as an objective knows them: features are inputs, and what has to be kept of them is a target."""
+    for rows in source:
+        batch = tensors(rows, device)
+        features = part(batch, "features")
+        kept = {name: x for name, x in batch.items() if not name.startswith("features/")}
+        kept |= {f"inputs/{name}": x for name, x in features.items()}
+        yield kept | {f"fused/{name}": x for name, x in fusion.goal(features).items()}
+
+
+def endless(fusion: LearnedFusion, seen: Callable[[], Iterator[Rows]], device: torch.device) -> Iterator[Batch]:
+    while True:
+        yield from taught(fusion, seen(), device)
+
+
+def check_grids(network: Network, batch: Batch) -> None:
+    read = network(part(batch, "inputs")).logits
+    for name, x in batch.items():
+        if name.startswith("logits/") and x.shape[2:] != (grid := read[name.split("/")[2]].shape[2:]):
+            raise ValueError(
+                f"{name}: the teacher's grid is {tuple(x.shape[2:])}, that of a head on fused features {tuple(grid)}: "
+                "tap features on the grid of the teachers' heads, or take a fusion that is not learned"
+            )
+
+
+@torch.no_grad()
+def readable(objective: Objective, source: Iterator[Batch]) -> dict[str, float]:
+    """Of each term of logits, the mean over rows, without its weight."""
+    sums, count = dict.fromkeys((name for name in objective.weights if name.startswith("logits/")), 0.0), 0
+    for batch in source:
+        rows, terms = len(next(iter(batch.values()))), objective.eval()(batch, {})
+        sums = {name: total + terms[name].item() * rows for name, total in sums.items()}
+        count += rows
+    return {name: total / count / objective.weights[name] for name, total in sums.items()}

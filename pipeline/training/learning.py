@@ -1,0 +1,226 @@
+"""Networks that learn: an objective each, optimised on the same batches, with a curve of every term and of val."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import inf, isfinite
+from statistics import mean
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches.batches import Batch, tensors
+from pipeline.batches.pools import Rows
+from pipeline.evaluation.scoring import score
+from pipeline.network import Network
+from pipeline.stores.store import Store
+from pipeline.tasks.task import Task
+from pipeline.training.objective import Objective
+from pipeline.training.optimize import Diverged, Schedule, optimize
+from pipeline.training.stack import (
+    batched_attention,
+    draws,
+    optimize_stack,
+    shared,
+    side_by_side,
+    stackable,
+    threads_for,
+    with_own_random,
+)
+
+SAMPLE = 8  # batches
+FEW = 8  # rows
+LEAST = 4  # students of a stack, where it can be divided
+
+Curve = list[dict[str, float]]
+Batches = Generator[Batch, None, None] | None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one network is to learn.
+
+    methods: of the objective: feature_loss, logit_loss, balance. losses: lessons with the same name for them, if any, have
+    equal terms and losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where
+    random numbers stood, for the adapters to be drawn from.
+    """
+
+    network: Network
+    tasks: dict[str, Task]
+    weights: dict[str, float]
+    schedule: Schedule
+    methods: Mapping[str, Any] = field(default_factory=dict)
+    losses: str = ""
+    shape: str = ""
+    random: Tensor = field(default_factory=torch.get_rng_state)
+
+    def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
+        """scales: of objectives made before on the same batches, by their losses."""
+        device, found = next(self.network.parameters()).device, scales.get(self.losses)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.random)
+            parts = self.network, self.tasks, self.weights, known, labels
+            made = Objective(*parts, **self.methods, scales=found, precision=self.schedule.precision).to(device)
+        if self.losses:
+            scales[self.losses] = made.scales
+        return made
+
+
+def learn(
+    network: Network,
+    tasks: dict[str, Task],
+    weights: dict[str, float],
+    schedule: Schedule,
+    knowledge: Iterator[Rows] | None,
+    labelled: Iterator[Rows] | None,
+    *,
+    methods: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Curve:
+    """Train one network in place, as `learn_together` does several. Raises Diverged."""
+    (curve,) = learn_together([Lesson(network, tasks, weights, schedule, methods or {})], knowledge, labelled, **more)
+    if not curve:
+        raise Diverged("the loss is not finite; lower the learning rate")
+    return curve
+
+
+def learn_together(
+    lessons: list[Lesson],
+    knowledge: Iterator[Rows] | None,
+    labelled: Iterator[Rows] | None,
+    *,
+    val: Store,
+    evaluations: int,
+    advance: Callable[[int], None],
+    heads_only: bool = False,
+    hurdles: Sequence[float] = (),
+) -> list[Curve]:
+    """Train networks in place, all on the same batches; a curve each, empty if a loss or gradient was not finite.
+
+    A curve has, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}. heads_only: encoders stay as
+    they are, their normalisation too. hurdles: of the first evaluations: what scores less (`quality`) stops there. advance:
+    told of every update of a network.
+    """
+    device = next(lessons[0].network.parameters()).device
+    known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
+    scales: dict[str, dict[str, float]] = {}
+    learners = [Learner(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
+    for lesson in lessons:
+        lesson.network.train(not heads_only)
+        lesson.network.encoder.requires_grad_(not heads_only)
+    for learner in learners:
+        taught = {name.split("/")[-1] for name in learner.objective.weights if not name.startswith("fused/")}
+        for task, head in learner.lesson.network.heads.items():
+            head.requires_grad_(task in taught)  # a stack would decay the others
+    threads = threads_for([learner.objective for learner in learners])
+    groups = stacks(learners, threads, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
+    sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
+    trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
+    with batched_attention(device.type == "cpu" and len(groups) < len(learners)):
+        side_by_side(trainings, threads, advance)
+    for learner in learners:
+        if learner.kept:
+            learner.lesson.network.load_state_dict(learner.kept)
+    return [learner.curve for learner in learners]
+
+
+@final
+class Learner:
+    """A network at its lesson, and its curve so far."""
+
+    def __init__(self, lesson: Lesson, objective: Objective, evaluations: int, hurdles: Sequence[float]):
+        self.lesson, self.objective, self.hurdles = lesson, objective, hurdles
+        self.curve: Curve = []
+        updates = lesson.schedule.updates
+        self.evaluated = {round(number * updates / evaluations) for number in range(1, evaluations + 1)}
+        self.done = False
+        self.kept: dict[str, Tensor] = {}  # of a learner that a hurdle stopped: others of its stack go on
+
+    def record(self, update: int, means: dict[str, float], val: Store) -> None:
+        network, training = self.lesson.network, self.lesson.network.training
+        if not all(map(isfinite, means.values())) or not all(p.isfinite().all() for p in network.parameters()):
+            self.diverge()
+            return
+        self.curve.append({"update": update, **means, **flat(score(network, self.lesson.tasks, val))})
+        network.train(training)
+        hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
+        if quality(self.lesson.tasks, self.curve[-1]) < hurdle:
+            self.done = True
+            self.kept = {name: x.clone() for name, x in network.state_dict().items()}
+
+    def diverge(self) -> None:
+        self.done = True
+        self.curve.clear()
+
+
+def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
+    """Mean over the tasks at hand of the primary metric on val, the better the higher."""
+    found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
+    return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
+
+
+def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
+    """Students of one shape together, if there are several and stacking them pays; else each by itself.
+
+    A stack for each thread, while they are not too small: a core is better at its own stack than at half of another's.
+    """
+    groups: dict[Any, list[Learner]] = {}
+    for learner in learners:
+        lesson = learner.lesson
+        shape = (lesson.shape, lesson.schedule.updates, *learner.objective.weights)
+        groups.setdefault(shape if lesson.shape else learner, []).append(learner)
+    found = []
+    for group in groups.values():
+        together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
+        parts = max(1, min(threads, len(group) // LEAST)) if together else len(group)
+        found += [group[part::parts] for part in range(parts)]
+    return found
+
+
+def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
+    """Students of one shape, until all are done; yields how many did an update."""
+    objectives, schedules = [s.objective for s in learners], [s.lesson.schedule for s in learners]
+    alone = len(learners) == 1
+    updates = (
+        optimize(objectives[0], schedules[0], knowledge, labelled)
+        if alone
+        else optimize_stack(objectives, schedules, knowledge, labelled)
+    )
+    if alone and draws(objectives[0]):
+        updates = with_own_random(updates, learners[0].lesson.random)
+    since: list[dict[str, Tensor]] = []
+    try:
+        for update, terms in updates:
+            since.append(terms)
+            if update in learners[0].evaluated:
+                means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
+                for k, learner in [(k, learner) for k, learner in enumerate(learners) if not learner.done]:
+                    learner.record(update, {name: values[k] for name, values in means.items()}, val)
+                since.clear()
+            yield len(learners)
+            if all(learner.done for learner in learners):
+                return
+    except Diverged:
+        learners[0].diverge()
+    finally:
+        for source in (knowledge, labelled):
+            if source:
+                source.close()
+
+
+def sample(source: Iterator[Rows]) -> Rows:
+    """The first batches of a source, as one: enough rows to set scales by, and a row of each label however rare it is."""
+    parts = [{name: x.copy() for name, x in rows.items()} for rows in islice(source, SAMPLE)]
+    missing = {name for name in parts[0] if name.startswith("labelled/") and not any(rows[name].any() for rows in parts)}
+    while missing:
+        rows = next(source)
+        found = {name for name in missing if rows[name].any()}
+        parts += [{name: x.copy() for name, x in rows.items()}] if found else []
+        missing -= found
+    return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
+
+
+def flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {f"val/{task}/{metric}": value for task, metrics in scores.items() for metric, value in metrics.items()}

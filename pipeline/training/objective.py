@@ -1,0 +1,160 @@
+"""What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.balances.balance import Balance
+from pipeline.balances.static import constant_loss
+from pipeline.batches.batches import MASK, Batch, existing, part
+from pipeline.losses.loss import Loss
+from pipeline.losses.sparse import Sparse
+from pipeline.network import Network, Outputs
+from pipeline.tasks.task import Task
+
+
+@final
+class Objective(nn.Module):
+    """Terms of the loss, named as fields: "labels/<task>", "logits/<teacher>/<task>", "fused/<target>".
+
+    Each is divided by the loss of its best constant predictor (features are standardised as they are), averaged over the
+    terms of its kind, and counted by `weights[kind]`. Holds the adapters of the feature loss, which are trained with the
+    network and then dropped.
+
+    knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
+    "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
+    the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
+    keep their scales. scales: of an objective with the same terms and losses, if there is one. precision: of the network's
+    arithmetic; terms are float32.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tasks: dict[str, Task],
+        weights: Mapping[str, float],
+        knowledge: Batch,
+        labelled: Batch,
+        feature_loss: Loss | None = None,
+        logit_loss: Loss | None = None,
+        balance: Callable[..., Balance] | None = None,
+        scales: Mapping[str, float] | None = None,
+        precision: str = "float32",
+    ):
+        super().__init__()
+        self.network, self.tasks = network, tasks
+        self.feature_loss, self.logit_loss = feature_loss, logit_loss
+        self.precision = getattr(torch, precision)
+        names = list(dict.fromkeys(term(field) for field in knowledge if wanted(field, tasks, weights)))
+        names += [f"labels/{task}" for task in tasks if f"labels/{task}" in labelled and weights.get("labels")]
+        kinds = [name.split("/")[0] for name in names]
+        self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
+        self.balance = balance(terms=names) if balance else None
+        targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
+        assert feature_loss or not targets, "a student of fused features needs a loss of them"
+        self.adapters = nn.ModuleDict(
+            {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
+        )
+        self.scales = {}
+        for name in [name for name in names if name not in targets]:
+            shape, target = self.fitting(name, knowledge, labelled)
+            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), shape, target)
+
+    def fitting(self, name: str, knowledge: Batch, labelled: Batch) -> tuple[tuple[int, ...], Any]:
+        """A row's prediction's shape, and the labels or logits that it should meet. Raises ValueError if it cannot."""
+        batch = labelled if name.startswith("labels/") else knowledge
+        task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
+        with torch.no_grad():
+            pred = self.network.eval()(part(row, "inputs")).logits[task]
+        if name.startswith("labels/"):
+            label = batch[name][batch[f"labelled/{task}"]]
+            misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
+            if misfit:
+                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+            return tuple(pred.shape[1:]), label
+        target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
+        if self.logit_loss and isinstance(target, Sparse):
+            raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
+        theirs, ours = (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
+        if theirs != ours:
+            raise ValueError(
+                f"{name}: the teacher's are {tuple(theirs)} a row, the student's {ours}; an encoder whose last tap has "
+                "that teacher's grid can learn from them, else take the weight of logits away"
+            )
+        return shape, target
+
+    def loss_of(self, name: str) -> Callable[[Tensor, Any], Tensor]:
+        task = self.tasks[name.split("/")[-1]]
+        if name.startswith("labels/"):
+            return task.loss
+        return self.logit_loss if self.logit_loss and task.temperature is not None else task.distill_loss
+
+    def forward(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
+        """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
+        inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
+        features, logits = self.outputs({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
+        split, mask = len(next(iter(knowledge.values()))) if knowledge else 0, knowledge.get(MASK)
+        terms = {}
+        for name in self.weights:
+            task = name.split("/")[-1]
+            if name in self.adapters:
+                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name], mask)
+            elif name.startswith("labels/"):
+                terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
+            else:
+                pred = existing(logits[task][:split], mask)
+                terms[name] = self.loss_of(name)(pred, cached(knowledge, name)).mean() / self.scales[name]
+        if self.balance:
+            terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
+        return {name: self.weights[name] * term for name, term in terms.items()}
+
+    def outputs(self, inputs: Batch) -> Outputs:
+        if self.precision == torch.float32:
+            return self.network(inputs)
+        device = next(iter(inputs.values())).device.type
+        with torch.autocast(device, self.precision, cache_enabled=False):  # the cache is one for all threads
+            features, logits = self.network(inputs)
+        return Outputs(*({name: x.float() for name, x in found.items()} for found in (features, logits)))
+
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""
+        if not self.balance:
+            return torch.stack(list(terms.values())).sum().backward()
+        shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
+        self.balance.backward(list(terms.values()), shared)
+
+    def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
+        """Mean over the rows that carry the label; 0 if none does."""
+        rows = labelled.nonzero().squeeze(1).to(pred.device, non_blocking=True)  # a mask would be counted on the device
+        if not len(rows):
+            return pred.new_zeros(())
+        return self.loss_of(name)(pred[rows], label[rows]).mean() / self.scales[name]
+
+    def feature_term(self, name: str, feature: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        if feature.shape[2:] != target.shape[2:]:
+            raise ValueError(
+                f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
+            )
+        assert self.feature_loss
+        return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
+
+
+def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:
+    """Whether a store's field is knowledge that these weights ask for: fused features, or logits of a task at hand."""
+    kind = field.split("/")[0]
+    return bool(weights.get(kind)) and (kind == "fused" or (kind == "logits" and field.split("/")[2] in tasks))
+
+
+def term(field: str) -> str:
+    """The term that a field belongs to: sparse logits are several fields."""
+    return "/".join(field.split("/")[:3]) if field.startswith("logits/") else field
+
+
+def cached(batch: Batch, name: str) -> Tensor | Sparse:
+    """A teacher's logits as they were stored, all of them or sparse, at the positions that exist."""
+    mask = batch.get(MASK)
+    if name in batch:
+        return existing(batch[name], mask)
+    return Sparse(**{key: existing(x, mask) for key, x in part(batch, name).items()})

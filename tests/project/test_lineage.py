@@ -1,0 +1,233 @@
+"""What `stillroom sync` writes, and what a stage says when it was forgotten."""
+
+import shutil
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.project.class_spec import CLONE, ParamsError
+from pipeline.project.dependencies import imports
+from pipeline.project.lineage import open_project
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder outside the clone, in sync."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(CLONE / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    sync()
+    return tmp_path
+
+
+def sync():
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def edit(project, change):
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    change(content)
+    (project / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def stages(project):
+    return {name: s.get("do", s) for name, s in yaml.safe_load((project / "dvc.yaml").read_text())["stages"].items()}
+
+
+def test_the_clones_own_dvc_yaml_is_in_sync(monkeypatch):
+    monkeypatch.chdir(CLONE)
+    open_project()
+
+
+def test_outside_of_the_clone_its_code_is_known_by_digest_so_that_either_may_lie_elsewhere(project, monkeypatch):
+    assert not [dep for stage in stages(project).values() for dep in stage["deps"] if dep.endswith(".py")]
+    assert stages(project)["distill"]["params"][-1] == {"code.yaml": ["distill"]}
+    assert stages(project)["extract"]["params"][-1] == {"code.yaml": ["extract.${key}"]}
+    code = yaml.safe_load((project / "code.yaml").read_text())
+    assert code.keys() == stages(project).keys() and code["extract"].keys() == code["train_teacher"].keys()
+    mended = {**code, "fuse": "0" * 64}
+    (project / "code.yaml").write_text(yaml.safe_dump(mended))
+    with pytest.raises(ParamsError, match=r"code.yaml is of other code than .* has now: run `stillroom sync`"):
+        open_project()
+    assert sync() == "fuse: other code\ndvc.yaml written\n"
+    for merged in ("<<<<<<< ours\nfuse: a\n=======\n", "- a\n"):
+        (project / "code.yaml").write_text(merged)
+        with pytest.raises(ParamsError, match=r"code.yaml is of other code"):
+            open_project()
+        sync()
+    assert yaml.safe_load((project / "code.yaml").read_text()) == code
+
+
+def test_digests_are_of_what_a_stage_is_made_of(project):
+    code = yaml.safe_load((project / "code.yaml").read_text())
+    loss = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
+    edit(project, lambda p: p["students"]["fused"].update(feature_loss=loss))
+    sync()
+    now = yaml.safe_load((project / "code.yaml").read_text())
+    assert {stage for stage in now if now[stage] != code[stage]} == {"distill", "evaluate", "sweep"}
+
+
+def test_what_a_plugin_imports_of_the_project_is_a_dependency_too(project):
+    (project / "plugins").mkdir()
+    (project / "plugins/helper.py").write_text("SCALE = 1\n")
+    (project / "mine.py").write_text("from plugins import helper\n\n\nclass Mine:\n    pass\n")
+    edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
+    sync()
+    assert {"mine.py", "plugins/helper.py"} <= set(stages(project)["fuse"]["deps"])
+    (project / "plugins/helper.py").write_text("SCALE = = 1\n")
+    imports.cache_clear()
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stderr) == (1, f"error: {project}/plugins/helper.py, line 1: invalid syntax; mend it\n")
+
+
+def test_a_stage_that_a_user_added_stays_as_it_is(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    content["stages"]["mine"] = {"cmd": "true", "deps": ["params.yaml"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    assert sync() == "dvc.yaml is up to date\n"
+    assert stages(project)["mine"] == {"cmd": "true", "deps": ["params.yaml"]}
+
+
+def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(project):
+    before = (project / "dvc.yaml").read_text()
+    assert sync() == "dvc.yaml is up to date\n"
+    assert (project / "dvc.yaml").read_text() == before
+    assert before.startswith("# One stage a file")
+    assert stages(project)["fuse"]["deps"][0] == "data/knowledge/transfer.zarr"
+
+
+def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(project):
+    edit(project, lambda p: p["teachers"].update(second=p["teachers"]["detection"]))
+    with pytest.raises(
+        ParamsError, match=r"dvc.yaml is behind params.yaml \(train_teacher: \+ second: .*\): run `stillroom sync`"
+    ):
+        open_project()
+    assert "fuse: + data/features/second.zarr" in sync()
+    open_project()
+    report = stages(project)["report"]["deps"]
+    assert {"data/scores/teachers/second", "data/costs/train_teacher/second.json", "data/costs/extract/second.json"} <= set(
+        report
+    )
+
+
+def test_a_task_removed_leaves_nothing_behind(project):
+    def remove(params):
+        del params["tasks"]["detection"], params["teachers"]["detection"]
+
+    edit(project, remove)
+    with pytest.raises(ParamsError, match="run `stillroom sync`"):
+        open_project()
+    sync()
+    for stage in stages(project).values():
+        assert not [x for x in [*stage["deps"], *stage["params"]] if "detection" in x]
+
+
+def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
+    (project / "mine.py").write_text("class Mine:\n    pass\n")
+    edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
+    sync()
+    assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"fuse"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_teacher_whose_class_lies_in_a_tasks_file_takes_no_dependency_from_others(project, order):
+    """Its file is a dependency of all teachers already, so that it has none of its own."""
+    encoder, task = ((CLONE / f"pipeline/{x}.py").read_text() for x in ("encoders/image", "tasks/multi_label"))
+    (project / "mine.py").write_text(task + encoder.replace('"""Convolutional encoders of images."""', ""))
+    (project / "other.py").write_text(encoder)
+
+    def change(params):
+        params["tasks"]["classification"]["code"] = "mine.py"
+        for name, code in {"classification": "mine.py", "detection": "other.py"}.items():
+            params["teachers"][name]["encoder"]["code"] = code
+        params["teachers"] = dict(list(params["teachers"].items())[::order])
+
+    edit(project, change)
+    sync()
+    teaching = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_teacher"]
+    assert "${item.deps[0]}" in teaching["do"]["deps"]
+    found = {name: own["deps"] for name, own in teaching["foreach"].items()}
+    common = ["data/knowledge/transfer.zarr"]
+    assert found == {"classification": common, "detection": ["other.py"], "segmentation": common}
+
+
+def test_a_new_student_reaches_the_report_alone(project):
+    edit(project, lambda p: p["students"].update(wide=p["students"]["fused"]))
+    changed = {line.split(":")[0] for line in sync().splitlines() if ": " in line}
+    assert changed == {"report"}
+
+
+def test_a_student_depends_on_the_one_that_it_extends(project):
+    def over():
+        return yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["distill"]["foreach"]
+
+    assert over() == "${students}"
+    edit(project, lambda p: p["students"].update(more={**p["students"]["labels"], "extends": "logits"}))
+    sync()
+    assert over()["more"] == {"reads": "transfer", "extends": ["data/students/logits"]}
+    assert over()["fused"] == {"reads": "pca", "extends": ["data/knowledge/pca.zarr"]}
+    assert "${item.extends[0]}" in stages(project)["distill"]["deps"]
+    assert sync() == "dvc.yaml is up to date\n"
+    edit(project, lambda p: p["students"].pop("more"))
+    sync()
+    assert over() == "${students}"
+    assert not any("extends" in dep for dep in stages(project)["distill"]["deps"])
+
+
+def test_a_sweep_depends_on_the_stores_that_its_students_read(project):
+    def stores():
+        return {dep for dep in stages(project)["sweep"]["deps"] if dep.startswith("data/knowledge")}
+
+    assert stores() == {"data/knowledge/none.zarr"}
+    assert "data/scores/students/single" in stages(project)["sweep"]["deps"]
+    (project / "mine.py").write_text("class Mine:\n    pass\n")
+    mine = {"code": "mine.py", "class": "Mine"}
+    edit(
+        project, lambda p: p["sweep"].update(vary={"reads": ["pca", "transfer"], "weights": [{"labels": 1}], "encoder": [mine]})
+    )
+    sync()
+    assert stores() == {"data/knowledge/pca.zarr", "data/knowledge/transfer.zarr"}
+    assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"sweep"}
+    edit(project, lambda p: p.update(sweep={}))
+    sync()
+    assert stores() == set()
+
+
+def test_a_sweep_without_its_stage_and_a_stage_without_its_sweep_are_told(project):
+    before = (project / "params.yaml").read_text()
+    edit(project, lambda p: p.pop("sweep"))
+    assert "a stage sweep, but params.yaml has none; drop the stage" in CliRunner().invoke(main, ["sync"]).stderr
+    (project / "params.yaml").write_text(before)
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["sweep"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    assert "no stage sweep, but params.yaml has one; copy" in CliRunner().invoke(main, ["sync"]).stderr
+
+
+def test_a_project_may_do_without_the_stage_sweep(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["sweep"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    edit(project, lambda p: p.pop("sweep"))
+    sync()
+    open_project()
+
+
+def test_errors_are_one_line_and_exit_code_1(project):
+    edit(project, lambda p: p.update(sede=3))
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert "sede: unknown key" in result.output
+
+
+def test_a_project_without_a_stage_is_told_so(project):
+    content = yaml.safe_load((project / "dvc.yaml").read_text())
+    del content["stages"]["fuse"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ParamsError, match="no stage fuse"):
+        open_project()
