@@ -25,20 +25,20 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=Path)
-@click.option("--data", type=Path, help="Where the images are; without it the folder itself.")
+@click.option("--data", type=Path, help="A file or folder of images, texts or interactions; without it FOLDER.")
 @one_line_errors
 def init(folder: Path, data: Path | None) -> None:
-    """Make a project in FOLDER for one's own images: looks at them, proposes tasks and numbers, writes params.yaml."""
-    from pipeline.init import start
+    """Make a project in FOLDER for data of one's own: looks at them, proposes tasks and numbers, writes params.yaml."""
+    from pipeline.init.start import start
     from pipeline.planning import lines
 
-    seen, bad, plan = start(folder, data or folder)
-    for line in seen.said:
+    begun, plan = start(folder, data or folder)
+    for line in begun.said:
         click.echo(f"found: {line}")
-    for line in bad[:3]:
+    for line in begun.bad[:3]:
         click.echo(f"cannot be used: {line}")
-    if bad:
-        click.echo(f"{len(bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+    if begun.bad:
+        click.echo(f"{len(begun.bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
     written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"

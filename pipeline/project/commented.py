@@ -4,6 +4,8 @@ from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import BaseRepresenter
 
 
 def plain() -> YAML:
@@ -14,8 +16,14 @@ def round_trip() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000
+    yaml.representer.add_representer(type(None), as_null)
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
+
+
+def as_null(representer: BaseRepresenter, value: None) -> ScalarNode:
+    """ruamel writes nothing in its place, which on one line reads as a key that somebody forgot."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def dumped(content: Any) -> str:

@@ -241,7 +241,7 @@ def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
     before = (CLONE / "params.yaml").read_text().replace("sampler: grid", 'sampler: "grid"')
     assert '"' in before
     (tmp_path / "params.yaml").write_text(before)
-    student = {"reads": "none", "updates": 300, "weights": {"logits": 3, "labels": 1}}
+    student = {"reads": "none", "updates": 300, "weights": {"logits": 3, "labels": 1}, "logit_loss": None}
     (tmp_path / "board.json").write_text(json.dumps([{"name": "abc", "student": student}]))
 
     def promote(*arguments):
@@ -250,6 +250,7 @@ def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
     assert "stillroom sync" in promote("abc", "--as", "winner")
     after = (tmp_path / "params.yaml").read_text()
     assert set(before.splitlines()) < set(after.splitlines()) and after.count("\n") == before.count("\n") + 1
+    assert "labels: 1}, logit_loss: null}" in after
     assert load_params(tmp_path / "params.yaml").student("winner").weights == {"logits": 3, "labels": 1}
     assert "there is one already" in promote("abc", "--as", "winner")
     assert "did you mean 'abc'?" in promote("abd")

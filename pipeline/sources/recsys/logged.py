@@ -1,6 +1,5 @@
 """Lists of candidates from a log: divided by time, popularity from the past alone, negatives sampled where asked for."""
 
-import sys
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -87,7 +86,6 @@ class LoggedCandidates(Candidates):
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
         sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
-        print(f"sizes of columns, for encoders: {', '.join(f'{x}: {n}' for x, n in sizes.items())}", file=sys.stderr)
         splits = {"transfer": transfer(parts, self.views, rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }

@@ -91,6 +91,19 @@ def read_table(path: Path, columns: list[str]) -> Table:
     return read_lines(path, ",", columns, header=True)
 
 
+def header_of(path: Path) -> list[str]:
+    """Names of the columns of a CSV or Parquet file. Raises ValueError."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(path).names)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as text: {error}") from None
+
+
 def read_parquet(path: Path, columns: list[str]) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq

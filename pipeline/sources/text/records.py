@@ -57,15 +57,14 @@ def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
     return list(dict.fromkeys(column for path in paths for _, row in rows_of(Path(path), text, tags, []) for column in row))
 
 
-def rows_of(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
-    """Rows of a file of any kind; what is wrong with one is added to `bad`."""
-    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
+def rows_of(path: Path, text: str | None, tags: str, bad: list[str]) -> Iterator[Row]:
+    """Rows of a file of any kind; what is wrong with one is added to `bad`. text: a column that has to be there."""
     if path.suffix == ".conll":
-        yield from conll_rows(path, text, tags, bad)
-    elif path.suffix in readers:
-        yield from readers[path.suffix](path, text, bad)
+        yield from conll_rows(path, text or "text", tags, bad)
+    elif path.suffix in READERS:
+        yield from READERS[path.suffix](path, text, bad)
     else:
-        raise ValueError(f"{path}: no kind of file that is read; there are {', '.join([*readers, '.conll'])}")
+        raise ValueError(f"{path}: no kind of file that is read; there are {', '.join(ENDINGS)}")
 
 
 def lines_of(path: Path) -> list[str]:
@@ -79,13 +78,13 @@ def lines_of(path: Path) -> list[str]:
         raise ValueError(f"{path}, line {line}: is no text in UTF-8: {error.reason}") from None
 
 
-def csv_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+def csv_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     """Below a header, between commas or tabs; a cell in quotes may go over several lines, and is named by its last."""
     delimiter = "\t" if path.suffix == ".tsv" else ","
     reader = csv.reader(io.StringIO("\n".join(lines_of(path)) + "\n"), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        if text not in header:
+        if text is not None and text not in header:
             raise ValueError(f"{path}, line 1: no column {text!r}; there are {', '.join(header) or 'none'}")
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
@@ -97,7 +96,7 @@ def csv_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def jsonl_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+def jsonl_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     for number, line in enumerate(lines_of(path), 1):
         where = f"{path}, line {number}"
         if not line.strip():
@@ -107,13 +106,13 @@ def jsonl_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
         except json.JSONDecodeError as error:
             bad.append(f"{where}: is no JSON: {error.msg} at column {error.colno}")
             continue
-        if isinstance(row, dict) and text in row:
+        if isinstance(row, dict) and (text is None or text in row):
             yield where, row
         else:
-            bad.append(f"{where}: expected an object with the key {text!r}")
+            bad.append(f"{where}: expected an object{f' with the key {text!r}' if text is not None else ''}")
 
 
-def parquet_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
+def parquet_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     """Rows, which have no lines, counted from 1."""
     from pyarrow import ArrowInvalid, parquet
 
@@ -123,7 +122,7 @@ def parquet_rows(path: Path, text: str, bad: list[str]) -> Iterator[Row]:
         raise ValueError(f"{path}: no such file") from None
     except ArrowInvalid as error:
         raise ValueError(f"{path}: cannot be read as Parquet: {error}") from None
-    if text not in table.column_names:
+    if text is not None and text not in table.column_names:
         raise ValueError(f"{path}: no column {text!r}; there are {', '.join(table.column_names) or 'none'}")
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{path}, row {number}", row
@@ -148,6 +147,10 @@ def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row
         where = where if words else f"{path}, line {number}"
         words.append(cells[0])
         found.append(cells[-1])
+
+
+READERS = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
+ENDINGS = (*READERS, ".conll")
 
 
 def as_bio(tags: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.project.class_spec import Count, near
 from pipeline.sources.source import Split
+from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
 from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
 from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of
@@ -19,8 +20,9 @@ UNSEEN = ("unseen/train", "unseen/test")
 @final
 class TextFiles(WordSource):
     """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
-    .csv, .tsv, .jsonl, .parquet, .conll. A text that is found twice in a split is one row with the labels of both. In every
-    split but those of unseen tasks some row has a label of each task.
+    .csv, .tsv, .jsonl, .parquet, .conll. Where val or test/clean have no files, `val` and `test` are the shares of what is
+    labelled among transfer's that are in them, by the hash of a text. A text that is found twice in a split is one row with
+    the labels of both. In every split but those of unseen tasks some row has a label of each task.
 
     text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
     classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
@@ -40,14 +42,24 @@ class TextFiles(WordSource):
         longest: Count = 64,
         vocabulary: Count | None = None,
         tokenizer: str | None = None,
+        val: float = 0.0,
+        test: float = 0.0,
+        seed: int = 0,
     ):
         for name in files:
             if name not in UNSEEN + NEEDED and not re.fullmatch(r"test/[A-Za-z0-9_-]+", name):
                 known = ", ".join(NEEDED + UNSEEN)
                 raise ValueError(f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known} and test/<name>")
+        self.shares = {"val": val, "test/clean": test}
         for name in NEEDED:
-            if not files.get(name):
-                raise ValueError(f"files.{name}: missing; name at least one file for each of {', '.join(NEEDED)}")
+            given, share = files.get(name), self.shares.get(name, 0.0)
+            if not given and not share:
+                of = f", or give {name.split('/')[0]}, a share of what is labelled" if name in self.shares else ""
+                raise ValueError(f"files.{name}: missing; name at least one file for it{of}")
+            if given and share:
+                raise ValueError(f"{name.split('/')[0]}: {share}, but files.{name} is given; drop one of them")
+        if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+            raise ValueError(f"val: {val}, test: {test}; expected shares that leave some to learn from")
         if len(tags or {}) > 1:
             raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
         if (vocabulary is None) == (tokenizer is None):
@@ -55,7 +67,7 @@ class TextFiles(WordSource):
                 "vocabulary: give it, a number of tokens, or tokenizer, a folder with a tokenizer.json: one of them"
             )
         self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
-        self.longest, self.vocabulary, self.tokenizer = longest, vocabulary, tokenizer
+        self.longest, self.vocabulary, self.tokenizer, self.seed = longest, vocabulary, tokenizer, seed
 
     def splits(self) -> dict[str, Split]:
         found = self.records()
@@ -69,7 +81,7 @@ class TextFiles(WordSource):
     def records(self) -> dict[str, list[Record]]:
         """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""
         read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, longest=self.longest)
-        found = {name: read(files) for name, files in self.files.items()}
+        found = self.divided({name: read(files) for name, files in self.files.items()})
         seen: dict[tuple[str, ...], tuple[str, str]] = {}
         for name, records in found.items():
             for record in records:
@@ -80,15 +92,25 @@ class TextFiles(WordSource):
                         f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row"
                     )
         for label in [*self.names, *self.tags]:
-            self.check_splits(label, {name for name, records in found.items() if any(label in r.labels for r in records)})
+            having = {name for name, records in found.items() if any(label in r.labels for r in records)}
+            self.check_splits(label, [name for name in found if name not in having and name not in UNSEEN], having)
         return found
 
-    def check_splits(self, label: str, having: set[str]) -> None:
-        """having: splits with such a label. Raises ValueError if one is lacking, where the label is not of an unseen task."""
-        lacking = [name for name in self.files if name not in having and name not in UNSEEN]
+    def divided(self, found: dict[str, list[Record]]) -> dict[str, list[Record]]:
+        """With the splits that have no files of their own."""
+        drawn_from, ids = found["transfer"], ids_of({"first": [record.words for record in found["transfer"]]})
+        splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
+        for record, sample_id in zip(drawn_from, ids, strict=True):
+            split = drawn(bytes(sample_id), self.shares["val"], self.shares["test/clean"], self.seed)
+            splits[split if record.labels else "train"].append(record)
+        own = {name: splits[name.split("/")[0]] for name, share in self.shares.items() if share}
+        return found | {"transfer": splits["train"]} | own
+
+    def check_splits(self, label: str, lacking: list[str], having: set[str]) -> None:
+        """lacking, having: splits without and with such a label. Raises ValueError if any lacks it that is to have it."""
         if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
             return
-        files = self.files[lacking[0]]
+        files = self.files.get(lacking[0], self.files["transfer"])
         where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
         if label not in columns:
             raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")

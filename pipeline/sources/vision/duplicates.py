@@ -1,10 +1,9 @@
 """Splits by content: images that are the same, or nearly, are never apart."""
 
-import hashlib
-
 import numpy as np
 from scipy.spatial import cKDTree
 
+from pipeline.sources.splits import drawn
 from pipeline.sources.vision.gathering import Sample
 
 FAINT = 4.0  # grey levels of contrast: below it thumbnails are not stretched, or noise would decide
@@ -61,8 +60,3 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
         for image in images:
             splits[image] = split
     return splits
-
-
-def drawn(sample_id: bytes, val: float, test: float, seed: int) -> str:
-    share = int.from_bytes(hashlib.sha256(b"%d " % seed + sample_id).digest()[:8], "little") / 2**64
-    return "test" if share < test else "val" if share < test + val else "train"

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.sources.splits import split_of
 from pipeline.sources.vision.images import open_upright
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 SAMPLE = 200  # files looked into, where all are of one kind
-
-
-def split_of(path: Path) -> str | None:
-    words = path.stem.lower().replace("-", "_").split("_")
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:

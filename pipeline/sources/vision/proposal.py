@@ -8,10 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from pipeline.sources.files_below import below
+from pipeline.sources.label_columns import counted, label_of_column, task_name
+from pipeline.sources.splits import SPLITS, split_of
 from pipeline.sources.vision.coco import content_of, unique
-from pipeline.sources.vision.image_places import SAMPLE, SPLITS, are_maps, home_of, shared_stems, split_of
+from pipeline.sources.vision.image_places import SAMPLE, are_maps, home_of, shared_stems
 from pipeline.sources.vision.images import ENDINGS
-from pipeline.sources.vision.label_columns import counted, label_of_column, task_name
 from pipeline.sources.vision.labels import IGNORED, text_of
 from pipeline.sources.vision.labels_csv import read_rows
 
@@ -43,15 +45,10 @@ class Proposal:
 
 
 def propose(folder: Path) -> Proposal:
-    """Raises ValueError if there are no images, or no labels, below the folder."""
+    """Of a folder with images. Raises ValueError if there are no labels."""
     found = Proposal()
-    files = sorted(
-        p for p in folder.rglob("*") if p.is_file() and not any(part[0] == "." for part in p.relative_to(folder).parts)
-    )
+    files = below(folder)
     images = [p for p in files if p.suffix.lower() in ENDINGS]
-    if not images:
-        other = "of texts a project begins as examples/text/README.md says, of logs as examples/recsys/README.md"
-        raise ValueError(f"{folder}: no image below this folder; give the folder of your images with --data; {other}")
     by_folder: dict[Path, list[Path]] = {}
     for path in images:
         by_folder.setdefault(path.parent, []).append(path)

@@ -276,3 +276,35 @@ def test_columns_lie_between_tabs(folder):
     assert transfer.labels["entities"][1:].tolist() == [[7, 0], [0, -1]]
     row = {name: x[1] for name, x in transfer.inputs.items()}
     assert source().words(row, {"entities": {"tags": ["B-MISC", "O"]}}) == "entities: 10\u00a0000/MISC of"
+
+
+def test_what_is_labelled_is_divided_where_splits_have_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labelled = [f"text {n},{('meal', 'flight')[n % 2]}" for n in range(400)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,topic", *labelled, *(f"unlabelled {n}," for n in range(100))]))
+    arguments = {"files": {"transfer": ["a.csv"]}, "classes": {"topic": ["meal", "flight"]}, "vocabulary": 200, "val": 0.1}
+    splits = TextFiles(**arguments, test=0.2, seed=3).splits()
+    sizes = {name: len(split.view) for name, split in splits.items()}
+    assert sum(sizes.values()) == 500 and 20 < sizes["val"] < 60 and 55 < sizes["test/clean"] < 105
+    assert all(splits[name].labelled["topic"].all() for name in ("val", "test/clean"))
+    assert (~splits["transfer"].labelled["topic"]).sum() == 100
+    (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text() + "\none more,meal")
+    more = TextFiles(**arguments, test=0.2, seed=3).splits()
+    assert all(set(words(splits[name])) <= set(words(more[name])) for name in splits)  # what is added moves no others
+    assert words(TextFiles(**arguments, test=0.2, seed=4).splits()["val"]) != words(splits["val"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"files": {"transfer": ["a.csv"]}, "test": 0.1},
+            "files.val: missing; .* or give val, a share of",
+        ),
+        ({"val": 0.1}, "val: 0.1, but files.val is given; drop one of them"),
+        ({"files": {"transfer": ["a.csv"]}, "test": 0.5, "val": 0.5}, "val: 0.5, test: 0.5; expected shares that leave some"),
+    ],
+)
+def test_a_split_has_files_or_a_share(changes, message):
+    with pytest.raises(ValueError, match=message):
+        source(**changes)

@@ -1,4 +1,4 @@
-"""`stillroom init` on folders of every layout."""
+"""`stillroom init` on folders of images, of every layout."""
 
 import os
 import re
@@ -12,12 +12,12 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.init import first_params
+from pipeline.init.vision import begin
 from pipeline.project.class_spec import CLONE
 from pipeline.project.lineage import open_project
 from pipeline.project.validation import load_params
+from pipeline.sources.label_columns import counted
 from pipeline.sources.vision.files import Files
-from pipeline.sources.vision.label_columns import counted
 from pipeline.sources.vision.proposal import propose
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
 
@@ -94,8 +94,9 @@ LAYOUTS = [layout_folder, layout_split_folders, layout_coco, layout_coco_splits,
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda make: make.__name__.removeprefix("layout_"))
 def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     wanted = layout(here / "own")
-    params, bad = first_params(propose(Path("own")))
-    assert bad == []
+    begun = begin(Path("own"))
+    params = begun.params
+    assert begun.bad == []
     source = params["prepare"]["source"]
     assert source["labels"] == wanted
     assert params["tasks"].keys() == params["teachers"].keys() == wanted.keys()
@@ -148,8 +149,7 @@ def test_columns_of_any_name_with_blanks_over_two_lines_and_empty_ones(here):
         "label": "类别",
     }
     assert seen.labels["groe"][0]["classes"] == ["a", "b"]
-    _, bad = first_params(seen)
-    assert bad == []
+    assert begin(Path("own")).bad == []
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -157,7 +157,7 @@ def test_cells_between_semicolons_or_tabs(here, delimiter):
     columns(here, f"file{delimiter}kind", *[f"{delimiter}{'a, b' if i % 2 else 'c'}" for i in range(10)])
     seen = propose(Path("own"))
     assert seen.labels["kind"][0] | {"delimiter": delimiter, "classes": ["a, b", "c"]} == seen.labels["kind"][0]
-    assert first_params(seen)[1] == []
+    assert begin(Path("own")).bad == []
 
 
 def test_classes_are_said_with_how_many_there_are_and_the_rarest_first(here):
@@ -298,7 +298,7 @@ def test_bad_labels_are_counted(here):
     for item in content["annotations"][:5]:
         item["bbox"][2] = 0
     write_json(here / "own/instances.json", content)
-    _, bad = first_params(propose(Path("own")))
+    bad = begin(Path("own")).bad
     assert len(bad) == 5 and bad[0].startswith("own/instances.json, annotation 1: its box is empty")
 
 
@@ -319,8 +319,11 @@ def no_labels(root):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "own: no such folder; give the folder of your images with --data"),
-        (lambda root: (root / "own").mkdir(), "with --data; of texts a project begins as examples/text/README.md says"),
+        (lambda root: None, "own: no such file or folder; give that of your images, texts or log with --data"),
+        (
+            lambda root: (root / "own").mkdir(),
+            "../own: no image, no table and no text (.csv, .tsv, .jsonl",
+        ),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
         (images_where_stores_go, "project/data: images lie where a project's stores would"),

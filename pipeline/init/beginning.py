@@ -1,0 +1,72 @@
+"""What a project for data of one's own begins as: params with comments, and how long it should train."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ruamel.yaml.comments import CommentedMap
+
+from pipeline.project.class_spec import CLONE
+from pipeline.project.commented import flow, round_trip
+
+UPDATES = (300, 2000)  # of a teacher, at least and at most
+BATCH = 64
+STUDENT = 600  # updates, at most
+
+
+@dataclass
+class Beginning:
+    """params: as `round_trip` loads them. said: what was found, in words. bad: labels that cannot be used."""
+
+    params: Any
+    said: list[str]
+    bad: list[str] = field(default_factory=list)
+
+
+def first_params() -> Any:
+    """The demo's, with their comments; what follows is set by each domain."""
+    params = round_trip().load((CLONE / "params.yaml").read_text())
+    del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other data
+    return params
+
+
+def set_sizes(params: Any, rows: dict[str, float], passes: int) -> None:
+    """The batch, and updates of teachers and students. rows: {task: labelled rows to learn from}. passes: of a teacher over
+    them."""
+    batch = int(min(BATCH, 2 ** np.floor(np.log2(max(4, 0.7 * min(rows.values()))))))
+    params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = batch
+    for teacher in params["teachers"].values():
+        most = max(rows[task] for task in teacher["tasks"])
+        teacher["updates"] = int(np.clip(passes * most // batch, *UPDATES) // 100 * 100)
+    some = min(STUDENT, max(teacher["updates"] for teacher in params["teachers"].values()))
+    for student in params["students"].values():
+        student["updates"] = some
+
+
+def four_students(params: Any, logits: float) -> None:
+    """On fused features, on logits, on labels in one network, on labels in a network a task. logits: their weight."""
+    params["students"] = {
+        "fused": flow({"reads": "pca", "updates": 0, "weights": {"fused": 1, "logits": logits, "labels": 1}}),
+        "logits": flow({"reads": "none", "updates": 0, "weights": {"logits": logits, "labels": 1}}),
+        "labels": flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}}),
+        "single": flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}, "separate": True}),
+    }
+    params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
+    params["report"] |= {"baseline": "single", "strip": flow(["labels", "fused"])}
+
+
+def commented(source: dict[str, Any], comments: dict[str, str]) -> CommentedMap:
+    """Lists on one line, as are mappings two levels down; with a comment behind some keys."""
+    made = CommentedMap({key: flow(value) if isinstance(value, list) else value for key, value in source.items()})
+    for key, value in made.items():
+        if isinstance(value, dict):
+            made[key] = CommentedMap({name: inner_flow(inner) for name, inner in value.items()})
+    for key, comment in comments.items():
+        if key in made:
+            made.yaml_add_eol_comment(comment, key, column=0)
+    return made
+
+
+def inner_flow(value: Any) -> Any:
+    of_mappings = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return [flow(item) for item in value] if of_mappings else flow(value) if isinstance(value, dict | list) else value

@@ -1,0 +1,104 @@
+"""A project folder for data of one's own: params with comments, stages, git and DVC; from what the data are seen to be."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.init import recsys, text, vision
+from pipeline.init.beginning import Beginning
+from pipeline.planning import Plan, make_plan
+from pipeline.project.class_spec import CLONE
+from pipeline.project.commented import dumped
+from pipeline.project.lineage import sync
+from pipeline.project.validation import load_params
+from pipeline.sources.files_below import below
+from pipeline.sources.text.records import ENDINGS as TEXTS
+from pipeline.sources.vision.images import ENDINGS as IMAGES
+
+PARAMS = Path("params.yaml")
+DVC_CONFIG = """[core]
+    analytics = false
+    check_update = false
+[cache]
+    type = "reflink,hardlink,copy"
+"""
+
+
+def start(folder: Path, data: Path) -> tuple[Beginning, Plan]:
+    """Make a project in a folder. data: a file, or a folder of them. Returns what it begins as, and the run's plan.
+
+    Raises ValueError, and then leaves nothing behind.
+    """
+    if any((folder / name).exists() for name in ("params.yaml", "dvc.yaml")):
+        raise ValueError(f"{folder}: has a params.yaml or dvc.yaml already; choose another folder, or remove them")
+    if not data.exists():
+        raise ValueError(f"{data}: no such file or folder; give that of your images, texts or log with --data")
+    fresh = not folder.exists()
+    data = data.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.iterdir())
+    try:
+        with contextlib.chdir(folder):
+            near = data.is_relative_to(Path.cwd().parent)
+            begun = begin(Path(os.path.relpath(data)) if near else data)
+            write(begun.params)
+            shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
+            sync()
+            begun.params["prepare"]["shard_rows"] = make_plan(load_params(PARAMS), Path("data")).better_shard_rows
+            write(begun.params)
+            plan = make_plan(load_params(PARAMS), Path("data"))
+            under_version_control()
+    except BaseException:
+        for path in set(folder.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if fresh:
+            folder.rmdir()
+        raise
+    return begun, plan
+
+
+def begin(data: Path) -> Beginning:
+    """Of images if there are any, else of a log if a table has users and items, else of texts. Raises ValueError."""
+    files = below(data)
+    if any(path.suffix.lower() in IMAGES for path in files):
+        return vision.begin(data)
+    if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
+        raise ValueError(f"{inside[0]}: lies where the project's stores would; make the project in another folder")
+    if log := recsys.begin(files):
+        return log
+    texts = [path for path in files if path.suffix in TEXTS]
+    if not texts:
+        raise ValueError(f"{data}: no image, no table and no text ({', '.join(TEXTS)}) below this folder")
+    return text.begin(texts)
+
+
+def write(params: Any) -> None:
+    apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", dumped(params), flags=re.MULTILINE)  # ruamel drops blank lines
+    PARAMS.write_text(apart)
+
+
+def under_version_control() -> None:
+    """git and DVC, unless the folder is inside a repository of theirs already."""
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"`{' '.join(command)}` failed: {done.stderr or done.stdout}")
+
+    above = [Path.cwd(), *Path.cwd().parents]
+    root = next((path for path in above if (path / ".git").exists()), None)
+    if root is None:
+        run("git", "init", "-q")
+        root = Path.cwd()
+    if not any((path / ".dvc").is_dir() for path in above[: above.index(root) + 1]):
+        run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
+        Path(".dvc/config").write_text(DVC_CONFIG)
+    if not Path(".gitignore").exists():
+        made = "/predictions/\n/exports/\n/dvc_plots/\n"
+        # folders are walked: DVC looks for what it was told to import as git does
+        Path(".gitignore").write_text(f"/data/**\n!/data/**/\n!/data/knowledge/*.dvc\n{made}")

@@ -1,0 +1,119 @@
+"""First params of a project for one's own images: tasks from the labels that a folder is seen to have."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.init.beginning import Beginning, commented, first_params, four_students, set_sizes
+from pipeline.project.commented import flow
+from pipeline.sources.vision.files import Files
+from pipeline.sources.vision.gathering import read_labels
+from pipeline.sources.vision.images import ENDINGS
+from pipeline.sources.vision.proposal import Proposal, propose
+
+FRAMES = (32, 48, 64, 96)  # pixels a side: more is seen in more, and more is computed
+PASSES = 30
+TRUNK = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder"}
+COMMENTS = {
+    "labels": "of each task: a part, or a list of parts; `split: train`, val or test keeps a part in that split",
+    "size": "height and width of the frame that every image is fitted into: multiples of 4",
+    "how": "pad: the whole image; crop: its middle; stretch",
+    "views": "rows an image has: itself, then augmentations of it",
+    "val": "share of the images without a split of their own",
+    "near": "how far apart images are that count as the same, 0 to 2; those are never in two splits",
+    "flip": "whether a mirrored image is as good: not of text, or of signs",
+    "skip_bad": "true: go on without labels and images that cannot be used, and list them",
+}
+
+
+def begin(data: Path) -> Beginning:
+    """The demo's params, of everything that is the same for all images. Raises ValueError."""
+    seen = propose(data)
+    check_places(seen)
+    params = first_params()
+    source = source_of(seen)
+    built = Files(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0)
+    found, bad = read_labels(built.parts | built.unseen)
+    params["prepare"]["source"] = commented(source, COMMENTS)
+    params["tasks"] = {task: flow(task_of(parts)) for task, parts in seen.labels.items()}
+    params["teachers"] = {
+        task: {"tasks": flow([task]), "encoder": flow({**TRUNK, "width": 96, "blocks": 2, "channels": 3})}
+        for task in seen.labels
+    }
+    params["distill"]["encoder"] = flow({**TRUNK, "width": 32, "blocks": 2, "channels": 3})
+    four_students(params, logits=3)
+    parts = {task: [len(part.labels) for part in found[task]] for task in seen.labels}
+    set_sizes(params, {task: learned_from(source, seen.labels[task], labels) for task, labels in parts.items()}, PASSES)
+    held_out = source["val"] * sum(len(part.labels) for name in seen.unseen for part in found[name])
+    if seen.unseen:
+        params["evaluate"]["shots"] = flow([n for n in (5, 20, 50) if n <= held_out / 2] or [2])
+    return Beginning(params, seen.said, bad)
+
+
+def check_places(seen: Proposal) -> None:
+    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    here = Path.cwd()
+    parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
+    named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
+    places = [Path(place).resolve() for place in named]
+    around = [place for place in places if here.is_relative_to(place) or place == here / "data"]
+    if around:
+        raise ValueError(
+            f"{around[0]}: images lie where a project's stores would; make the project in a folder that is not in this one, "
+            f"with --data {around[0]}"
+        )
+
+
+def source_of(seen: Proposal) -> dict[str, Any]:
+    labels = {task: settled(parts) for task, parts in seen.labels.items()}
+    declared = [{part.get("split") for part in parts} for parts in labels.values()]
+    source: dict[str, Any] = {"code": "pipeline/sources/vision/files.py", "class": "Files"}
+    source["labels"] = {task: parts[0] if len(parts) == 1 else parts for task, parts in labels.items()}
+    source |= {"unseen": {name: parts[0] for name, parts in seen.unseen.items()}} if seen.unseen else {}
+    source |= {"unlabelled": seen.unlabelled} if seen.unlabelled else {}
+    side = frame(next(iter(seen.labels.values()))[0])
+    source |= {"size": [side, side], "how": "pad", "views": 2}
+    source |= {name: 0.0 if all(name in one for one in declared) else share for name, share in (("val", 0.1), ("test", 0.2))}
+    return source | {"near": 0.2, "flip": True, "skip_bad": False}
+
+
+def settled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Splits by the names of files, as they can be kept: without a test of its own, val is it; without both, all is drawn."""
+    splits = {part.get("split") for part in parts}
+    if "val" in splits and "test" not in splits:
+        parts = [part | ({"split": "test"} if part.get("split") == "val" else {}) for part in parts]
+    if len({part.get("split") for part in parts} - {"val"}) > 1:
+        return parts
+    return [{key: value for key, value in part.items() if key != "split"} for part in parts]
+
+
+def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], labels: list[int]) -> float:
+    """About how many images a task has to learn from."""
+    shares = {None: 1 - source["val"] - source["test"], "train": 1 - source["val"], "val": 0.0, "test": 0.0}
+    return sum(n * shares[part.get("split")] for n, part in zip(labels, settled(parts), strict=True))
+
+
+def frame(part: dict[str, Any]) -> int:
+    """The largest frame that is no larger than most images are."""
+    place = Path(part.get("images") or part["folder"])
+    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS)
+    sizes = []
+    for path in paths[:: max(1, len(paths) // 50)]:
+        with contextlib.suppress(OSError), Image.open(path) as image:
+            sizes.append(min(image.size))
+    return max([side for side in FRAMES[:3] if sizes and side <= np.median(sizes)], default=FRAMES[0])
+
+
+def task_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    classes, gives = len(parts[0]["classes"]), parts[0].get("gives")
+    if gives == "classes":
+        return {"code": "pipeline/tasks/multi_label.py", "class": "MultiLabel", "classes": classes}
+    if gives == "boxes" or "voc" in parts[0]:
+        return {"code": "pipeline/tasks/detection.py", "class": "Detection", "classes": classes, "stride": 4, "box_weight": 2}
+    if gives == "masks" or "masks" in parts[0]:
+        shape = {"classes": classes + 1, "upscale": 2, "background_weight": 0.3, "temperature": 2}
+        return {"code": "pipeline/tasks/segmentation.py", "class": "Segmentation", **shape}
+    return {"code": "pipeline/tasks/classification.py", "class": "Classification", "classes": classes, "temperature": 2}

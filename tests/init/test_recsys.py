@@ -1,0 +1,87 @@
+"""`stillroom init` on logs of one's own, and what their columns are seen to be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.init.recsys import begin, roles_of
+from pipeline.project.lineage import open_project
+from tests.test_own_log import write_log
+
+USERS, ITEMS = 60, 55
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_shop(folder, clicked=True, header="customer_id,sku,createdAt,clicked,bought,stars,score"):
+    """Users of a shop and what they were shown, or clicked; of every fourth the stars; the score is no number."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    lines = [header]
+    for n in range(2500):
+        whom, when = f"u{rng.integers(USERS)},i{rng.integers(ITEMS)}", f"2024-01-{1 + n // 90:02}T00:{n % 60:02}"
+        said = int(not clicked or n % 3 == 0), int(n % 9 == 0), n % 5 + 1 if n % 4 == 0 else ""
+        lines.append(f"{whom},{when},{said[0]},{said[1]},{said[2]},a note")
+    (folder / "log.csv").write_text("\n".join(lines))
+    about = [f"i{n},c{n % 4},Thing {n},{n / 7}" for n in range(ITEMS)]
+    (folder / "items.csv").write_text("\n".join(["sku,category,title,price", *about]))
+
+
+def test_roles_follow_from_names():
+    assert roles_of(["userId", "movieId", "rating", "timestamp"]) == {
+        "user": "userId",
+        "item": "movieId",
+        "rating": "rating",
+        "time": "timestamp",
+    }
+    assert roles_of(["visitor", "article-id", "rated_at", "purchased"]) == {
+        "user": "visitor",
+        "item": "article-id",
+        "time": "rated_at",
+        "conversion": "purchased",
+    }
+
+
+@pytest.mark.parametrize("clicked", [True, False], ids=["shown and clicked", "clicked alone"])
+def test_a_log_and_what_is_known_of_its_items(here, clicked):
+    write_shop(here / "shop", clicked)
+    params = begin(sorted(Path("shop").iterdir())).params
+    source, teachers = params["prepare"]["source"], params["teachers"]
+    columns = {"user": "customer_id", "item": "sku", "time": "createdAt"}
+    assert source["columns"] == columns | {"click": "clicked", "conversion": "bought", "rating": "stars"}
+    assert source["items"] == {"path": "shop/items.csv", "id": "sku", "columns": ["category"]}  # a title is no feature
+    assert source["negatives"] == (0 if clicked else 10)
+    assert {name: teacher["tasks"] for name, teacher in teachers.items()} == {
+        "funnel": ["click", "conversion"],
+        "rating": ["rating"],
+    }
+    assert teachers["funnel"]["encoder"]["item"] == [ITEMS + 1, 24, 5]
+
+
+def test_a_column_whose_values_do_not_fit_its_name_is_none_of_its_kind(here):
+    write_shop(here / "shop", header="customer_id,sku,createdAt,clicked,x,order_stars,rating")
+    columns = begin(sorted(Path("shop").iterdir())).params["prepare"]["source"]["columns"]
+    assert columns.keys() == {"user", "item", "time", "click"}  # an order is 0 or 1, a rating a number
+
+
+def test_no_log():
+    assert begin([]) is None
+
+
+def test_a_project_of_movielens_is_whole(here, monkeypatch):
+    write_log(here / "ml")
+    done = CliRunner().invoke(main, ["init", "project", "--data", "ml"])
+    assert done.exit_code == 0, done.output
+    assert "found: MovieLens in ../ml" in done.output
+    monkeypatch.chdir(here / "project")
+    params = open_project()
+    assert params.tasks.keys() == {"click", "conversion", "rating"} and params.students["popularity"].encoder
+    assert yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["prepare"]["deps"][0] == "../ml"

@@ -1,0 +1,138 @@
+"""`stillroom init` on texts of one's own, and what their columns are seen to be."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import main
+from pipeline.init.text import begin
+from pipeline.project.class_spec import CLONE
+from pipeline.sources.text.proposal import propose
+from pipeline.sources.text.text_files import TextFiles
+
+MEAL, FLIGHT = ["the soup was cold", "a good long meal"], ["the plane was late", "a seat at last"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(number, seed=0):
+    """Texts with a topic, and of every third a verdict."""
+    rng = np.random.default_rng(seed)
+    for n in range(number):
+        topic, verdict = rng.integers(2), rng.integers(2)
+        words = (MEAL, FLIGHT)[topic][rng.integers(2)], ("I liked it", "never again")[verdict]
+        yield {
+            "id": n,
+            "review": f"{words[0]} and {words[1]} {seed} {n}",
+            "topic": ("meal", "flight")[topic],
+            "verdict": ("for", "against")[verdict] if n % 3 == 0 else "",
+        }
+
+
+def write_csv(path, number, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, ["id", "review", "topic", "verdict"])
+        table.writeheader()
+        table.writerows(rows(number, seed))
+
+
+def test_columns_are_what_their_cells_say(here):
+    write_csv(here / "own.csv", 60)
+    seen = propose([Path("own.csv")])
+    assert (seen.files, seen.text) == ({"transfer": ["own.csv"]}, "review")
+    assert seen.classes == {"topic": ["flight", "meal"], "verdict": ["against", "for"]}
+    assert "column 'id': 60 different values in 60 lines: no label; left out" in seen.said
+    assert any(line.startswith("verdict: one of 2 classes") and line.endswith("in 20 of 60 rows") for line in seen.said)
+
+
+def test_files_of_any_kind_by_the_split_in_their_names(here):
+    write_csv(here / "own/train.csv", 30)
+    lines = [json.dumps({"review": row["review"].split(), "topic": row["topic"]}) for row in rows(10, 1)]
+    (here / "own/dev.jsonl").write_text("\n".join(lines))
+    (here / "own/names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n")
+    seen = propose(sorted((here / "own").iterdir()))
+    inside = {split: [Path(path).name for path in paths] for split, paths in seen.files.items()}
+    assert inside == {"transfer": ["names.conll", "train.csv"], "test/clean": ["dev.jsonl"]}
+    assert seen.classes == {"topic": ["flight", "meal"]} and not seen.tags  # nothing would measure the others
+    assert any(line.startswith("column 'tags': tags of LOC, PER, but in no row of some split") for line in seen.said)
+
+
+def test_tags_alone(here):
+    (here / "names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n")
+    seen = propose([here / "names.conll"])
+    assert (seen.text, seen.tags, seen.classes) == ("text", {"tags": ["LOC", "PER"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,kind\na,b\nc,b\n", "no column is a text in every file, of more than 2 words a row; there are name, kind"),
+        ("text\nof some words here\nof some more words\n", "a text, but no column of classes or tags"),
+        ("text,my topic\na b c,x\na b d,x\na b e,y\na b f,y\n", "its name is to name a task: call it my_topic"),
+        ('text,topic\n"a b,c\n', "own.csv, line 2: unexpected end of data"),
+        ("text,topic\na b c,x,y\n", "own.csv, line 2: 3 cells, the header has 2"),
+        ("text,topic\n", "no column is a text"),
+    ],
+)
+def test_what_is_no_text_with_labels_is_one_line(here, text, message):
+    (here / "own.csv").write_text(text)
+    done = CliRunner().invoke(main, ["init", "project", "--data", "own.csv"])
+    assert done.exit_code == 1 and len(done.output.splitlines()) == 1 and message in done.output
+    assert not (here / "project").exists()
+
+
+def test_sizes_follow_from_the_texts(here):
+    write_csv(here / "own.csv", 200)
+    params = begin([Path("own.csv")]).params
+    source = params["prepare"]["source"]
+    assert source["longest"] == 16 and source["vocabulary"] == params["distill"]["encoder"]["vocabulary"] == 500
+    assert params["teachers"].keys() == params["tasks"].keys() == {"topic", "verdict"}
+    made = TextFiles(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0).splits()
+    assert all(split.labelled[task].any() for split in made.values() for task in params["tasks"])
+    assert params["train_teacher"]["batch_size"] <= min(flag.sum() for flag in made["transfer"].labelled.values())
+
+
+def test_a_text_in_the_folder_of_the_stores_is_refused(here):
+    write_csv(here / "own/data/own.csv", 30)
+    done = CliRunner().invoke(main, ["init", "own"])
+    assert done.exit_code == 1 and "own.csv: lies where the project's stores would" in done.output
+
+
+@pytest.mark.slow
+def test_texts_of_ones_own_become_a_distilled_student(here):
+    """As a new user goes: init, dvc repro, predict."""
+    write_csv(here / "own.csv", 120)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(CLONE)}
+
+    def run(*command, folder="project"):
+        done = subprocess.run(command, cwd=here / folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    stillroom = sys.executable, "-m", "pipeline.cli"
+    said = run(*stillroom, "init", "project", "--data", "own.csv", folder=".")
+    assert "found: topic: one of 2 classes" in said and "cd project && dvc repro" in said
+    params = yaml.safe_load((here / "project/params.yaml").read_text())
+    params["distill"]["seeds"] = 1
+    for group in ("teachers", "students"):
+        for one in params[group].values():
+            one["updates"] = 8
+    params["sweep"]["vary"]["updates"] = [8]
+    (here / "project/params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run("dvc", "repro")
+    scores = json.loads((here / "project/data/report/metrics.json").read_text())["students"]
+    assert scores.keys() == {"fused", "logits", "labels", "single", "bag_of_words"}
+    assert run(*stillroom, "predict", "fused", "the soup was cold").startswith("topic: ")
