@@ -55,8 +55,12 @@ class HuggingFaceText(TappedEncoder):
         self.recorded = {"config": config, "tokenizer": tokenizer}
 
     def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raises ValueError if tokens are not of the tokenizer beside the weights. about: {input: attributes of its field}."""
+        """Raises ValueError if tokens are not of the tokenizer beside the weights, or a row has more than the model reads.
+
+        about: {input: attributes of its field}.
+        """
         name = f"tokens_{self.input}"
+        self.check_length(about.get(name, {}).get("longest", 0))
         theirs, ours = self.tokenizer or {}, about.get(name, {}).get("tokenizer") or {}
         if not self.pretrained or theirs.get("digest") == ours.get("digest"):
             return
@@ -70,12 +74,13 @@ class HuggingFaceText(TappedEncoder):
             "prepare.source, in place of `vocabulary`, `tokenizer`: the folder with its tokenizer.json"
         )
 
+    def check_length(self, tokens: int) -> None:
+        if self.longest and tokens > self.longest:
+            raise ValueError(f"a row has {tokens} tokens, the model reads {self.longest}; lower the source's longest")
+
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         tokens_BT = tokens_of(inputs, self.input, self.vocabulary if self.tokenizer is None else len(self.own))
-        if self.longest and tokens_BT.shape[1] > self.longest:
-            raise ValueError(
-                f"a row has {tokens_BT.shape[1]} tokens, the model reads {self.longest}; lower the source's longest"
-            )
+        self.check_length(tokens_BT.shape[1])
         exist_BT = tokens_BT != self.padding
         tokens_BT = torch.where(exist_BT, self.own.to(tokens_BT.device)[tokens_BT], self.filler)
         exist_BT[:, 0] = True  # a row of none would attend to nothing

@@ -1,6 +1,7 @@
 """Transformer encoders of words."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,12 @@ class TextEncoder(nn.Module):
         self.input, self.vocabulary, self.longest = input, vocabulary, longest
         self.free_axes = free_axes(input, longest)
         self.transformer = ModernBertModel(config)
+
+    def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises ValueError if a row has more tokens than there is room for. about: {input: attributes of its field}."""
+        most = about.get(f"tokens_{self.input}", {}).get("longest", 0)
+        if most > self.longest:
+            raise ValueError(f"longest: {self.longest}, but a row has {most} tokens; raise it to that")
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = tokens_of(inputs, self.input, self.vocabulary)

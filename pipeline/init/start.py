@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.init import recsys, text, vision
 from pipeline.init.beginning import Beginning
 from pipeline.planning import Plan, make_plan
 from pipeline.project.class_spec import CLONE
@@ -17,7 +17,6 @@ from pipeline.project.commented import dumped
 from pipeline.project.lineage import sync
 from pipeline.project.validation import load_params
 from pipeline.sources.files_below import below
-from pipeline.sources.text.records import ENDINGS as TEXTS
 from pipeline.sources.vision.images import ENDINGS as IMAGES
 
 PARAMS = Path("params.yaml")
@@ -49,9 +48,10 @@ def start(folder: Path, data: Path) -> tuple[Beginning, Plan]:
             write(begun.params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
             sync()
-            begun.params["prepare"]["shard_rows"] = make_plan(load_params(PARAMS), Path("data")).better_shard_rows
-            write(begun.params)
             plan = make_plan(load_params(PARAMS), Path("data"))
+            plan = replace(plan, shard_rows=plan.better_shard_rows)
+            begun.params["prepare"]["shard_rows"] = plan.shard_rows
+            write(begun.params)
             under_version_control()
     except BaseException:
         for path in set(folder.iterdir()) - before:
@@ -66,15 +66,18 @@ def begin(data: Path) -> Beginning:
     """Of images if there are any, else of a log if a table has users and items, else of texts. Raises ValueError."""
     files = below(data)
     if any(path.suffix.lower() in IMAGES for path in files):
+        from pipeline.init import vision  # each needs libraries of its domain alone
+
         return vision.begin(data)
     if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
         raise ValueError(f"{inside[0]}: lies where the project's stores would; make the project in another folder")
+    from pipeline.init import recsys
+
     if log := recsys.begin(files):
         return log
-    texts = [path for path in files if path.suffix in TEXTS]
-    if not texts:
-        raise ValueError(f"{data}: no image, no table and no text ({', '.join(TEXTS)}) below this folder")
-    return text.begin(texts)
+    from pipeline.init import text
+
+    return text.begin(files, data)
 
 
 def write(params: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.init.beginning import Beginning, commented, first_params, four_students, set_sizes
 from pipeline.project.commented import flow
 from pipeline.sources.text.proposal import Proposal, propose
+from pipeline.sources.text.records import ENDINGS
 from pipeline.sources.text.text_files import TextFiles
 
 LONGEST = 64  # words of a text that are read, at most
@@ -28,9 +29,12 @@ COMMENTS = {
 }
 
 
-def begin(paths: list[Path]) -> Beginning:
-    """Tasks and networks as in examples/text, which also has these rates. Raises ValueError."""
-    seen = propose(paths)
+def begin(files: list[Path], data: Path) -> Beginning:
+    """Tasks and networks as in examples/text, which also has these rates. files: those of `data`. Raises ValueError."""
+    texts = [path for path in files if path.suffix in ENDINGS]
+    if not texts:
+        raise ValueError(f"{data}: no image, no table and no text ({', '.join(ENDINGS)}) below this folder")
+    seen = propose(texts)
     source = source_of(seen)
     splits = TextFiles(**source, seed=0).splits()
     params = first_params()
@@ -41,8 +45,9 @@ def begin(paths: list[Path]) -> Beginning:
         name: flow(task_of("classification", "Classification", classes=len(x))) for name, x in seen.classes.items()
     }
     params["tasks"] |= {name: flow(task_of("tagging", "Tagging", kinds=kinds)) for name, kinds in seen.tags.items()}
-    tokens = max(split.inputs["tokens_first"].shape[1] for split in splits.values())
-    encoder = ENCODER | {"vocabulary": source["vocabulary"], "longest": max(TOKENS, 16 * -(-tokens // 16))}
+    longest = splits["transfer"].about["tokens_first"]["longest"]
+    room = max(TOKENS, 32 * -(-3 * longest // 64))  # half as many more: of another seed other texts are learnt from
+    encoder = ENCODER | {"vocabulary": source["vocabulary"], "longest": room}
     params["teachers"] = {
         name: {"tasks": flow([name]), "encoder": flow({**encoder, "width": 64, "layers": 2, "heads": 4})}
         for name in params["tasks"]

@@ -184,6 +184,8 @@ def test_a_text_model_refuses_tokens_of_another_tokenizer(tmp_path):
 def test_a_row_of_more_tokens_than_a_text_model_reads_is_one_line(bert):
     with pytest.raises(ValueError, match="a row has 17 tokens, the model reads 16; lower the source's longest"):
         bert({"tokens_first": torch.ones(1, 17, dtype=torch.int32)})
+    with pytest.raises(ValueError, match="a row has 17 tokens, the model reads 16"):
+        bert.check_inputs({"tokens_first": {"longest": 17}})
 
 
 def only_bin(folder):

@@ -76,6 +76,13 @@ def test_a_side_a_vocabulary_and_a_length_that_do_not_fit_are_named():
         TextEncoder(input="first", vocabulary=60, width=16, layers=1, heads=2, longest=3)(inputs)
 
 
+def test_rows_too_long_are_refused_before_anything_learns():
+    room = TextEncoder(input="first", vocabulary=60, width=16, layers=1, heads=2, longest=8)
+    room.check_inputs({"tokens_first": {"longest": 8}, "tokens_second": {"longest": 9}})
+    with pytest.raises(ValueError, match="longest: 8, but a row has 9 tokens; raise it to that"):
+        room.check_inputs({"tokens_first": {"longest": 9}})
+
+
 def test_the_same_rows_give_the_same_tokens():
     one, two = (Vocabulary(ROWS, 60) for _ in range(2))
     assert one.tokenizer.to_str() == two.tokenizer.to_str()

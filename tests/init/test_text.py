@@ -96,7 +96,7 @@ def test_what_is_no_text_with_labels_is_one_line(here, text, message):
 
 def test_sizes_follow_from_the_texts(here):
     write_csv(here / "own.csv", 200)
-    params = begin([Path("own.csv")]).params
+    params = begin([Path("own.csv")], Path("own.csv")).params
     source = params["prepare"]["source"]
     assert source["longest"] == 16 and source["vocabulary"] == params["distill"]["encoder"]["vocabulary"] == 500
     assert params["teachers"].keys() == params["tasks"].keys() == {"topic", "verdict"}

@@ -26,7 +26,16 @@ from pipeline.sources.text.grammar import (
     sentence,
 )
 from pipeline.sources.text.vocabulary import Vocabulary
-from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, where_labelled
+from pipeline.sources.text.words import (
+    WordSource,
+    about_tokens,
+    as_arrays,
+    ids_of,
+    padded,
+    tags_of,
+    where_labelled,
+    with_longest,
+)
 
 SIDES = ("first", "second")
 TASKS = ("topic", "sentiment", "entities")
@@ -87,7 +96,7 @@ class Reviews(WordSource):
             name: self.split(rows, vocabularies, TASKS + (UNSEEN if name.startswith("unseen") else ()))
             for name, rows in made.items()
         }
-        return {"transfer": self.transfer(transfer, vocabularies), **whole}
+        return with_longest({"transfer": self.transfer(transfer, vocabularies), **whole})
 
     def preview(self) -> tuple[int, Split]:
         few = {**vars(self), "labelled": dict.fromkeys(self.labelled, PREVIEW), "unlabelled": PREVIEW}

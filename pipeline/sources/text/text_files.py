@@ -11,7 +11,7 @@ from pipeline.sources.source import Split
 from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
 from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
-from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of
+from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, with_longest
 
 NEEDED = ("transfer", "val", "test/clean")
 UNSEEN = ("unseen/train", "unseen/test")
@@ -72,11 +72,12 @@ class TextFiles(WordSource):
     def splits(self) -> dict[str, Split]:
         found = self.records()
         vocabulary = self.learn(found["transfer"])
-        return {name: self.split(records, vocabulary) for name, records in found.items()}
+        return with_longest({name: self.split(records, vocabulary) for name, records in found.items()})
 
     def preview(self) -> tuple[int, Split]:
         records = self.records()["transfer"]
-        return len(records), self.split(records, self.learn(records)).first(64)  # as wide as the widest of all
+        whole = with_longest({"transfer": self.split(records, self.learn(records))})["transfer"]
+        return len(records), whole.first(64)  # as wide as the widest of all
 
     def records(self) -> dict[str, list[Record]]:
         """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""

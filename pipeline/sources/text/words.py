@@ -6,6 +6,7 @@ them at the same positions.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from textwrap import fill
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
 
-from pipeline.sources.source import Answer, Arrays, Source, content_ids
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
 from pipeline.sources.text.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
 DROPPED = 0.1  # share of a labelled row's tokens
@@ -45,6 +46,13 @@ def as_arrays(
 def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str, dict[str, Any]]:
     """What a split says of its tokens: {input: {"tokenizer": see `about_tokenizer`}}."""
     return {f"tokens_{side}": {"tokenizer": vocabulary.about} for side, vocabulary in vocabularies.items()}
+
+
+def with_longest(splits: dict[str, Split]) -> dict[str, Split]:
+    """Splits that say how many tokens the longest row of all has: a network without room for it is refused before it learns."""
+    most = {name: max(split.inputs[name].shape[1] for split in splits.values()) for name in splits["transfer"].about}
+    about = {name: {**said, "longest": most[name]} for name, said in splits["transfer"].about.items()}
+    return {name: replace(split, about=about) for name, split in splits.items()}
 
 
 def encoded(rows: Rows) -> list[bytes]:

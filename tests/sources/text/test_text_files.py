@@ -308,3 +308,11 @@ def test_what_is_labelled_is_divided_where_splits_have_no_files(tmp_path, monkey
 def test_a_split_has_files_or_a_share(changes, message):
     with pytest.raises(ValueError, match=message):
         source(**changes)
+
+
+def test_every_split_says_how_long_the_longest_row_of_all_is(folder):
+    splits = source().splits()
+    widths = {name: split.inputs["tokens_first"].shape[1] for name, split in splits.items()}
+    assert len(set(widths.values())) > 1
+    assert {split.about["tokens_first"]["longest"] for split in splits.values()} == {max(widths.values())}
+    assert source().preview()[1].about["tokens_first"]["longest"] == widths["transfer"]
