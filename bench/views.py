@@ -24,10 +24,11 @@ sys.path.insert(0, str(ROOT))
 from bench.arms import MACHINE, by_seed, commands, enter, run_arms, run_stage, share, spread, student_result  # noqa: E402
 from bench.demo import PRIMARY, SHORT, TAUGHT, enter_beside, points  # noqa: E402
 from bench.evidence import METHODS, arm  # noqa: E402
+from pipeline.atomic import write_json  # noqa: E402
 from pipeline.batches.batches import cut, input_fields, labelled_batches, load, part, tensors  # noqa: E402
 from pipeline.batches.pools import Rows, shuffled  # noqa: E402
 from pipeline.checkpoints import input_shapes, load_network, save_network  # noqa: E402
-from pipeline.cost import measured, write_json  # noqa: E402
+from pipeline.cost import measured  # noqa: E402
 from pipeline.project.lineage import open_project  # noqa: E402
 from pipeline.project.params import Params  # noqa: E402
 from pipeline.seeds import derive_seed  # noqa: E402

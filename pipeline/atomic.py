@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ def write_whole(path: Path, *parts: Any) -> str:
         os.fsync(file.fileno())
     os.replace(draft, path)
     return running.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all, with sorted keys."""
+    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -32,13 +32,13 @@ def init(folder: Path, data: Path | None) -> None:
     from pipeline.init.start import start
     from pipeline.planning import lines
 
-    begun, plan = start(folder, data or folder)
-    for line in begun.said:
+    draft, plan = start(folder, data or folder)
+    for line in draft.said:
         click.echo(f"found: {line}")
-    for line in begun.bad[:3]:
+    for line in draft.bad[:3]:
         click.echo(f"cannot be used: {line}")
-    if begun.bad:
-        click.echo(f"{len(begun.bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+    if draft.bad:
+        click.echo(f"{len(draft.bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
     written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"

@@ -1,18 +1,12 @@
 """What a stage's work cost, for the report's ledger. Kept apart from the results, which must not depend on it."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import write_whole
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all, with sorted keys."""
-    write_whole(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+from pipeline.atomic import write_json
 
 
 @contextmanager

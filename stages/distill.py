@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from pipeline.atomic import write_json
 from pipeline.checkpoints import input_shapes, save_network
-from pipeline.cost import measured, write_json
+from pipeline.cost import measured
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.lineage import open_project
 from pipeline.stores.store import open_store, sha256

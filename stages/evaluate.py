@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 from safetensors.torch import save
 
-from pipeline.atomic import write_whole
+from pipeline.atomic import write_json, write_whole
 from pipeline.checkpoints import load_network
-from pipeline.cost import write_json
 from pipeline.device import pick_device
 from pipeline.evaluation.scoring import predictions, score
 from pipeline.evaluation.unseen import few_shot, unseen_examples

@@ -18,7 +18,7 @@ from pipeline.project.lineage import open_project
 from pipeline.stores.store import open_aligned, open_store
 from pipeline.stores.trust import ensure_verified
 from pipeline.stores.writer import StoreWriter
-from pipeline.training.fitting import identity_of, lessons, refine
+from pipeline.training.learned_fusion import identity_of, lessons, refine
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from safetensors.torch import load_file
 
-from pipeline.cost import write_json
+from pipeline.atomic import write_json
 from pipeline.manners import one_line_errors
 from pipeline.project.lineage import open_project
 from pipeline.reports import page, pictures

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cost import measured, write_json
+from pipeline.atomic import write_json
+from pipeline.cost import measured
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.class_spec import ParamsError
 from pipeline.project.dependencies import code_digest

@@ -7,10 +7,10 @@ import click
 import torch
 from safetensors.torch import save
 
-from pipeline.atomic import write_whole
+from pipeline.atomic import write_json, write_whole
 from pipeline.batches.batches import labelled_batches
 from pipeline.checkpoints import about_inputs, input_shapes, save_network, teacher_network
-from pipeline.cost import measured, write_json
+from pipeline.cost import measured
 from pipeline.device import pick_device
 from pipeline.evaluation.scoring import predictions, score
 from pipeline.manners import one_line_errors, progress

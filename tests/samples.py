@@ -129,3 +129,21 @@ def write_csv(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+USERS, MOVIES = 60, 50
+
+
+def write_movielens(folder: Path) -> None:
+    """Users rate what they like: a movie's genre is its number by three."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    genres = ["Comedy", "Drama", "War"]
+    movies = "".join(f"{m},Movie {m} (1999),{genres[m % 3]}\n" for m in range(MOVIES))
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + movies)
+    ratings = []
+    for n in range(2500):
+        user, movie = rng.integers(USERS), rng.integers(MOVIES)
+        if rng.random() < (0.8 if movie % 3 == user % 3 else 0.2):
+            ratings.append(f"{user},{movie},{rng.integers(1, 6) if movie % 3 != user % 3 else 5},{1000 + n}\n")
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(ratings))

@@ -35,6 +35,13 @@ def test_a_file_imports_from_its_room_or_from_those_before(file):
         assert ROOMS.index(room(found)) <= ROOMS.index(room(file)), f"{file} imports {found}"
 
 
+def test_the_map_has_every_file_and_the_rooms_in_their_order():
+    map_of = (CLONE / "README.md").read_text().partition("\npipeline/ ")[2].partition("\nexamples/ ")[0]
+    shown = re.findall(r"^  (\w+)(?:/|\.py)\s", map_of, re.MULTILINE)
+    assert [*shown, "stages"] == ROOMS
+    assert not [file.name for file in FILES if room(file) != "stages" and file.name not in map_of]
+
+
 def test_imports_form_no_circle():
     for file in FILES:
         assert file not in closure(imports(file, CLONE))

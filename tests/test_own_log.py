@@ -8,16 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from pipeline.project.class_spec import CLONE
 from pipeline.stores.store import open_store
+from tests.samples import MOVIES, USERS, write_movielens
 
 pytestmark = pytest.mark.slow
 
-USERS, MOVIES = 60, 50
 STILLROOM = [sys.executable, "-m", "pipeline.cli"]
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower", "user": [USERS + 1], "item": [MOVIES + 1, 24, 4, 2]}
 SIZES = {"length": 8, "negatives": 3, "unlabelled": 100, "views": 2, "val": 0.15, "test": 0.2, "cold": 0.2, "new": 0.2}
@@ -28,26 +27,11 @@ STUDENTS = {
 }
 
 
-def write_log(folder: Path) -> None:
-    """Users rate what they like: a movie's genre is its number by three."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    genres = ["Comedy", "Drama", "War"]
-    movies = "".join(f"{m},Movie {m} (1999),{genres[m % 3]}\n" for m in range(MOVIES))
-    (folder / "movies.csv").write_text("movieId,title,genres\n" + movies)
-    ratings = []
-    for n in range(2500):
-        user, movie = rng.integers(USERS), rng.integers(MOVIES)
-        if rng.random() < (0.8 if movie % 3 == user % 3 else 0.2):
-            ratings.append(f"{user},{movie},{rng.integers(1, 6) if movie % 3 != user % 3 else 5},{1000 + n}\n")
-    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(ratings))
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own") / "project"
     shutil.copytree(CLONE / "examples" / "recsys", folder, ignore=shutil.ignore_patterns("data", "dvc.lock", "cache", "tmp"))
-    write_log(folder / "ml")
+    write_movielens(folder / "ml")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["prepare"] = {
         "source": {"code": "pipeline/sources/recsys/movielens.py", "class": "MovieLens", "path": "ml", "liked": 4, **SIZES},

@@ -1,4 +1,4 @@
-"""Fusions that are trained: the abstract fusion that has a module, which fitting.py hands to optimize.py."""
+"""Fusions that are trained: the abstract fusion that has a module, which training/learned_fusion.py hands to optimize.py."""
 
 from abc import abstractmethod
 

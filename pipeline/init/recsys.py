@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.init.beginning import Beginning, commented, first_params, four_students, set_sizes
+from pipeline.init.draft import Draft, baseline, built, commented, first_params, set_sizes, students
 from pipeline.project.commented import flow
-from pipeline.sources.recsys.interaction_files import InteractionFiles
-from pipeline.sources.recsys.movielens import MovieLens
+from pipeline.sources.recsys.interaction_files import REQUIRED
 from pipeline.sources.recsys.tables import Table, header_of, read_table
 
 ROLES = {
@@ -18,7 +17,6 @@ ROLES = {
     "conversion": {"conversion", "converted", "bought", "purchase", "purchased", "order", "ordered"},
     "rating": {"rating", "rated", "stars", "score"},
 }
-NEEDED = ("user", "item", "time")
 SIDE = 200  # different values of a side feature, at most
 NEGATIVES = 10
 LIKED = 4  # stars
@@ -32,6 +30,7 @@ TASKS = {
     "rating": {"code": "pipeline/tasks/rating.py", "class": "Rating"},
 }
 PASSES = 30
+POPULARITY = {"code": "pipeline/encoders/popularity.py", "class": "Popularity"}
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower"}
 COMMENTS = {
     "columns": "what each is called in the log",
@@ -45,86 +44,97 @@ COMMENTS = {
 }
 
 
-def begin(files: list[Path]) -> Beginning | None:
-    """Tasks and networks as in examples/recsys, which also has these rates; None if no file is a log. Raises ValueError."""
+def draft(files: list[Path]) -> Draft | None:
+    """Networks and rates as examples/recsys has them; None if no file is a log. Raises ValueError."""
     found = movielens(files) or own_log(files)
     if not found:
         return None
-    source, said = found
-    splits = built(source).splits()
-    transfer = splits["transfer"]
+    (source, said), params = found, first_params()
+    transfer = built(source).splits()["transfer"]
     sizes = {side: transfer.about[side]["sizes"] for side in ("user", "item")}
-    params = first_params()
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {name: flow(task) for name, task in TASKS.items() if name in transfer.labels}
-    towers = {**TOWERS, **sizes}
-    funnel = [name for name in ("click", "conversion") if name in params["tasks"]]
+    taught = {"funnel": [name for name in ("click", "conversion") if name in params["tasks"]], "rating": ["rating"]}
     params["teachers"] = {
-        name: {"tasks": flow(tasks), "encoder": flow({**towers, "width": 64, "dropout": 0.5})}
-        for name, tasks in (("funnel", funnel), ("rating", ["rating"]))
+        name: {"tasks": flow(tasks), "encoder": flow({**TOWERS, **sizes, "width": 64, "dropout": 0.5})}
+        for name, tasks in taught.items()
         if tasks[0] in params["tasks"]
     }
-    params["distill"]["encoder"] = flow({**towers, "width": 12})
+    params["distill"]["encoder"] = flow({**TOWERS, **sizes, "width": 12})
     params["device"] = "cpu"  # networks this small gain nothing from a GPU
     for stage in ("train_teacher", "distill"):
         params[stage] |= {"learning_rate": 0.01, "weight_decay": 0.3}
-    four_students(params, logits=1)
-    buckets = {"code": "pipeline/encoders/popularity.py", "class": "Popularity", "buckets": sizes["item"][1]}
-    params["students"]["popularity"] = flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}, "encoder": buckets})
-    set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
-    said += [f"columns: user {sizes['user']}, item {sizes['item']} values, unknown among them"]
-    return Beginning(params, said)
-
-
-def built(source: dict[str, Any]) -> InteractionFiles | MovieLens:
-    arguments = {key: value for key, value in source.items() if key not in ("code", "class")}
-    return (MovieLens if source["class"] == "MovieLens" else InteractionFiles)(**arguments, seed=0)
+    updates = set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
+    params["students"] = students(updates, logits=1)
+    params["students"]["popularity"] = baseline(updates, **POPULARITY, buckets=sizes["item"][1])
+    return Draft(params, [*said, f"columns: user {sizes['user']}, item {sizes['item']} values, unknown among them"])
 
 
 def movielens(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     for path in files:
-        if MOVIELENS.get(path.name) in {other.name for other in files if other.parent == path.parent}:
-            source = {
-                "code": "pipeline/sources/recsys/movielens.py",
-                "class": "MovieLens",
-                "path": str(path.parent),
-                "liked": 4,
-            }
-            return source | LISTS | {"negatives": NEGATIVES}, [
-                f"MovieLens in {path.parent}: a movie rated {source['liked']} is liked"
-            ]
+        if path.name in MOVIELENS and path.with_name(MOVIELENS[path.name]).exists():
+            source = {"code": "pipeline/sources/recsys/movielens.py", "class": "MovieLens", "path": str(path.parent)}
+            said = f"MovieLens in {path.parent}: what is rated {LIKED} or more is liked, a conversion"
+            return source | {"liked": LIKED} | LISTS | {"negatives": NEGATIVES}, [said]
     return None
 
 
 def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     """The first table with users, items and times, and what others say of these."""
-    tables = [path for path in files if path.suffix in (".csv", ".parquet")]
-    headers = {path: header_of(path) for path in tables}
-    log = next((path for path in tables if set(NEEDED) <= roles_of(headers[path]).keys()), None)
+    said: list[str] = []
+    headers = readable_headers([path for path in files if path.suffix in (".csv", ".parquet")], said)
+    log = next((path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()), None)
     if not log:
         return None
     columns = roles_of(headers[log])
     table = read_table(log, list(columns.values()))
-    for role in [role for role in columns if role not in NEEDED and not fits(table, columns[role], role)]:
-        del columns[role]
-    said = [f"log: {log}, {len(table)} rows; " + ", ".join(f"{role} is {name}" for role, name in columns.items())]
-    sides: dict[str, dict[str, Any]] = {}
-    for path in tables:
-        if path != log and (found := side_of(read_table(path, headers[path]), table, columns)):
-            sides.setdefault(*found)
-            said.append(f"{found[0]}: {path}, {', '.join(found[1]['columns'])}")
-    clicked = "click" in columns and "0" in table.columns[columns["click"]]
+    said.append(f"log: {log}, {len(table)} rows")
+    for role, name in list(columns.items()):
+        if role in REQUIRED or fits(table, name, role):
+            said.append(f"{role}: column {name!r}")
+        else:
+            expected = "a number above 0" if role == "rating" else "0 or 1"
+            said.append(f"column {name!r}: by its name a {role}, but not everywhere {expected}; left out")
+            del columns[role]
+    sides = side_tables({path: header for path, header in headers.items() if path != log}, table, columns, said)
+    shown = "click" in columns and not table.flags(columns["click"]).all()
     many = {side: len(set(table.columns[columns[side]])) >= FEW for side in ("user", "item")}
-    source: dict[str, Any] = {"code": "pipeline/sources/recsys/interaction_files.py", "class": "InteractionFiles"}
-    source |= {"log": str(log), "columns": flow(columns), **{side: flow(about) for side, about in sides.items()}, **LISTS}
-    source |= {"negatives": 0 if clicked else NEGATIVES}
-    return source | {"cold": LISTS["cold"] * many["user"], "new": LISTS["new"] * many["item"]}, said
+    source = {"code": "pipeline/sources/recsys/interaction_files.py", "class": "InteractionFiles", "log": str(log)}
+    about = {"columns": columns, **sides, **LISTS, "negatives": 0 if shown else NEGATIVES}
+    return source | about | {"cold": LISTS["cold"] * many["user"], "new": LISTS["new"] * many["item"]}, said
+
+
+def readable_headers(tables: list[Path], said: list[str]) -> dict[Path, list[str]]:
+    headers = {}
+    for path in tables:
+        try:
+            headers[path] = header_of(path)
+        except ValueError as error:
+            said.append(f"{error}; left out")
+    return headers
+
+
+def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, str], said: list[str]) -> dict[str, Any]:
+    """{"users" or "items": the first table that tells of them}; what is found, or left out, is added to `said`."""
+    sides: dict[str, Any] = {}
+    for path, header in headers.items():
+        try:
+            found = side_of(read_table(path, header), log, columns)
+        except ValueError as error:
+            said.append(f"{error}; left out")
+            continue
+        if found and found[0] not in sides:
+            sides[found[0]] = found[1]
+            said.append(f"{found[0]}: {path}, {', '.join(found[1]['columns'])}")
+        else:
+            said.append(f"{path}: no column has each of the log's users, or items, once, beside columns of classes; left out")
+    return sides
 
 
 def roles_of(header: list[str]) -> dict[str, str]:
-    """{role: column}, by the words in a column's name: userId, user_id, USER."""
+    """{role: column}, by the words in a column's name: userId, user_id, USERID."""
     found: dict[str, str] = {}
-    words = {name: {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} for name in header}
+    words = {name: {word.lower().removesuffix("id") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} for name in header}
     for role, known in ROLES.items():
         column = next((name for name in header if words[name] & known and name not in found.values()), None)
         if column:
@@ -135,7 +145,7 @@ def roles_of(header: list[str]) -> dict[str, str]:
 def fits(table: Table, column: str, role: str) -> bool:
     """Whether a column's values are those of its role."""
     try:
-        _ = table.numbers(column, low=0.01, gap=0.0) if role == "rating" else table.flags(column)
+        _ = table.numbers(column, low=0.01, gap=-1.0) if role == "rating" else table.flags(column)
     except ValueError:
         return False
     return True

@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.init.beginning import Beginning
+from pipeline.init.draft import Draft
 from pipeline.planning import Plan, make_plan
 from pipeline.project.class_spec import CLONE
 from pipeline.project.commented import dumped
 from pipeline.project.lineage import sync
 from pipeline.project.validation import load_params
-from pipeline.sources.files_below import below
 from pipeline.sources.vision.images import ENDINGS as IMAGES
 
 PARAMS = Path("params.yaml")
@@ -28,11 +27,13 @@ DVC_CONFIG = """[core]
 """
 
 
-def start(folder: Path, data: Path) -> tuple[Beginning, Plan]:
-    """Make a project in a folder. data: a file, or a folder of them. Returns what it begins as, and the run's plan.
+def start(folder: Path, data: Path) -> tuple[Draft, Plan]:
+    """Make a project in a folder. data: a file, or a folder of them. Returns its draft, and the run's plan.
 
     Raises ValueError, and then leaves nothing behind.
     """
+    if folder.is_file():
+        raise ValueError(f"{folder}: is a file; name a folder for the project, and give the file with --data")
     if any((folder / name).exists() for name in ("params.yaml", "dvc.yaml")):
         raise ValueError(f"{folder}: has a params.yaml or dvc.yaml already; choose another folder, or remove them")
     if not data.exists():
@@ -44,14 +45,14 @@ def start(folder: Path, data: Path) -> tuple[Beginning, Plan]:
     try:
         with contextlib.chdir(folder):
             near = data.is_relative_to(Path.cwd().parent)
-            begun = begin(Path(os.path.relpath(data)) if near else data)
-            write(begun.params)
+            draft = first_draft(Path(os.path.relpath(data)) if near else data)
+            write(draft.params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
             sync()
             plan = make_plan(load_params(PARAMS), Path("data"))
             plan = replace(plan, shard_rows=plan.better_shard_rows)
-            begun.params["prepare"]["shard_rows"] = plan.shard_rows
-            write(begun.params)
+            draft.params["prepare"]["shard_rows"] = plan.shard_rows
+            write(draft.params)
             under_version_control()
     except BaseException:
         for path in set(folder.iterdir()) - before:
@@ -59,25 +60,33 @@ def start(folder: Path, data: Path) -> tuple[Beginning, Plan]:
         if fresh:
             folder.rmdir()
         raise
-    return begun, plan
+    return draft, plan
 
 
-def begin(data: Path) -> Beginning:
+def first_draft(data: Path) -> Draft:
     """Of images if there are any, else of a log if a table has users and items, else of texts. Raises ValueError."""
     files = below(data)
     if any(path.suffix.lower() in IMAGES for path in files):
         from pipeline.init import vision  # each needs libraries of its domain alone
 
-        return vision.begin(data)
+        return vision.draft(data, files)
     if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
         raise ValueError(f"{inside[0]}: lies where the project's stores would; make the project in another folder")
     from pipeline.init import recsys
 
-    if log := recsys.begin(files):
+    if log := recsys.draft(files):
         return log
     from pipeline.init import text
 
-    return text.begin(files, data)
+    return text.draft(files, data)
+
+
+def below(data: Path) -> list[Path]:
+    """A file, or all files of a folder but hidden ones."""
+    if data.is_file():
+        return [data]
+    found = (path for path in data.rglob("*") if path.is_file())
+    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(data).parts))
 
 
 def write(params: Any) -> None:

@@ -1,22 +1,23 @@
 """First params of a project for one's own texts: tasks from the columns that files are seen to have."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.init.beginning import Beginning, commented, first_params, four_students, set_sizes
+from pipeline.init.draft import Draft, baseline, built, commented, first_params, set_sizes, students
+from pipeline.init.text_columns import Proposal, propose
 from pipeline.project.commented import flow
-from pipeline.sources.text.proposal import Proposal, propose
 from pipeline.sources.text.records import ENDINGS
-from pipeline.sources.text.text_files import TextFiles
 
 LONGEST = 64  # words of a text that are read, at most
-VOCABULARY = (500, 8000)  # tokens, at least and at most; else as many as there are words, over
-OFTEN = 50
-TOKENS = 128  # of a text that networks have places for, at least
+OFTEN = 50  # words of text for each token that is learnt, and so many tokens at least and at most:
+VOCABULARY = (500, 8000)
+ROOM = 128  # tokens of a text that networks have places for, at least
 PASSES = 12
 ENCODER = {"code": "pipeline/encoders/text.py", "class": "TextEncoder", "input": "first"}
+BAG = {"code": "pipeline/encoders/bag_of_words.py", "class": "BagOfWords", "input": "first", "width": 32}
 COMMENTS = {
     "files": "by split; also test/<name> for other tests, unseen/train and unseen/test",
     "text": "its column",
@@ -29,25 +30,20 @@ COMMENTS = {
 }
 
 
-def begin(files: list[Path], data: Path) -> Beginning:
-    """Tasks and networks as in examples/text, which also has these rates. files: those of `data`. Raises ValueError."""
+def draft(files: list[Path], data: Path) -> Draft:
+    """Networks and rates as examples/text has them. files: those of `data`. Raises ValueError."""
     texts = [path for path in files if path.suffix in ENDINGS]
     if not texts:
-        raise ValueError(f"{data}: no image, no table and no text ({', '.join(ENDINGS)}) below this folder")
+        raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}")
     seen = propose(texts)
-    source = source_of(seen)
-    splits = TextFiles(**source, seed=0).splits()
-    params = first_params()
-    params["prepare"]["source"] = commented(
-        {"code": "pipeline/sources/text/text_files.py", "class": "TextFiles", **source}, COMMENTS
-    )
-    params["tasks"] = {
-        name: flow(task_of("classification", "Classification", classes=len(x))) for name, x in seen.classes.items()
-    }
-    params["tasks"] |= {name: flow(task_of("tagging", "Tagging", kinds=kinds)) for name, kinds in seen.tags.items()}
-    longest = splits["transfer"].about["tokens_first"]["longest"]
-    room = max(TOKENS, 32 * -(-3 * longest // 64))  # half as many more: of another seed other texts are learnt from
-    encoder = ENCODER | {"vocabulary": source["vocabulary"], "longest": room}
+    params, source = first_params(), source_of(seen)
+    transfer = built(source).splits()["transfer"]
+    params["prepare"]["source"] = commented(source, COMMENTS)
+    tasks = {name: task_of("classification", "Classification", classes=len(x)) for name, x in seen.classes.items()}
+    tasks |= {name: task_of("tagging", "Tagging", kinds=kinds) for name, kinds in seen.tags.items()}
+    params["tasks"] = {name: flow(task) for name, task in tasks.items()}
+    longest = 1.5 * transfer.about["tokens_first"]["longest"]  # of another seed other texts are learnt from
+    encoder = {**ENCODER, "vocabulary": source["vocabulary"], "longest": max(ROOM, 32 * math.ceil(longest / 32))}
     params["teachers"] = {
         name: {"tasks": flow([name]), "encoder": flow({**encoder, "width": 64, "layers": 2, "heads": 4})}
         for name in params["tasks"]
@@ -55,21 +51,19 @@ def begin(files: list[Path], data: Path) -> Beginning:
     params["distill"]["encoder"] = flow({**encoder, "width": 32, "layers": 2, "heads": 2, "dropout": 0})
     params["train_teacher"] |= {"learning_rate": 0.002, "weight_decay": 0.05}
     params["distill"] |= {"learning_rate": 0.005, "weight_decay": 0.01}
-    four_students(params, logits=1)
-    bag = {"code": "pipeline/encoders/bag_of_words.py", "class": "BagOfWords", "input": "first", "width": 32}
-    bag["vocabulary"] = source["vocabulary"]
-    params["students"]["bag_of_words"] = flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}, "encoder": bag})
-    set_sizes(params, {task: splits["transfer"].labelled[task].sum() for task in params["tasks"]}, PASSES)
-    return Beginning(params, seen.said)
+    updates = set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
+    params["students"] = students(updates, logits=1)
+    params["students"]["bag_of_words"] = baseline(updates, **BAG, vocabulary=source["vocabulary"])
+    return Draft(params, seen.said)
 
 
 def source_of(seen: Proposal) -> dict[str, Any]:
-    """Arguments of `TextFiles`."""
-    source: dict[str, Any] = {"files": seen.files, "text": seen.text, "classes": seen.classes, "tags": seen.tags}
-    source["longest"] = min(LONGEST, 16 * -(-int(np.quantile(seen.lengths, 0.98)) // 16))  # all rows are as wide as the widest
+    source: dict[str, Any] = {"code": "pipeline/sources/text/text_files.py", "class": "TextFiles"}
+    source |= {"files": seen.files, "text": seen.text, "classes": seen.classes, "tags": seen.tags}
+    source["longest"] = min(LONGEST, 16 * math.ceil(np.quantile(seen.lengths, 0.98) / 16))  # all rows are as wide as the widest
     source["vocabulary"] = int(np.clip(sum(seen.lengths) / OFTEN, *VOCABULARY)) // 100 * 100
-    source["val"] = 0.0 if "val" in seen.files else 0.1
-    source["test"] = 0.0 if "test/clean" in seen.files else 0.2
+    source |= {} if "val" in seen.files else {"val": 0.1}
+    source |= {} if "test/clean" in seen.files else {"test": 0.2}
     return {key: value for key, value in source.items() if value}
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.init.beginning import Beginning, commented, first_params, four_students, set_sizes
+from pipeline.init.draft import Draft, built, commented, first_params, set_sizes, students
+from pipeline.init.image_labels import Proposal, propose
 from pipeline.project.commented import flow
-from pipeline.sources.vision.files import Files
 from pipeline.sources.vision.gathering import read_labels
 from pipeline.sources.vision.images import ENDINGS
-from pipeline.sources.vision.proposal import Proposal, propose
 
 FRAMES = (32, 48, 64, 96)  # pixels a side: more is seen in more, and more is computed
 PASSES = 30
@@ -29,14 +28,13 @@ COMMENTS = {
 }
 
 
-def begin(data: Path) -> Beginning:
-    """The demo's params, of everything that is the same for all images. Raises ValueError."""
-    seen = propose(data)
+def draft(data: Path, files: list[Path]) -> Draft:
+    """Networks and rates as the demo has them. files: those of the folder `data`. Raises ValueError."""
+    seen = propose(data, files)
     check_places(seen)
-    params = first_params()
-    source = source_of(seen)
-    built = Files(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0)
-    found, bad = read_labels(built.parts | built.unseen)
+    params, source = first_params(), source_of(seen)
+    files_of = built(source)
+    found, bad = read_labels(files_of.parts | files_of.unseen)
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {task: flow(task_of(parts)) for task, parts in seen.labels.items()}
     params["teachers"] = {
@@ -44,13 +42,13 @@ def begin(data: Path) -> Beginning:
         for task in seen.labels
     }
     params["distill"]["encoder"] = flow({**TRUNK, "width": 32, "blocks": 2, "channels": 3})
-    four_students(params, logits=3)
-    parts = {task: [len(part.labels) for part in found[task]] for task in seen.labels}
-    set_sizes(params, {task: learned_from(source, seen.labels[task], labels) for task, labels in parts.items()}, PASSES)
-    held_out = source["val"] * sum(len(part.labels) for name in seen.unseen for part in found[name])
+    labels = {task: [len(part.labels) for part in found[task]] for task in seen.labels}
+    rows = {task: learned_from(source, seen.labels[task], many) for task, many in labels.items()}
+    params["students"] = students(set_sizes(params, rows, PASSES), logits=3)
     if seen.unseen:
+        held_out = source["val"] * sum(len(part.labels) for name in seen.unseen for part in found[name])
         params["evaluate"]["shots"] = flow([n for n in (5, 20, 50) if n <= held_out / 2] or [2])
-    return Beginning(params, seen.said, bad)
+    return Draft(params, seen.said, bad)
 
 
 def check_places(seen: Proposal) -> None:

@@ -5,7 +5,17 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import BaseRepresenter
+from ruamel.yaml.representer import RoundTripRepresenter
+
+
+class Representer(RoundTripRepresenter):
+    """Writes null as null; ruamel writes nothing, which on one line reads as a value that somebody forgot."""
+
+    def represent_none(self, data: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+Representer.add_representer(type(None), Representer.represent_none)
 
 
 def plain() -> YAML:
@@ -14,16 +24,11 @@ def plain() -> YAML:
 
 def round_trip() -> YAML:
     yaml = YAML()
+    yaml.Representer = Representer
     yaml.preserve_quotes = True
     yaml.width = 1000
-    yaml.representer.add_representer(type(None), as_null)
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
-
-
-def as_null(representer: BaseRepresenter, value: None) -> ScalarNode:
-    """ruamel writes nothing in its place, which on one line reads as a key that somebody forgot."""
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def dumped(content: Any) -> str:

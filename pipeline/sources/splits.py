@@ -1,22 +1,6 @@
-"""Which split a sample is in: as the name of its file says, or else the hash of what it is."""
+"""Which split a sample is in, by the hash of what it is."""
 
 import hashlib
-from pathlib import Path
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
-
-
-def split_of(path: Path) -> str | None:
-    words = path.stem.lower().replace("-", "_").split("_")
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def drawn(sample_id: bytes, val: float, test: float, seed: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipeline.cost import write_json
+from pipeline.atomic import write_json
 from pipeline.stores.layout import digest
 from pipeline.stores.store import Store, open_store
 

@@ -13,8 +13,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from pipeline.atomic import write_json
 from pipeline.checkpoints import input_shapes, save_network
-from pipeline.cost import write_json
 from pipeline.evaluation.scoring import score
 from pipeline.project.class_spec import ParamsError
 from pipeline.project.params import Params

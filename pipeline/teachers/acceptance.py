@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.atomic import write_json
 from pipeline.batches.batches import Batch, in_order, tensors
 from pipeline.batches.pools import load
-from pipeline.cost import write_json
 from pipeline.evaluation.scoring import BATCH, Scores, judged, label_fields
 from pipeline.network import Outputs
 from pipeline.project.dependencies import digest_of_data

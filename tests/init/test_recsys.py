@@ -8,11 +8,11 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.init.recsys import begin, roles_of
+from pipeline.init.recsys import draft, roles_of
 from pipeline.project.lineage import open_project
-from tests.test_own_log import write_log
+from tests.samples import write_movielens
 
-USERS, ITEMS = 60, 55
+CUSTOMERS, ITEMS = 60, 55
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def write_shop(folder, clicked=True, header="customer_id,sku,createdAt,clicked,b
     folder.mkdir()
     lines = [header]
     for n in range(2500):
-        whom, when = f"u{rng.integers(USERS)},i{rng.integers(ITEMS)}", f"2024-01-{1 + n // 90:02}T00:{n % 60:02}"
+        whom, when = f"u{rng.integers(CUSTOMERS)},i{rng.integers(ITEMS)}", f"2024-01-{1 + n // 90:02}T00:{n % 60:02}"
         said = int(not clicked or n % 3 == 0), int(n % 9 == 0), n % 5 + 1 if n % 4 == 0 else ""
         lines.append(f"{whom},{when},{said[0]},{said[1]},{said[2]},a note")
     (folder / "log.csv").write_text("\n".join(lines))
@@ -42,6 +42,7 @@ def test_roles_follow_from_names():
         "rating": "rating",
         "time": "timestamp",
     }
+    assert roles_of(["visitorid", "itemid", "ts"]) == {"user": "visitorid", "item": "itemid", "time": "ts"}
     assert roles_of(["visitor", "article-id", "rated_at", "purchased"]) == {
         "user": "visitor",
         "item": "article-id",
@@ -53,7 +54,7 @@ def test_roles_follow_from_names():
 @pytest.mark.parametrize("clicked", [True, False], ids=["shown and clicked", "clicked alone"])
 def test_a_log_and_what_is_known_of_its_items(here, clicked):
     write_shop(here / "shop", clicked)
-    params = begin(sorted(Path("shop").iterdir())).params
+    params = draft(sorted(Path("shop").iterdir())).params
     source, teachers = params["prepare"]["source"], params["teachers"]
     columns = {"user": "customer_id", "item": "sku", "time": "createdAt"}
     assert source["columns"] == columns | {"click": "clicked", "conversion": "bought", "rating": "stars"}
@@ -68,16 +69,16 @@ def test_a_log_and_what_is_known_of_its_items(here, clicked):
 
 def test_a_column_whose_values_do_not_fit_its_name_is_none_of_its_kind(here):
     write_shop(here / "shop", header="customer_id,sku,createdAt,clicked,x,order_stars,rating")
-    columns = begin(sorted(Path("shop").iterdir())).params["prepare"]["source"]["columns"]
+    columns = draft(sorted(Path("shop").iterdir())).params["prepare"]["source"]["columns"]
     assert columns.keys() == {"user", "item", "time", "click"}  # an order is 0 or 1, a rating a number
 
 
 def test_no_log():
-    assert begin([]) is None
+    assert draft([]) is None
 
 
 def test_a_project_of_movielens_is_whole(here, monkeypatch):
-    write_log(here / "ml")
+    write_movielens(here / "ml")
     done = CliRunner().invoke(main, ["init", "project", "--data", "ml"])
     assert done.exit_code == 0, done.output
     assert "found: MovieLens in ../ml" in done.output

@@ -13,9 +13,9 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.init.text import begin
+from pipeline.init.text import draft
+from pipeline.init.text_columns import propose
 from pipeline.project.class_spec import CLONE
-from pipeline.sources.text.proposal import propose
 from pipeline.sources.text.text_files import TextFiles
 
 MEAL, FLIGHT = ["the soup was cold", "a good long meal"], ["the plane was late", "a seat at last"]
@@ -50,12 +50,12 @@ def write_csv(path, number, seed=0):
 
 
 def test_columns_are_what_their_cells_say(here):
-    write_csv(here / "own.csv", 60)
+    write_csv(here / "own.csv", 120)
     seen = propose([Path("own.csv")])
     assert (seen.files, seen.text) == ({"transfer": ["own.csv"]}, "review")
     assert seen.classes == {"topic": ["flight", "meal"], "verdict": ["against", "for"]}
-    assert "column 'id': 60 different values in 60 lines: no label; left out" in seen.said
-    assert any(line.startswith("verdict: one of 2 classes") and line.endswith("in 20 of 60 rows") for line in seen.said)
+    assert "column 'id': 120 different values in 120 lines: no label; left out" in seen.said
+    assert any(line.startswith("verdict: one of 2 classes") and line.endswith("in 40 of 120 rows") for line in seen.said)
 
 
 def test_files_of_any_kind_by_the_split_in_their_names(here):
@@ -67,11 +67,13 @@ def test_files_of_any_kind_by_the_split_in_their_names(here):
     inside = {split: [Path(path).name for path in paths] for split, paths in seen.files.items()}
     assert inside == {"transfer": ["names.conll", "train.csv"], "test/clean": ["dev.jsonl"]}
     assert seen.classes == {"topic": ["flight", "meal"]} and not seen.tags  # nothing would measure the others
-    assert any(line.startswith("column 'tags': tags of LOC, PER, but in no row of some split") for line in seen.said)
+    assert any(
+        line.startswith("column 'tags': tags of LOC, PER in 2 of 42 rows: in no row of some split") for line in seen.said
+    )
 
 
 def test_tags_alone(here):
-    (here / "names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n")
+    (here / "names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n\n" * 15)
     seen = propose([here / "names.conll"])
     assert (seen.text, seen.tags, seen.classes) == ("text", {"tags": ["LOC", "PER"]}, {})
 
@@ -85,6 +87,8 @@ def test_tags_alone(here):
         ('text,topic\n"a b,c\n', "own.csv, line 2: unexpected end of data"),
         ("text,topic\na b c,x,y\n", "own.csv, line 2: 3 cells, the header has 2"),
         ("text,topic\n", "no column is a text"),
+        ("text,topic\n" + "a b c,x\na b d,y\n" * 9, "fewer than 30 rows to divide into splits; left out"),
+        ("text,many\n" + "a b c,x;y\na b d,x\n" * 9, "any of them: what is read of texts is one class a cell; left out"),
     ],
 )
 def test_what_is_no_text_with_labels_is_one_line(here, text, message):
@@ -96,7 +100,7 @@ def test_what_is_no_text_with_labels_is_one_line(here, text, message):
 
 def test_sizes_follow_from_the_texts(here):
     write_csv(here / "own.csv", 200)
-    params = begin([Path("own.csv")], Path("own.csv")).params
+    params = draft([Path("own.csv")], Path("own.csv")).params
     source = params["prepare"]["source"]
     assert source["longest"] == 16 and source["vocabulary"] == params["distill"]["encoder"]["vocabulary"] == 500
     assert params["teachers"].keys() == params["tasks"].keys() == {"topic", "verdict"}

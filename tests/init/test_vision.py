@@ -12,13 +12,14 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.init.vision import begin
+from pipeline.init.image_labels import propose
+from pipeline.init.label_columns import counted
+from pipeline.init.start import below
+from pipeline.init.vision import draft
 from pipeline.project.class_spec import CLONE
 from pipeline.project.lineage import open_project
 from pipeline.project.validation import load_params
-from pipeline.sources.label_columns import counted
 from pipeline.sources.vision.files import Files
-from pipeline.sources.vision.proposal import propose
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
 
 CLASSES = sorted(SHAPES)
@@ -28,6 +29,14 @@ CLASSES = sorted(SHAPES)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def proposed(folder=Path("own")):
+    return propose(folder, below(folder))
+
+
+def drafted():
+    return draft(Path("own"), below(Path("own")))
 
 
 def init(*arguments):
@@ -94,9 +103,9 @@ LAYOUTS = [layout_folder, layout_split_folders, layout_coco, layout_coco_splits,
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda make: make.__name__.removeprefix("layout_"))
 def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     wanted = layout(here / "own")
-    begun = begin(Path("own"))
-    params = begun.params
-    assert begun.bad == []
+    made = drafted()
+    params = made.params
+    assert made.bad == []
     source = params["prepare"]["source"]
     assert source["labels"] == wanted
     assert params["tasks"].keys() == params["teachers"].keys() == wanted.keys()
@@ -128,7 +137,7 @@ def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
     rows = make_csv(here / "own", 60)
     text = ["image,shape,red,note", *(f"{name},{shape},{red},n{i}" for i, (name, shape, _, red) in enumerate(rows))]
     (here / "own/labels.csv").write_text("\n".join(text))
-    seen = propose(Path("own"))
+    seen = proposed()
     assert seen.labels.keys() == {"shape"} and seen.unseen["red"][0]["gives"] == "number"
     assert any("column note: 60 different values in 60 lines: no label" in line for line in seen.said)
 
@@ -142,29 +151,29 @@ def columns(root, header, *rows):
 
 def test_columns_of_any_name_with_blanks_over_two_lines_and_empty_ones(here):
     columns(here, "file, größe,my label, 类别", *[f', {"a" if i < 5 else "b"}, "x\ny", {i % 2}' for i in range(10)], ", , z, 1")
-    seen = propose(Path("own"))
+    seen = proposed()
     assert {task: part["label"] for task, (part,) in seen.labels.items()} == {
         "groe": "größe",
         "my_label": "my label",
         "label": "类别",
     }
     assert seen.labels["groe"][0]["classes"] == ["a", "b"]
-    assert begin(Path("own")).bad == []
+    assert drafted().bad == []
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_cells_between_semicolons_or_tabs(here, delimiter):
     columns(here, f"file{delimiter}kind", *[f"{delimiter}{'a, b' if i % 2 else 'c'}" for i in range(10)])
-    seen = propose(Path("own"))
+    seen = proposed()
     assert seen.labels["kind"][0] | {"delimiter": delimiter, "classes": ["a, b", "c"]} == seen.labels["kind"][0]
-    assert begin(Path("own")).bad == []
+    assert drafted().bad == []
 
 
 def test_classes_are_said_with_how_many_there_are_and_the_rarest_first(here):
     columns(here, "file,kind,many", *[f",{'dog' if i else 'dgo'},{i // 2}" for i in range(12)])
     make_coco(here / "own/coco", 20)
     make_folder(here / "own/in", 20)
-    said = "\n".join(propose(Path("own")).said)
+    said = "\n".join(proposed().said)
     assert "kind: one of 2 classes (dgo 1, dog 11) in labels.csv" in said
     assert "many: one of 6 classes (0 2, 1 2, 2 2, 3 2, 4 2, 5 2) in labels.csv" in said
     assert "COCO boxes of 3 classes (" in said and "3 classes, a folder each (" in said
@@ -229,10 +238,10 @@ LEFT_OUT = [
 def test_a_file_that_is_left_out_is_said_with_why(here, make, message):
     make(here)
     with pytest.raises(ValueError, match="images, but no labels that are known") as error:
-        propose(here / "own")
+        proposed(here / "own")
     assert message in str(error.value)
     make_folder(here / "own/in", 10)
-    assert any(message in line for line in propose(here / "own").said)
+    assert any(message in line for line in proposed(here / "own").said)
 
 
 def test_images_without_labels_are_for_the_transfer_set(here):
@@ -240,7 +249,7 @@ def test_images_without_labels_are_for_the_transfer_set(here):
     for i, (image, _, _) in enumerate(shapes(5, seed=4)):
         save(here / f"own/more/{i}.png", image)
     make_coco(here / "own/coco", 20)
-    seen = propose(Path("own"))
+    seen = proposed()
     assert seen.labels.keys() == {"detection", "segmentation", "classification"}
     assert seen.unlabelled == ["own/more"]
 
@@ -298,7 +307,7 @@ def test_bad_labels_are_counted(here):
     for item in content["annotations"][:5]:
         item["bbox"][2] = 0
     write_json(here / "own/instances.json", content)
-    bad = begin(Path("own")).bad
+    bad = drafted().bad
     assert len(bad) == 5 and bad[0].startswith("own/instances.json, annotation 1: its box is empty")
 
 
@@ -322,7 +331,7 @@ def no_labels(root):
         (lambda root: None, "own: no such file or folder; give that of your images, texts or log with --data"),
         (
             lambda root: (root / "own").mkdir(),
-            "../own: no image, no table and no text (.csv, .tsv, .jsonl",
+            "../own: no image, no log and no text; texts are .csv, .tsv, .jsonl",
         ),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),

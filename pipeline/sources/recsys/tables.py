@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +97,8 @@ def header_of(path: Path) -> list[str]:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        return list(pq.read_schema(path).names)
+        with naming_parquet(path):
+            return list(pq.read_schema(path).names)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])
@@ -104,16 +106,23 @@ def header_of(path: Path) -> list[str]:
         raise ValueError(f"{path}: cannot be read as text: {error}") from None
 
 
-def read_parquet(path: Path, columns: list[str]) -> Table:
+@contextmanager
+def naming_parquet(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a Parquet file is a ValueError that names it."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        known = pq.read_schema(path).names
-        check_columns(path, columns, known)
-        found = pq.read_table(path, columns=columns)
+        yield
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
+
+
+def read_parquet(path: Path, columns: list[str]) -> Table:
+    import pyarrow.parquet as pq
+
+    check_columns(path, columns, header_of(path))
+    with naming_parquet(path):
+        found = pq.read_table(path, columns=columns)
     texts = {name: ["" if x is None else as_text(x) for x in found[name].to_pylist()] for name in columns}
     return filled(Table(path, texts, list(range(1, found.num_rows + 1))))
 

@@ -82,7 +82,7 @@ class TextFiles(WordSource):
     def records(self) -> dict[str, list[Record]]:
         """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""
         read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, longest=self.longest)
-        found = self.divided({name: read(files) for name, files in self.files.items()})
+        found = self.divided({name: read(files) for name, files in self.files.items() if files})
         seen: dict[tuple[str, ...], tuple[str, str]] = {}
         for name, records in found.items():
             for record in records:
@@ -93,12 +93,13 @@ class TextFiles(WordSource):
                         f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row"
                     )
         for label in [*self.names, *self.tags]:
-            having = {name for name, records in found.items() if any(label in r.labels for r in records)}
-            self.check_splits(label, [name for name in found if name not in having and name not in UNSEEN], having)
+            self.check_splits(label, found)
         return found
 
     def divided(self, found: dict[str, list[Record]]) -> dict[str, list[Record]]:
         """With the splits that have no files of their own."""
+        if not any(self.shares.values()):
+            return found
         drawn_from, ids = found["transfer"], ids_of({"first": [record.words for record in found["transfer"]]})
         splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
         for record, sample_id in zip(drawn_from, ids, strict=True):
@@ -107,11 +108,16 @@ class TextFiles(WordSource):
         own = {name: splits[name.split("/")[0]] for name, share in self.shares.items() if share}
         return found | {"transfer": splits["train"]} | own
 
-    def check_splits(self, label: str, lacking: list[str], having: set[str]) -> None:
-        """lacking, having: splits without and with such a label. Raises ValueError if any lacks it that is to have it."""
+    def check_splits(self, label: str, found: dict[str, list[Record]]) -> None:
+        """Raises ValueError if a split has no such label, where the label is not of an unseen task."""
+        having = {name for name, records in found.items() if any(label in record.labels for record in records)}
+        lacking = [name for name in found if name not in having and name not in UNSEEN]
         if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
             return
-        files = self.files.get(lacking[0], self.files["transfer"])
+        if having and not self.files.get(lacking[0]):
+            share = lacking[0].split("/")[0]
+            raise ValueError(f"none of the rows with a label of {label} fell into {lacking[0]}; label more, or raise {share}")
+        files = self.files.get(lacking[0]) or self.files["transfer"]
         where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
         if label not in columns:
             raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")

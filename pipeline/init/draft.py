@@ -1,4 +1,4 @@
-"""What a project for data of one's own begins as: params with comments, and how long it should train."""
+"""What a project for data of one's own begins with: params with comments, and how long it should train."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.project.class_spec import CLONE
+from pipeline.project.class_spec import CLONE, ClassSpec
 from pipeline.project.commented import flow, round_trip
 
 UPDATES = (300, 2000)  # of a teacher, at least and at most
@@ -15,7 +15,7 @@ STUDENT = 600  # updates, at most
 
 
 @dataclass
-class Beginning:
+class Draft:
     """params: as `round_trip` loads them. said: what was found, in words. bad: labels that cannot be used."""
 
     params: Any
@@ -27,32 +27,44 @@ def first_params() -> Any:
     """The demo's, with their comments; what follows is set by each domain."""
     params = round_trip().load((CLONE / "params.yaml").read_text())
     del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other data
+    params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
+    params["report"] |= {"baseline": "single", "strip": flow(["labels", "fused"])}
     return params
 
 
-def set_sizes(params: Any, rows: dict[str, float], passes: int) -> None:
-    """The batch, and updates of teachers and students. rows: {task: labelled rows to learn from}. passes: of a teacher over
-    them."""
+def set_sizes(params: Any, rows: dict[str, float], passes: int) -> int:
+    """The batch, and updates of teachers; returns those of a student.
+
+    rows: {task: labelled rows to learn from}. passes: of a teacher over them.
+    """
     batch = int(min(BATCH, 2 ** np.floor(np.log2(max(4, 0.7 * min(rows.values()))))))
     params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = batch
     for teacher in params["teachers"].values():
         most = max(rows[task] for task in teacher["tasks"])
         teacher["updates"] = int(np.clip(passes * most // batch, *UPDATES) // 100 * 100)
-    some = min(STUDENT, max(teacher["updates"] for teacher in params["teachers"].values()))
-    for student in params["students"].values():
-        student["updates"] = some
+    return min(STUDENT, max(teacher["updates"] for teacher in params["teachers"].values()))
 
 
-def four_students(params: Any, logits: float) -> None:
+def students(updates: int, logits: float) -> dict[str, Any]:
     """On fused features, on logits, on labels in one network, on labels in a network a task. logits: their weight."""
-    params["students"] = {
-        "fused": flow({"reads": "pca", "updates": 0, "weights": {"fused": 1, "logits": logits, "labels": 1}}),
-        "logits": flow({"reads": "none", "updates": 0, "weights": {"logits": logits, "labels": 1}}),
-        "labels": flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}}),
-        "single": flow({"reads": "transfer", "updates": 0, "weights": {"labels": 1}, "separate": True}),
+    return {
+        "fused": flow({"reads": "pca", "updates": updates, "weights": {"fused": 1, "logits": logits, "labels": 1}}),
+        "logits": flow({"reads": "none", "updates": updates, "weights": {"logits": logits, "labels": 1}}),
+        "labels": flow({"reads": "transfer", "updates": updates, "weights": {"labels": 1}}),
+        "single": flow({"reads": "transfer", "updates": updates, "weights": {"labels": 1}, "separate": True}),
     }
-    params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
-    params["report"] |= {"baseline": "single", "strip": flow(["labels", "fused"])}
+
+
+def baseline(updates: int, **encoder: Any) -> Any:
+    """A student on labels alone, of another encoder."""
+    return flow({"reads": "transfer", "updates": updates, "weights": {"labels": 1}, "encoder": encoder})
+
+
+def built(source: dict[str, Any]) -> Any:
+    """The source that params name. Raises ParamsError."""
+    spec = ClassSpec.model_validate(source)
+    spec._where = "prepare.source"
+    return spec.build(seed=0)
 
 
 def commented(source: dict[str, Any], comments: dict[str, str]) -> CommentedMap:

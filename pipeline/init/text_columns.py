@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.label_columns import label_of_column, task_name
-from pipeline.sources.splits import split_of
+from pipeline.init.label_columns import label_of_column, task_name
+from pipeline.init.splits import split_of
 from pipeline.sources.text.records import rows_of
 
 TAG = re.compile(r"O|[BI]-(\S+)")
 CLASSES = 100  # of a column with more, such as an author or a day, no task is made
+FEWEST = 30  # rows that are labelled, where splits are drawn from them
+SHOWN = 3  # files, or problems, in a line
 WORDS = 2.0  # a cell of the text has more on average
-SPLITS = {"train": "transfer", "val": "val", "test": "test/clean", None: "transfer"}
+PLACES = {"train": "transfer", "val": "val", "test": "test/clean", None: "transfer"}
 
 Rows = list[dict[str, Any]]
 
@@ -32,28 +34,31 @@ class Proposal:
 
 def propose(paths: list[Path]) -> Proposal:
     """Of files of text. Raises ValueError if no column is a text, or none is a label."""
+    tables = {path: rows_in(path, None) for path in paths if path.suffix != ".conll"}
+    text = text_among(tables)
+    tables = {path: tables.get(path) or rows_in(path, text) for path in paths}
     files: dict[str, list[str]] = {}
-    tables: dict[str, Rows] = {}
-    bad: list[str] = []
     for path in paths:
-        tables[str(path)] = [row for _, row in rows_of(path, None, "tags", bad)]
-        if path.suffix == ".conll":  # its text is called as that of other files is
-            tables[str(path)] = [{"tags": row["tags"]} for row in tables[str(path)]]
-        if bad:
-            raise ValueError("; ".join(bad[:3]))
-        files.setdefault(SPLITS[split_of(path) or split_of(path.parent)], []).append(str(path))
-    text = text_among({path: rows for path, rows in tables.items() if not path.endswith(".conll")})
-    lengths = [len(words_of(row.get(text) or row.get("tags") or "")) for rows in tables.values() for row in rows]
-    seen = Proposal(settled(files), text, lengths)
-    seen.said.append(f"text: column {text!r} of {', '.join(list(tables)[:3])}{' ...' if len(tables) > 3 else ''}")
-    splits = [[row for path in paths for row in tables[path]] for paths in seen.files.values()]
-    labels_among(seen, splits)
+        files.setdefault(PLACES[split_of(path) or split_of(path.parent)], []).append(str(path))
+    seen = Proposal(settled(files), text, [len(words_in(row.get(text) or "")) for rows in tables.values() for row in rows])
+    for split, inside in seen.files.items():
+        seen.said.append(f"{split}: column {text!r} of {', '.join(inside[:SHOWN])}{' ...' if len(inside) > SHOWN else ''}")
+    labels_among(seen, [[row for path in inside for row in tables[Path(path)]] for inside in seen.files.values()])
     if not (seen.classes or seen.tags):
-        raise ValueError("; ".join([f"{paths[0]}: a text, but no column of classes or tags", *seen.said[1:4]]))
+        raise ValueError("; ".join([f"{paths[0]}: a text, but no column of classes or tags", *seen.said[-SHOWN:]]))
     return seen
 
 
-def text_among(tables: dict[str, Rows]) -> str:
+def rows_in(path: Path, text: str | None) -> Rows:
+    """text: what the words of a CoNLL file are called."""
+    bad: list[str] = []
+    rows = [row for _, row in rows_of(path, text, "tags", bad)]
+    if bad:
+        raise ValueError("; ".join(bad[:SHOWN]))
+    return rows
+
+
+def text_among(tables: dict[Path, Rows]) -> str:
     """The column that is in every table and has the most words a cell; "text" of CoNLL files alone. Raises ValueError."""
     if not tables:
         return "text"
@@ -64,8 +69,8 @@ def text_among(tables: dict[str, Rows]) -> str:
     if lengths.get(text, 0) <= WORDS:
         there = ", ".join(dict.fromkeys(name for names in named for name in names)) or "none"
         raise ValueError(
-            f"{', '.join(list(tables)[:3])}: no column is a text in every file, of more than {WORDS:g} words a row; "
-            f"there are {there}"
+            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text in every file, of more than {WORDS:g} words a "
+            f"row; there are {there}"
         )
     return text
 
@@ -76,24 +81,25 @@ def names_of(rows: Rows) -> list[str]:
 
 def filled(name: str, *tables: Rows) -> list[Any]:
     """The cells of a column that say something."""
-    return [row[name] for rows in tables for row in rows if row.get(name) not in (None, "", [])]
+    cells = [row.get(name) for rows in tables for row in rows]
+    return [cell for cell in cells if cell not in (None, []) and str(cell).strip()]
 
 
-def words_of(cell: Any) -> Any:
+def words_in(cell: Any) -> Any:
     """A list, if the cell is a text or a list."""
     return cell.split() if isinstance(cell, str) else cell
 
 
 def words_a_cell(cells: list[Any]) -> float:
     """0 where cells are no texts."""
-    words = list(map(words_of, cells))
+    words = list(map(words_in, cells))
     are_texts = all(isinstance(some, list) and all(isinstance(word, str) for word in some) for some in words)
     return sum(map(len, words)) / len(words) if words and are_texts else 0.0
 
 
 def are_tags(cell: Any) -> bool:
     """A tag a word; "O" alone is one too."""
-    words = words_of(cell)
+    words = words_in(cell)
     return isinstance(words, list) and all(isinstance(word, str) and TAG.fullmatch(word) for word in words)
 
 
@@ -107,32 +113,44 @@ def settled(files: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def labels_among(seen: Proposal, splits: list[Rows]) -> None:
-    """Columns of classes become tasks, and one of tags, if every split has some."""
+    """Columns of classes become tasks, and one of tags, if every split has enough of them."""
     total = sum(map(len, splits))
     for name in dict.fromkeys(name for rows in splits for name in names_of(rows) if name != seen.text):
         cells = filled(name, *splits)
         tagged = bool(cells) and all(map(are_tags, cells))
         found, said = tags_of_column(cells) if tagged else classes_of_column(cells)
-        if found and not all(filled(name, rows) for rows in splits):
-            found, said = [], f"{said}, but in no row of some split"
-        elif found and name != task_name(name):
-            found, said = [], f"{said}, but its name is to name a task: call it {task_name(name)}"
-        elif found and tagged and seen.tags:
-            found, said = [], f"{said}, but one task of tags is read"
-        if found:
+        if len(cells) < total:
+            said += f" in {len(cells)} of {total} rows"
+        why = why_not(seen, name, tagged, [len(filled(name, rows)) for rows in splits])
+        if found and not why:
             (seen.tags if tagged else seen.classes)[name] = found
-        where = "" if len(cells) == total else f" in {len(cells)} of {total} rows"
-        seen.said.append(f"{name}: {said}{where}" if found else f"column {name!r}: {said}; left out")
+            seen.said.append(f"{name}: {said}")
+        else:
+            seen.said.append(f"column {name!r}: {said}{f': {why}' if found else ''}; left out")
+
+
+def why_not(seen: Proposal, name: str, tagged: bool, labelled: list[int]) -> str:
+    """What keeps a column of labels from being a task; labelled: rows of each split."""
+    if name != task_name(name):
+        return f"its name is to name a task: call it {task_name(name)}"
+    if min(labelled) == 0:
+        return "in no row of some split"
+    if len(labelled) == 1 and labelled[0] < FEWEST:
+        return f"fewer than {FEWEST} rows to divide into splits"
+    return "one task of tags is read" if tagged and seen.tags else ""
 
 
 def classes_of_column(cells: list[Any]) -> tuple[list[str], str]:
+    if not all(isinstance(cell, str | int | float) for cell in cells):
+        return [], "lists or objects"
     keys, said = label_of_column([str(cell).strip() for cell in cells])
-    if keys.get("gives") != "class":
-        return [], said
-    return (keys["classes"], said) if len(keys["classes"]) <= CLASSES else ([], f"{len(keys['classes'])} classes")
+    if keys.get("gives", "class") != "class":
+        return [], f"{said.rstrip(',')}: what is read of texts is one class a cell"
+    found = keys.get("classes", [])
+    return (found, said) if len(found) <= CLASSES else ([], f"{len(found)} classes, more than {CLASSES}")
 
 
 def tags_of_column(cells: list[Any]) -> tuple[list[str], str]:
-    words = {word for cell in cells for word in words_of(cell)}
+    words = {word for cell in cells for word in words_in(cell)}
     kinds = sorted({found[1] for word in words if (found := TAG.fullmatch(word)) and found[1]})
     return kinds, f"tags of {', '.join(kinds) or 'no kind'}"

@@ -12,7 +12,7 @@ from pipeline.stores.store import open_aligned
 from pipeline.stores.writer import StoreWriter
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
-from pipeline.training.fitting import learn_fusion, lessons, taught_rows
+from pipeline.training.learned_fusion import learn_fusion, lessons, taught_rows
 from tests.fusions.test_fusions import explained
 from tests.laws import take
 

@@ -1,11 +1,11 @@
-"""What the names and places of images tell: which split they are in, which names mean them, whether they are class maps."""
+"""What the names and places of images tell: which names mean them, whether they are class maps."""
 
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.sources.splits import split_of
+from pipeline.init.splits import split_of
 from pipeline.sources.vision.images import open_upright
 
 SAMPLE = 200  # files looked into, where all are of one kind

@@ -8,11 +8,10 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from pipeline.sources.files_below import below
-from pipeline.sources.label_columns import counted, label_of_column, task_name
-from pipeline.sources.splits import SPLITS, split_of
+from pipeline.init.image_places import SAMPLE, are_maps, home_of, shared_stems
+from pipeline.init.label_columns import counted, label_of_column, task_name
+from pipeline.init.splits import SPLITS, split_of
 from pipeline.sources.vision.coco import content_of, unique
-from pipeline.sources.vision.image_places import SAMPLE, are_maps, home_of, shared_stems
 from pipeline.sources.vision.images import ENDINGS
 from pipeline.sources.vision.labels import IGNORED, text_of
 from pipeline.sources.vision.labels_csv import read_rows
@@ -44,10 +43,9 @@ class Proposal:
         self.left_out.setdefault(str(why).removeprefix(str(path)).lstrip(",: "), []).append(path)
 
 
-def propose(folder: Path) -> Proposal:
-    """Of a folder with images. Raises ValueError if there are no labels."""
+def propose(folder: Path, files: list[Path]) -> Proposal:
+    """Of a folder with images. files: all that is in it. Raises ValueError if there are no labels."""
     found = Proposal()
-    files = below(folder)
     images = [p for p in files if p.suffix.lower() in ENDINGS]
     by_folder: dict[Path, list[Path]] = {}
     for path in images:
