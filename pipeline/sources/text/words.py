@@ -18,7 +18,7 @@ from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
 from pipeline.sources.text.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
 DROPPED = 0.1  # share of a labelled row's tokens
-LINE, WIDE = 34, 56  # characters of a picture's, and below it
+LINE, LINES, WIDE = 34, 8, 56  # characters of a picture's line, its lines, characters below it
 COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
 
 
@@ -130,6 +130,9 @@ class WordSource(Source):
         for (word, tag), read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):
             if column + len(word) > LINE:
                 line, column = line + 1, 0
+            if line == LINES:
+                axis.text(0.98, 0.02, "…", fontsize=6.5, ha="right", va="bottom")
+                break
             colour = COLOURS.get(tag[2:]) if read else None
             box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
             shade = "white" if colour else "black" if read else "grey"

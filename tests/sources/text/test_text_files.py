@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pyarrow
 import pytest
+from matplotlib import pyplot as plt
 from pyarrow import parquet
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -316,3 +317,13 @@ def test_every_split_says_how_long_the_longest_row_of_all_is(folder):
     assert len(set(widths.values())) > 1
     assert {split.about["tokens_first"]["longest"] for split in splits.values()} == {max(widths.values())}
     assert source().preview()[1].about["tokens_first"]["longest"] == widths["transfer"]
+
+
+def test_a_long_text_stays_in_its_picture(folder):
+    (folder / "a.csv").write_text(CSV + f'"{" ".join(["words"] * 200)}",meal,for\n')
+    split = source(longest=200).splits()["transfer"]
+    row = int(split.inputs["mask"].sum(1).argmax())
+    figure, axis = plt.subplots()
+    source().draw(axis, {name: x[row] for name, x in split.inputs.items()}, {})
+    assert min(text.get_position()[1] for text in axis.texts) >= 0 and axis.texts[-1].get_text() == "…"
+    plt.close(figure)
