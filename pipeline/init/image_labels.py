@@ -11,13 +11,13 @@ from PIL import Image
 from pipeline.init.image_places import SAMPLE, are_maps, home_of, shared_stems
 from pipeline.init.label_columns import counted, label_of_column, task_name
 from pipeline.init.splits import SPLITS, split_of
+from pipeline.sources.separator import SEPARATORS, separator_of
 from pipeline.sources.vision.coco import content_of, unique
 from pipeline.sources.vision.images import ENDINGS
 from pipeline.sources.vision.labels import IGNORED, text_of
 from pipeline.sources.vision.labels_csv import read_rows
 
 SHOWN = 3  # files left out, in an error
-APART = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells of a table
 
 Spec = dict[str, Any]
 
@@ -180,17 +180,20 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -
         if path.suffix not in (".csv", ".tsv"):
             continue
         try:
-            delimiter = max(APART, key=text_of(path).partition("\n")[0].count)
+            delimiter = separator_of(text_of(path).partition("\n")[0])
             columns, rows = read_rows(path, delimiter)
         except (OSError, ValueError) as error:
             found.leave_out(path, error)
             continue
         texts = {name: [cells[at] for _, cells in rows] for at, name in enumerate(columns) if name}
-        homes = {name: home for name in texts if (home := home_of(texts[name], photos, path))}
+        stems = {image.stem for inside in photos.values() for image in inside}
+        named = [name for name, cells in texts.items() if sum(Path(cell).stem in stems for cell in cells) > len(cells) / 2]
+        homes = {name: home for name in named if (home := home_of(texts[name], photos, path))}
         if not homes:
             found.leave_out(
                 path,
-                f"no column names images, relative to a folder; there are {', '.join(columns)}, between {APART[delimiter]}",
+                f"no column names images, relative to a folder; there are {', '.join(columns)}, "
+                f"between {SEPARATORS[delimiter]}",
             )
             continue
         key, home = next(iter(homes.items()))

@@ -20,14 +20,14 @@ def label_of_column(cells: list[str]) -> tuple[dict[str, Any], str]:
     if any(";" in name for name in names):
         names = sorted(set(words))
         return {"gives": "classes", "classes": names}, f"{len(names)} labels{counted(words)}, any of them,"
-    if all(is_fraction(name) for name in names) and any("." in name for name in names):
+    if all(is_number(name) for name in names) and not all(float(name).is_integer() for name in names):
         return {"gives": "number"}, "a number"
     if 1 < len(names) <= max(2, MOST * len(filled)):
         return {"gives": "class", "classes": names}, f"one of {len(names)} classes{counted(filled)}"
     return {}, f"{len(names)} different values in {len(cells)} lines: no label"
 
 
-def is_fraction(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         return bool(np.isfinite(float(text)))
     except ValueError:

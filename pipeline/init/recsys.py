@@ -50,7 +50,12 @@ def draft(files: list[Path]) -> Draft | None:
     if not found:
         return None
     (source, said), params = found, first_params()
-    transfer = built(source).splits()["transfer"]
+    try:
+        transfer = built(source).splits()["transfer"]
+    except ValueError:
+        source |= {"cold": 0.0, "new": 0.0}
+        transfer = built(source).splits()["transfer"]
+        said.append("too few users or items for tests of new ones: cold and new are 0")
     sizes = {side: transfer.about[side]["sizes"] for side in ("user", "item")}
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {name: flow(task) for name, task in TASKS.items() if name in transfer.labels}
@@ -82,13 +87,17 @@ def movielens(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
 def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     """The first table with users, items and times, and what others say of these."""
     said: list[str] = []
-    headers = readable_headers([path for path in files if path.suffix in (".csv", ".parquet")], said)
-    log = next((path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()), None)
-    if not log:
+    headers = readable_headers([path for path in files if path.suffix.lower() in (".csv", ".tsv", ".parquet")], said)
+    logs = [path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()]
+    if not logs:
         return None
+    if len(logs) > 1:
+        raise ValueError(f"{', '.join(map(str, logs))}: each looks like a log; join them, or leave one in this folder")
+    (log,) = logs
     columns = roles_of(headers[log])
     table = read_table(log, list(columns.values()))
-    said.append(f"log: {log}, {len(table)} rows")
+    unused = [name for name in headers[log] if name not in columns.values()]
+    said.append(f"log: {log}, {len(table)} rows; columns that are not used: {', '.join(unused) or 'none'}")
     for role, name in list(columns.items()):
         if role in REQUIRED or fits(table, name, role):
             said.append(f"{role}: column {name!r}")
@@ -134,12 +143,17 @@ def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, s
 def roles_of(header: list[str]) -> dict[str, str]:
     """{role: column}, by the words in a column's name: userId, user_id, USERID."""
     found: dict[str, str] = {}
-    words = {name: {word.lower().removesuffix("id") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)} for name in header}
     for role, known in ROLES.items():
-        column = next((name for name in header if words[name] & known and name not in found.values()), None)
+        column = next((name for name in header if words_in(name) & known and name not in found.values()), None)
         if column:
             found[role] = column
     return found
+
+
+def words_in(name: str) -> set[str]:
+    """In lower case, also without a final "id" or "s"."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    return words | {word.removesuffix(end) for word in words for end in ("id", "s")}
 
 
 def fits(table: Table, column: str, role: str) -> bool:
@@ -153,9 +167,12 @@ def fits(table: Table, column: str, role: str) -> bool:
 
 def side_of(table: Table, log: Table, columns: dict[str, str]) -> tuple[str, dict[str, Any]] | None:
     """Whether a table tells of the log's users, or of its items: a column has each of them, once."""
-    for role in ("user", "item"):
+    for role, other in (("user", "item"), ("item", "user")):
         logged = set(log.columns[columns[role]])
         for name, values in table.columns.items():
+            names = words_in(name) | words_in(table.path.stem)
+            if names & ROLES[other] and not names & ROLES[role]:
+                continue  # numbers of users may all be numbers of items, too
             if len(set(values)) == len(values) and logged <= set(values):
                 most = min(SIDE, len(values) // 2)  # a title or an address is no feature
                 features = [column for column, x in table.columns.items() if 1 < len(set(x)) <= most]

@@ -32,10 +32,10 @@ COMMENTS = {
 
 def draft(files: list[Path], data: Path) -> Draft:
     """Networks and rates as examples/text has them. files: those of `data`. Raises ValueError."""
-    texts = [path for path in files if path.suffix in ENDINGS]
+    texts = [path for path in files if path.suffix.lower() in ENDINGS]
     if not texts:
         raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}")
-    seen = propose(texts)
+    seen = propose(texts, data)
     params, source = first_params(), source_of(seen)
     transfer = built(source).splits()["transfer"]
     params["prepare"]["source"] = commented(source, COMMENTS)
@@ -54,7 +54,9 @@ def draft(files: list[Path], data: Path) -> Draft:
     updates = set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
     params["students"] = students(updates, logits=1)
     params["students"]["bag_of_words"] = baseline(updates, **BAG, vocabulary=source["vocabulary"])
-    return Draft(params, seen.said)
+    cut = sum(length > source["longest"] for length in seen.lengths)
+    said = [f"longest: of {cut} of {len(seen.lengths)} texts only the first {source['longest']} words are read"] if cut else []
+    return Draft(params, seen.said + said)
 
 
 def source_of(seen: Proposal) -> dict[str, Any]:

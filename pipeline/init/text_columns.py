@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.init.label_columns import label_of_column, task_name
-from pipeline.init.splits import split_of
+from pipeline.init.splits import SPLITS, split_of
 from pipeline.sources.text.records import rows_of
 
 TAG = re.compile(r"O|[BI]-(\S+)")
@@ -32,21 +32,32 @@ class Proposal:
     said: list[str] = field(default_factory=list)
 
 
-def propose(paths: list[Path]) -> Proposal:
-    """Of files of text. Raises ValueError if no column is a text, or none is a label."""
+def propose(paths: list[Path], data: Path) -> Proposal:
+    """Of files of text, in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
     tables = {path: rows_in(path, None) for path in paths if path.suffix != ".conll"}
     text = text_among(tables)
     tables = {path: tables.get(path) or rows_in(path, text) for path in paths}
+    left_out = [path for path, rows in tables.items() if text not in names_of(rows)]
+    tables = {path: rows for path, rows in tables.items() if path not in left_out}
     files: dict[str, list[str]] = {}
-    for path in paths:
-        files.setdefault(PLACES[split_of(path) or split_of(path.parent)], []).append(str(path))
+    for path in tables:
+        files.setdefault(place_of(path, data, tables[path], text), []).append(str(path))
     seen = Proposal(settled(files), text, [len(words_in(row.get(text) or "")) for rows in tables.values() for row in rows])
     for split, inside in seen.files.items():
         seen.said.append(f"{split}: column {text!r} of {', '.join(inside[:SHOWN])}{' ...' if len(inside) > SHOWN else ''}")
+    seen.said += [f"{path}: no column {text!r}; left out" for path in left_out]
     labels_among(seen, [[row for path in inside for row in tables[Path(path)]] for inside in seen.files.values()])
     if not (seen.classes or seen.tags):
         raise ValueError("; ".join([f"{paths[0]}: a text, but no column of classes or tags", *seen.said[-SHOWN:]]))
     return seen
+
+
+def place_of(path: Path, data: Path, rows: Rows, text: str) -> str:
+    """The split that a file, or a folder around it, is named after; what has no labels is to learn from."""
+    around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
+    named = next((split for place in around if (split := split_of(place))), None)
+    labels = [name for name in names_of(rows) if name != text and labels_of_column(filled(name, rows))[0]]
+    return PLACES[named] if labels else "transfer"
 
 
 def rows_in(path: Path, text: str | None) -> Rows:
@@ -59,18 +70,17 @@ def rows_in(path: Path, text: str | None) -> Rows:
 
 
 def text_among(tables: dict[Path, Rows]) -> str:
-    """The column that is in every table and has the most words a cell; "text" of CoNLL files alone. Raises ValueError."""
+    """The column that has the most words a cell; "text" of CoNLL files alone. Raises ValueError."""
     if not tables:
         return "text"
-    named = [names_of(rows) for rows in tables.values()]
-    cells = {name: filled(name, *tables.values()) for name in named[0] if all(name in names for names in named)}
+    names = list(dict.fromkeys(name for rows in tables.values() for name in names_of(rows)))
+    cells = {name: filled(name, *tables.values()) for name in names}
     lengths = {name: words_a_cell(x) for name, x in cells.items() if not all(map(are_tags, x))}
     text = max(lengths, key=lambda name: lengths[name], default="")
     if lengths.get(text, 0) <= WORDS:
-        there = ", ".join(dict.fromkeys(name for names in named for name in names)) or "none"
         raise ValueError(
-            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text in every file, of more than {WORDS:g} words a "
-            f"row; there are {there}"
+            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row between "
+            f"blanks, and no log has columns called user, item and time; there are {', '.join(names) or 'none'}"
         )
     return text
 
@@ -117,8 +127,10 @@ def labels_among(seen: Proposal, splits: list[Rows]) -> None:
     total = sum(map(len, splits))
     for name in dict.fromkeys(name for rows in splits for name in names_of(rows) if name != seen.text):
         cells = filled(name, *splits)
-        tagged = bool(cells) and all(map(are_tags, cells))
-        found, said = tags_of_column(cells) if tagged else classes_of_column(cells)
+        tagged = hold_tags(cells)
+        found, said = labels_of_column(cells)
+        if name in found:
+            raise ValueError(f"{seen.said[0]}: {name!r} is the name of a column and in its cells: name the columns in line 1")
         if len(cells) < total:
             said += f" in {len(cells)} of {total} rows"
         why = why_not(seen, name, tagged, [len(filled(name, rows)) for rows in splits])
@@ -140,6 +152,15 @@ def why_not(seen: Proposal, name: str, tagged: bool, labelled: list[int]) -> str
     return "one task of tags is read" if tagged and seen.tags else ""
 
 
+def hold_tags(cells: list[Any]) -> bool:
+    return bool(cells) and all(map(are_tags, cells))
+
+
+def labels_of_column(cells: list[Any]) -> tuple[list[str], str]:
+    """Classes, or kinds of tags, none if the column is no label; and what it is, in words."""
+    return tags_of_column(cells) if hold_tags(cells) else classes_of_column(cells)
+
+
 def classes_of_column(cells: list[Any]) -> tuple[list[str], str]:
     if not all(isinstance(cell, str | int | float) for cell in cells):
         return [], "lists or objects"
@@ -147,6 +168,8 @@ def classes_of_column(cells: list[Any]) -> tuple[list[str], str]:
     if keys.get("gives", "class") != "class":
         return [], f"{said.rstrip(',')}: what is read of texts is one class a cell"
     found = keys.get("classes", [])
+    if found and {name.lower() for name in found} <= SPLITS.keys():
+        return [], "names of splits: have a file for each, called train, val or test"
     return (found, said) if len(found) <= CLASSES else ([], f"{len(found)} classes, more than {CLASSES}")
 
 

@@ -73,6 +73,31 @@ def test_a_column_whose_values_do_not_fit_its_name_is_none_of_its_kind(here):
     assert columns.keys() == {"user", "item", "time", "click"}  # an order is 0 or 1, a rating a number
 
 
+def test_numbers_of_users_that_are_numbers_of_items_too_are_told_by_name(here):
+    write_shop(here / "shop")
+    for path in (here / "shop").iterdir():
+        path.write_text(path.read_text().replace("\nu", "\n").replace(",i", ",").replace("\ni", "\n"))
+    (here / "shop/a.csv").write_text("\n".join(["customer,region", *(f"{n},{n % 3}" for n in range(CUSTOMERS))]))
+    source = draft(sorted(Path("shop").iterdir())).params["prepare"]["source"]
+    assert (source["users"]["path"], source["items"]["path"]) == ("shop/a.csv", "shop/items.csv")
+
+
+def test_several_logs_are_one_line(here):
+    write_shop(here / "shop")
+    (here / "shop/more.csv").write_bytes((here / "shop/log.csv").read_bytes())
+    with pytest.raises(ValueError, match=r"shop/log.csv, shop/more.csv: each looks like a log; join them"):
+        draft(sorted(Path("shop").iterdir()))
+
+
+def test_cells_between_semicolons_and_clicks_in_words(here):
+    write_shop(here / "shop")
+    for path in (here / "shop").iterdir():
+        path.write_text(path.read_text().replace(",1,", ",True,").replace(",0,", ",False,").replace(",", ";"))
+    made = draft(sorted(Path("shop").iterdir()))
+    assert made.params["prepare"]["source"]["negatives"] == 0
+    assert made.said[0] == "log: shop/log.csv, 2500 rows; columns that are not used: score"
+
+
 def test_no_log():
     assert draft([]) is None
 

@@ -51,7 +51,7 @@ def write_csv(path, number, seed=0):
 
 def test_columns_are_what_their_cells_say(here):
     write_csv(here / "own.csv", 120)
-    seen = propose([Path("own.csv")])
+    seen = propose([Path("own.csv")], Path("own.csv"))
     assert (seen.files, seen.text) == ({"transfer": ["own.csv"]}, "review")
     assert seen.classes == {"topic": ["flight", "meal"], "verdict": ["against", "for"]}
     assert "column 'id': 120 different values in 120 lines: no label; left out" in seen.said
@@ -63,7 +63,7 @@ def test_files_of_any_kind_by_the_split_in_their_names(here):
     lines = [json.dumps({"review": row["review"].split(), "topic": row["topic"]}) for row in rows(10, 1)]
     (here / "own/dev.jsonl").write_text("\n".join(lines))
     (here / "own/names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n")
-    seen = propose(sorted((here / "own").iterdir()))
+    seen = propose(sorted((here / "own").iterdir()), here / "own")
     inside = {split: [Path(path).name for path in paths] for split, paths in seen.files.items()}
     assert inside == {"transfer": ["names.conll", "train.csv"], "test/clean": ["dev.jsonl"]}
     assert seen.classes == {"topic": ["flight", "meal"]} and not seen.tags  # nothing would measure the others
@@ -72,21 +72,37 @@ def test_files_of_any_kind_by_the_split_in_their_names(here):
     )
 
 
+def test_a_test_without_labels_is_to_learn_from_and_other_tables_are_left_out(here):
+    write_csv(here / "own/train/part/a.csv", 60)
+    write_csv(here / "own/val/a.csv", 20, 1)
+    (here / "own/test.csv").write_text("\n".join(["id,review", *(f"{n},a text of test {n}" for n in range(20))]))
+    (here / "own/sample.csv").write_text("id,verdict\n1,for\n")
+    seen = propose(sorted((here / "own").rglob("*.csv")), here / "own")
+    names = {
+        split: [Path(path).relative_to(here / "own").as_posix() for path in inside] for split, inside in seen.files.items()
+    }
+    assert names == {"transfer": ["test.csv", "train/part/a.csv"], "test/clean": ["val/a.csv"]}
+    assert any(line.endswith("own/sample.csv: no column 'review'; left out") for line in seen.said)
+    assert seen.classes.keys() == {"topic", "verdict"}
+
+
 def test_tags_alone(here):
     (here / "names.conll").write_text("Anna B-PER\nate O\n\nin O\nLima B-LOC\n\n" * 15)
-    seen = propose([here / "names.conll"])
+    seen = propose([here / "names.conll"], here)
     assert (seen.text, seen.tags, seen.classes) == ("text", {"tags": ["LOC", "PER"]}, {})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,kind\na,b\nc,b\n", "no column is a text in every file, of more than 2 words a row; there are name, kind"),
+        ("name,kind\na,b\nc,b\n", "no column is a text, of more than 2 words a row between blanks"),
         ("text\nof some words here\nof some more words\n", "a text, but no column of classes or tags"),
         ("text,my topic\na b c,x\na b d,x\na b e,y\na b f,y\n", "its name is to name a task: call it my_topic"),
         ('text,topic\n"a b,c\n', "own.csv, line 2: unexpected end of data"),
         ("text,topic\na b c,x,y\n", "own.csv, line 2: 3 cells, the header has 2"),
         ("text,topic\n", "no column is a text"),
+        ("a b c,0\n" + "a b d,0\na b e,1\n" * 20, "'0' is the name of a column and in its cells: name the columns in line 1"),
+        ("text,part\n" + "a b c,train\na b d,test\n" * 20, "names of splits: have a file for each, called train, val or test"),
         ("text,topic\n" + "a b c,x\na b d,y\n" * 9, "fewer than 30 rows to divide into splits; left out"),
         ("text,many\n" + "a b c,x;y\na b d,x\n" * 9, "any of them: what is read of texts is one class a cell; left out"),
     ],

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.sources.separator import separator_of
+
 csv.field_size_limit(2**31 - 1)  # a text, of no concern here, may lie in another column
 
 
@@ -37,7 +39,7 @@ class Table:
 
     def flags(self, name: str) -> np.ndarray:
         """Each 0 or 1: (N,)."""
-        return self.parsed(name, flag, "0 or 1", 0, 1, None)
+        return self.parsed(name, flag, "0 or 1, true or false", 0, 1, None)
 
     def times(self, name: str) -> np.ndarray:
         """Seconds, from numbers or from dates as ISO 8601 has them, UTC if they do not say: (N,)."""
@@ -61,7 +63,7 @@ class Table:
 
 
 def flag(text: str) -> float:
-    if (found := float(text)) not in (0, 1):
+    if (found := float({"true": "1", "false": "0"}.get(text.lower(), text))) not in (0, 1):
         raise ValueError(text)
     return found
 
@@ -70,7 +72,7 @@ def seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        date = datetime.fromisoformat(text)
+        date = datetime.fromisoformat(text.removesuffix(" UTC"))
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
@@ -86,10 +88,10 @@ def natural(text: str) -> tuple[float, str]:
 
 
 def read_table(path: Path, columns: list[str]) -> Table:
-    """These columns of a CSV file with a header, or of a Parquet file."""
+    """These columns of a CSV file with a header, its cells between commas, semicolons or tabs, or of a Parquet file."""
     if path.suffix == ".parquet":
         return read_parquet(path, columns)
-    return read_lines(path, ",", columns, header=True)
+    return read_lines(path, separator_of(first_line(path)), columns, header=True)
 
 
 def header_of(path: Path) -> list[str]:
@@ -99,10 +101,15 @@ def header_of(path: Path) -> list[str]:
 
         with naming_parquet(path):
             return list(pq.read_schema(path).names)
+    line = first_line(path)
+    return next(csv.reader([line], delimiter=separator_of(line)), [])
+
+
+def first_line(path: Path) -> str:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.readline()
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as text: {error}") from None
 
 

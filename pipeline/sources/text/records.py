@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.separator import separator_of
 from pipeline.sources.text.words import tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
@@ -59,10 +60,11 @@ def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
 
 def rows_of(path: Path, text: str | None, tags: str, bad: list[str]) -> Iterator[Row]:
     """Rows of a file of any kind; what is wrong with one is added to `bad`. text: a column that has to be there."""
-    if path.suffix == ".conll":
+    kind = path.suffix.lower()
+    if kind == ".conll":
         yield from conll_rows(path, text or "text", tags, bad)
-    elif path.suffix in READERS:
-        yield from READERS[path.suffix](path, text, bad)
+    elif kind in READERS:
+        yield from READERS[kind](path, text, bad)
     else:
         raise ValueError(f"{path}: no kind of file that is read; there are {', '.join(ENDINGS)}")
 
@@ -79,9 +81,13 @@ def lines_of(path: Path) -> list[str]:
 
 
 def csv_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
-    """Below a header, between commas or tabs; a cell in quotes may go over several lines, and is named by its last."""
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    reader = csv.reader(io.StringIO("\n".join(lines_of(path)) + "\n"), delimiter=delimiter, strict=True)
+    """Below a header, between commas, semicolons or tabs; a cell in quotes may go over several lines, and is named by its
+    last. In a .tsv a quote is a quote: many are written so."""
+    lines = lines_of(path)
+    form: dict[str, Any] = {"delimiter": separator_of(lines[0])}
+    if path.suffix.lower() == ".tsv":
+        form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader = csv.reader(io.StringIO("\n".join(lines) + "\n"), strict=True, **form)
     try:
         header = next(reader, [])
         if text is not None and text not in header:
@@ -223,4 +229,6 @@ def join(known: Record, other: Record, longest: int | None) -> None:
     same = f"same first {longest} words (raise longest if they differ later)" if len(known.words) == longest else "same text"
     for name, label in other.labels.items():
         if known.labels.setdefault(name, label) != label:
-            raise ValueError(f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}")
+            raise ValueError(
+                f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}; drop one of them"
+            )

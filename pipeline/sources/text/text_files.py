@@ -90,7 +90,8 @@ class TextFiles(WordSource):
                 if other != name and not (name.startswith("test/") and other.startswith("test/")):
                     cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
                     raise ValueError(
-                        f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row"
+                        f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row: "
+                        "drop one of them"
                     )
         for label in [*self.names, *self.tags]:
             self.check_splits(label, found)
