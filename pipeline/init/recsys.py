@@ -20,7 +20,6 @@ ROLES = {
 SIDE = 200  # different values of a side feature, at most
 NEGATIVES = 10
 LIKED = 4  # stars
-FEW = 50  # users, or items: of fewer none is kept from learning
 LISTS = {"length": 20, "negatives": 0, "unlabelled": 1000, "views": 2, "val": 0.1, "test": 0.2, "cold": 0.1, "new": 0.1}
 MOVIELENS = {"ratings.csv": "movies.csv", "ratings.dat": "movies.dat", "u.data": "u.item"}
 RESPONSE = {"code": "pipeline/tasks/response.py", "class": "Response"}
@@ -85,7 +84,7 @@ def movielens(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
 
 
 def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
-    """The first table with users, items and times, and what others say of these."""
+    """The table with users, items and times, and what others say of these; what is found, in words. Raises ValueError."""
     said: list[str] = []
     headers = readable_headers([path for path in files if path.suffix.lower() in (".csv", ".tsv", ".parquet")], said)
     logs = [path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()]
@@ -107,10 +106,9 @@ def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
             del columns[role]
     sides = side_tables({path: header for path, header in headers.items() if path != log}, table, columns, said)
     shown = "click" in columns and not table.flags(columns["click"]).all()
-    many = {side: len(set(table.columns[columns[side]])) >= FEW for side in ("user", "item")}
     source = {"code": "pipeline/sources/recsys/interaction_files.py", "class": "InteractionFiles", "log": str(log)}
     about = {"columns": columns, **sides, **LISTS, "negatives": 0 if shown else NEGATIVES}
-    return source | about | {"cold": LISTS["cold"] * many["user"], "new": LISTS["new"] * many["item"]}, said
+    return source | about, said
 
 
 def readable_headers(tables: list[Path], said: list[str]) -> dict[Path, list[str]]:

@@ -34,7 +34,7 @@ class Proposal:
 
 def propose(paths: list[Path], data: Path) -> Proposal:
     """Of files of text, in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
-    tables = {path: rows_in(path, None) for path in paths if path.suffix != ".conll"}
+    tables = {path: rows_in(path, None) for path in paths if path.suffix.lower() != ".conll"}
     text = text_among(tables)
     tables = {path: tables.get(path) or rows_in(path, text) for path in paths}
     left_out = [path for path, rows in tables.items() if text not in names_of(rows)]
