@@ -26,13 +26,14 @@ def main() -> None:
 @main.command()
 @click.argument("folder", type=Path)
 @click.option("--data", type=Path, help="A file or folder of images, texts or interactions; without it FOLDER.")
+@click.option("--domain", type=click.Choice(["vision", "text", "recsys"]), help="By default what the data look like.")
 @one_line_errors
-def init(folder: Path, data: Path | None) -> None:
+def init(folder: Path, data: Path | None, domain: str | None) -> None:
     """Make a project in FOLDER for data of one's own: looks at them, proposes tasks and numbers, writes params.yaml."""
     from pipeline.init.start import start
     from pipeline.planning import lines
 
-    draft, plan = start(folder, data or folder)
+    draft, plan = start(folder, data or folder, domain)
     for line in draft.said:
         click.echo(f"found: {line}")
     for line in draft.bad[:3]:

@@ -27,8 +27,9 @@ DVC_CONFIG = """[core]
 """
 
 
-def start(folder: Path, data: Path) -> tuple[Draft, Plan]:
-    """Make a project in a folder. data: a file, or a folder of them. Returns its draft, and the run's plan.
+def start(folder: Path, data: Path, domain: str | None = None) -> tuple[Draft, Plan]:
+    """Make a project in a folder. data: a file, or a folder of them. domain: see `first_draft`. Returns its draft, and the
+    run's plan.
 
     Raises ValueError, and then leaves nothing behind.
     """
@@ -45,7 +46,7 @@ def start(folder: Path, data: Path) -> tuple[Draft, Plan]:
     try:
         with contextlib.chdir(folder):
             near = data.is_relative_to(Path.cwd().parent)
-            draft = first_draft(Path(os.path.relpath(data)) if near else data)
+            draft = first_draft(Path(os.path.relpath(data)) if near else data, domain)
             write(draft.params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
             sync()
@@ -63,19 +64,26 @@ def start(folder: Path, data: Path) -> tuple[Draft, Plan]:
     return draft, plan
 
 
-def first_draft(data: Path) -> Draft:
-    """Of images if there are any, else of a log if a table has users and items, else of texts. Raises ValueError."""
+def first_draft(data: Path, domain: str | None) -> Draft:
+    """domain: vision, text or recsys; if it is None of images if there are any, else of a log if a table has users, items and
+    times, else of texts. Raises ValueError."""
     files = below(data)
-    if any(path.suffix.lower() in IMAGES for path in files):
+    images = any(path.suffix.lower() in IMAGES for path in files)
+    if domain == "vision" and not images:
+        raise ValueError(f"{data}: no image below this folder")
+    if images and domain in ("vision", None):
         from pipeline.init import vision  # each needs libraries of its domain alone
 
         return vision.draft(data, files)
     if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
         raise ValueError(f"{inside[0]}: lies where the project's stores would; make the project in another folder")
-    from pipeline.init import recsys
+    if domain != "text":
+        from pipeline.init import recsys
 
-    if log := recsys.draft(files):
-        return log
+        if log := recsys.draft(files):
+            return log
+        if domain:
+            raise ValueError(f"{data}: no log, a table whose columns are called user, item and time")
     from pipeline.init import text
 
     return text.draft(files, data)

@@ -125,6 +125,22 @@ def test_sizes_follow_from_the_texts(here):
     assert params["train_teacher"]["batch_size"] <= min(flag.sum() for flag in made["transfer"].labelled.values())
 
 
+def test_what_looks_like_a_log_may_be_texts(here):
+    lines = [
+        "user,item,time,review,topic",
+        *(f"u{n},i{n % 9},{n},{row['review']},{row['topic']}" for n, row in enumerate(rows(60))),
+    ]
+    (here / "own.csv").write_text("\n".join(lines))
+    done = CliRunner().invoke(main, ["init", "project", "--data", "own.csv", "--domain", "text"])
+    assert done.exit_code == 0 and "found: topic: one of 2 classes" in done.output
+    done = CliRunner().invoke(main, ["init", "other", "--data", "own.csv"])
+    assert "found: log: ../own.csv, 60 rows; columns that are not used: review, topic" in done.output
+    write_csv(here / "texts.csv", 60)
+    for domain, message in (("recsys", "no log, a table whose columns are called user, item and time"), ("vision", "no image")):
+        done = CliRunner().invoke(main, ["init", "third", "--data", "texts.csv", "--domain", domain])
+        assert done.exit_code == 1 and message in done.output
+
+
 def test_a_text_in_the_folder_of_the_stores_is_refused(here):
     write_csv(here / "own/data/own.csv", 30)
     done = CliRunner().invoke(main, ["init", "own"])
