@@ -106,6 +106,19 @@ def test_a_text_teacher_with_another_tokenizer_is_refused_before_it_is_dumped(pr
     assert not (project / "data/teachers/bert").exists()
 
 
+def test_networks_without_room_for_a_row_of_a_test_are_refused_before_they_learn(project):
+    (project / "test.csv").write_text(f"text,topic,stance\n{' '.join(WORDS * 2)},meal,for\n")
+    short = ENCODER | {"longest": 20}
+    teachers = {task: {"tasks": [task], "encoder": short, "updates": 2} for task in ("topic", "stance")}
+    write(prepare={"shard_rows": 8, "source": SOURCE}, teachers=teachers, distill={"encoder": short})
+    assert run_stage(prepare).exit_code == 0
+    for stage, name in ((train_teacher, "topic"), (distill, "labels")):
+        result = run_stage(stage, name)
+        assert result.exit_code == 1 and result.stderr.splitlines()[-1].startswith("error: ")
+        assert "longest: 20, but a row has" in result.stderr
+        assert not (project / "data/teachers/topic").exists() and not (project / "data/students/labels").exists()
+
+
 def test_a_text_teacher_with_the_tokenizer_of_its_side_is_dumped(project):
     bert(project / "bert")
     source = {key: value for key, value in SOURCE.items() if key != "vocabulary"} | {"tokenizer": "bert"}

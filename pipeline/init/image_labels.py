@@ -175,7 +175,7 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
 
 
 def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
-    used = set()
+    used, stems = set(), {image.stem for inside in photos.values() for image in inside}
     for path in files:
         if path.suffix not in (".csv", ".tsv"):
             continue
@@ -186,7 +186,6 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -
             found.leave_out(path, error)
             continue
         texts = {name: [cells[at] for _, cells in rows] for at, name in enumerate(columns) if name}
-        stems = {image.stem for inside in photos.values() for image in inside}
         named = [name for name, cells in texts.items() if sum(Path(cell).stem in stems for cell in cells) > len(cells) / 2]
         homes = {name: home for name in named if (home := home_of(texts[name], photos, path))}
         if not homes:

@@ -28,7 +28,7 @@ TASKS = {
     "conversion": {**RESPONSE, "start": -3},  # among all that was shown
     "rating": {"code": "pipeline/tasks/rating.py", "class": "Rating"},
 }
-PASSES = 30
+PASSES = 30  # of a teacher over its labelled rows
 POPULARITY = {"code": "pipeline/encoders/popularity.py", "class": "Popularity"}
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower"}
 COMMENTS = {

@@ -36,12 +36,15 @@ def propose(paths: list[Path], data: Path) -> Proposal:
     """Of files of text, in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
     tables = {path: rows_in(path, None) for path in paths if path.suffix.lower() != ".conll"}
     text = text_among(tables)
-    tables = {path: tables.get(path) or rows_in(path, text) for path in paths}
+    tables = {path: tables[path] if path in tables else rows_in(path, text) for path in paths}
     left_out = [path for path, rows in tables.items() if text not in names_of(rows)]
     tables = {path: rows for path, rows in tables.items() if path not in left_out}
+    names = dict.fromkeys(name for rows in tables.values() for name in names_of(rows) if name != text)
+    labels = [name for name in names if labels_of_column(filled(name, *tables.values()))[0]]
     files: dict[str, list[str]] = {}
-    for path in tables:
-        files.setdefault(place_of(path, data, tables[path], text), []).append(str(path))
+    for path, rows in tables.items():
+        labelled = any(filled(name, rows) for name in labels)  # what is not, is to learn from
+        files.setdefault(place_of(path, data) if labelled else "transfer", []).append(str(path))
     seen = Proposal(settled(files), text, [len(words_in(row.get(text) or "")) for rows in tables.values() for row in rows])
     for split, inside in seen.files.items():
         seen.said.append(f"{split}: column {text!r} of {', '.join(inside[:SHOWN])}{' ...' if len(inside) > SHOWN else ''}")
@@ -52,12 +55,10 @@ def propose(paths: list[Path], data: Path) -> Proposal:
     return seen
 
 
-def place_of(path: Path, data: Path, rows: Rows, text: str) -> str:
-    """The split that a file, or a folder around it, is named after; what has no labels is to learn from."""
+def place_of(path: Path, data: Path) -> str:
+    """The split that a file, or a folder around it, is named after."""
     around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
-    named = next((split for place in around if (split := split_of(place))), None)
-    labels = [name for name in names_of(rows) if name != text and labels_of_column(filled(name, rows))[0]]
-    return PLACES[named] if labels else "transfer"
+    return PLACES[next((split for place in around if (split := split_of(place))), None)]
 
 
 def rows_in(path: Path, text: str | None) -> Rows:

@@ -13,8 +13,8 @@ from pipeline.project.commented import flow
 from pipeline.sources.vision.gathering import read_labels
 from pipeline.sources.vision.images import ENDINGS
 
-FRAMES = (32, 48, 64, 96)  # pixels a side: more is seen in more, and more is computed
-PASSES = 30
+FRAMES = (32, 48, 64)  # pixels a side: more is seen in more, and more is computed
+PASSES = 30  # of a teacher over its labelled rows
 TRUNK = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder"}
 COMMENTS = {
     "labels": "of each task: a part, or a list of parts; `split: train`, val or test keeps a part in that split",
@@ -33,8 +33,8 @@ def draft(data: Path, files: list[Path]) -> Draft:
     seen = propose(data, files)
     check_places(seen)
     params, source = first_params(), source_of(seen)
-    files_of = built(source)
-    found, bad = read_labels(files_of.parts | files_of.unseen)
+    images = built(source)
+    found, bad = read_labels(images.parts | images.unseen)
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {task: flow(task_of(parts)) for task, parts in seen.labels.items()}
     params["teachers"] = {
@@ -102,7 +102,7 @@ def frame(part: dict[str, Any]) -> int:
     for path in paths[:: max(1, len(paths) // 50)]:
         with contextlib.suppress(OSError), Image.open(path) as image:
             sizes.append(min(image.size))
-    return max([side for side in FRAMES[:3] if sizes and side <= np.median(sizes)], default=FRAMES[0])
+    return max([side for side in FRAMES if sizes and side <= np.median(sizes)], default=FRAMES[0])
 
 
 def task_of(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class ClassSpec(BaseModel):
         for folder in (Path.cwd(), CLONE):
             if (folder / self.code).is_file():
                 return (folder / self.code).resolve()
-        named = [file for file in (CLONE / "pipeline").rglob("*.py") if file.name == Path(self.code).name]
-        hint = f"; did you mean {named[0].relative_to(CLONE).as_posix()}?" if named else ""
+        alike = [file.relative_to(CLONE).as_posix() for file in (CLONE / "pipeline").rglob("*.py")]
+        hint = near(self.code, [path for path in alike if Path(path).name == Path(self.code).name])
         raise ParamsError(f"{self._where}.code: no file {self.code} in the project folder or the clone{hint}")
 
     def inner(self) -> dict[str, "ClassSpec"]:

@@ -13,10 +13,10 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.init.draft import built
 from pipeline.init.text import draft
 from pipeline.init.text_columns import propose
 from pipeline.project.class_spec import CLONE
-from pipeline.sources.text.text_files import TextFiles
 
 MEAL, FLIGHT = ["the soup was cold", "a good long meal"], ["the plane was late", "a seat at last"]
 
@@ -77,6 +77,7 @@ def test_a_test_without_labels_is_to_learn_from_and_other_tables_are_left_out(he
     write_csv(here / "own/val/a.csv", 20, 1)
     (here / "own/test.csv").write_text("\n".join(["id,review", *(f"{n},a text of test {n}" for n in range(20))]))
     (here / "own/sample.csv").write_text("id,verdict\n1,for\n")
+    (here / "own/empty.csv").write_text("id,verdict\n")
     seen = propose(sorted((here / "own").rglob("*.csv")), here / "own")
     names = {
         split: [Path(path).relative_to(here / "own").as_posix() for path in inside] for split, inside in seen.files.items()
@@ -84,6 +85,13 @@ def test_a_test_without_labels_is_to_learn_from_and_other_tables_are_left_out(he
     assert names == {"transfer": ["test.csv", "train/part/a.csv"], "test/clean": ["val/a.csv"]}
     assert any(line.endswith("own/sample.csv: no column 'review'; left out") for line in seen.said)
     assert seen.classes.keys() == {"topic", "verdict"}
+
+
+def test_a_test_of_few_rows_or_of_one_class_is_one(here):
+    write_csv(here / "own/train.csv", 60)
+    (here / "own/test.csv").write_text("review,topic\na meal of test,meal\nanother meal of test,meal\n")
+    seen = propose(sorted((here / "own").iterdir()), here / "own")
+    assert [Path(path).name for path in seen.files["test/clean"]] == ["test.csv"] and seen.classes.keys() == {"topic"}
 
 
 def test_tags_alone(here):
@@ -120,7 +128,7 @@ def test_sizes_follow_from_the_texts(here):
     source = params["prepare"]["source"]
     assert source["longest"] == 16 and source["vocabulary"] == params["distill"]["encoder"]["vocabulary"] == 500
     assert params["teachers"].keys() == params["tasks"].keys() == {"topic", "verdict"}
-    made = TextFiles(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0).splits()
+    made = built(source).splits()
     assert all(split.labelled[task].any() for split in made.values() for task in params["tasks"])
     assert params["train_teacher"]["batch_size"] <= min(flag.sum() for flag in made["transfer"].labelled.values())
 

@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.init.draft import built
 from pipeline.init.image_labels import propose
 from pipeline.init.label_columns import counted
 from pipeline.init.start import below
@@ -19,7 +20,6 @@ from pipeline.init.vision import draft
 from pipeline.project.class_spec import CLONE
 from pipeline.project.lineage import open_project
 from pipeline.project.validation import load_params
-from pipeline.sources.vision.files import Files
 from tests.samples import SHAPES, make_coco, make_csv, make_folder, make_voc, save, shapes, write_json
 
 CLASSES = sorted(SHAPES)
@@ -109,7 +109,7 @@ def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     source = params["prepare"]["source"]
     assert source["labels"] == wanted
     assert params["tasks"].keys() == params["teachers"].keys() == wanted.keys()
-    splits = Files(**{key: value for key, value in source.items() if key not in ("code", "class")}, seed=0).splits()
+    splits = built(source).splits()
     assert all(splits[name].labelled[task].any() for name in ("transfer", "val", "test/clean") for task in wanted)
     assert len(splits["transfer"].view) >= params["distill"]["batch_size"]
     assert "logit_loss" not in params["distill"]  # the demo's own choice
@@ -140,6 +140,19 @@ def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
     seen = proposed()
     assert seen.labels.keys() == {"shape"} and seen.unseen["red"][0]["gives"] == "number"
     assert any("column note: 60 different values in 60 lines: no label" in line for line in seen.said)
+
+
+def test_whole_numbers_with_a_point_are_classes(here):
+    columns(here, "file,liked", *[f",{n % 2}.0" for n in range(10)])
+    assert proposed().labels["liked"][0]["classes"] == ["0.0", "1.0"]
+
+
+def test_a_table_that_happens_to_name_an_image_or_two_is_none_of_images(here):
+    make_folder(here / "own", 20)
+    (here / "own/log.csv").write_text("\n".join(["id,kind", *(f"{n:04},{n % 3}" for n in range(300))]))
+    seen = proposed()
+    assert seen.labels.keys() == {"classification"}
+    assert any("own/log.csv: left out: no column names images" in line for line in seen.said)
 
 
 def columns(root, header, *rows):

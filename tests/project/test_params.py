@@ -76,7 +76,11 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("distill.precision", "fp16", "distill.precision: input should be 'float32' or 'bfloat16', got 'fp16'"),
         ("prepare.shard_rows", 0, "prepare.shard_rows: .*greater than 0, got 0"),
         ("prepare.source.code", "pipeline/sources/gone.py", "prepare.source.code: no file pipeline/sources/gone.py"),
-        ("prepare.source.code", "sources/voc.py", "project folder or the clone; did you mean pipeline/sources/vision/voc.py?"),
+        (
+            "prepare.source.code",
+            "sources/voc.py",
+            "folder or the clone; did you mean 'pipeline/sources/vision/voc.py'?",
+        ),
         ("train_teacher.learning_rate", 0, "train_teacher.learning_rate: .*greater than 0"),
         ("train_teacher.epochs", 3, "train_teacher.epochs: unknown key"),
         ("teachers.detection.updates", -5, "teachers.detection.updates: .*greater than or equal to 0, got -5"),
