@@ -11,7 +11,7 @@ from pipeline.init.text_columns import Proposal, propose
 from pipeline.project.commented import flow
 from pipeline.sources.text.records import ENDINGS
 
-LONGEST = 64  # words of a text that are read, at most
+LONGEST = 64  # words of a text that are read, at most; twice as many where most are of one character
 OFTEN = 50  # words of text for each token that is learnt, and so many tokens at least and at most:
 VOCABULARY = (500, 8000)
 ROOM = 128  # tokens of a text that networks have places for, at least
@@ -23,10 +23,12 @@ COMMENTS = {
     "text": "its column",
     "classes": "a column each; an empty cell is no label",
     "tags": "a column of tags, one a word; the last one of CoNLL files",
+    "columns": "of labels that are called otherwise",
     "longest": "words of a text that are read",
     "vocabulary": "tokens, learnt; the same number is in every encoder",
     "val": "share of what is labelled that chooses, and",
     "test": "share that measures",
+    "skip_bad": "true: go on without rows that cannot be used, and list them",
 }
 
 
@@ -37,12 +39,14 @@ def draft(files: list[Path], data: Path) -> Draft:
         raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}")
     seen = propose(texts, data)
     params, source = first_params(), source_of(seen)
-    transfer = built(source).splits()["transfer"]
+    own = built(source)
+    found, bad = own.records()
+    transfer = own.split(found["transfer"], own.learn(found["transfer"]))
     params["prepare"]["source"] = commented(source, COMMENTS)
     tasks = {name: task_of("classification", "Classification", classes=len(x)) for name, x in seen.classes.items()}
     tasks |= {name: task_of("tagging", "Tagging", kinds=kinds) for name, kinds in seen.tags.items()}
     params["tasks"] = {name: flow(task) for name, task in tasks.items()}
-    longest = 1.5 * transfer.about["tokens_first"]["longest"]  # of another seed other texts are learnt from
+    longest = 1.5 * transfer.inputs["tokens_first"].shape[1]  # what is in other splits, or of another seed, may be longer
     encoder = {**ENCODER, "vocabulary": source["vocabulary"], "longest": max(ROOM, 32 * math.ceil(longest / 32))}
     params["teachers"] = {
         name: {"tasks": flow([name]), "encoder": flow({**encoder, "width": 64, "layers": 2, "heads": 4})}
@@ -56,17 +60,19 @@ def draft(files: list[Path], data: Path) -> Draft:
     params["students"]["bag_of_words"] = baseline(updates, **BAG, vocabulary=source["vocabulary"])
     cut = sum(length > source["longest"] for length in seen.lengths)
     said = [f"longest: of {cut} of {len(seen.lengths)} texts only the first {source['longest']} words are read"] if cut else []
-    return Draft(params, seen.said + said)
+    return Draft(params, seen.said + said, bad)
 
 
 def source_of(seen: Proposal) -> dict[str, Any]:
     source: dict[str, Any] = {"code": "pipeline/sources/text/text_files.py", "class": "TextFiles"}
     source |= {"files": seen.files, "text": seen.text, "classes": seen.classes, "tags": seen.tags}
-    source["longest"] = min(LONGEST, 16 * math.ceil(np.quantile(seen.lengths, 0.98) / 16))  # all rows are as wide as the widest
+    source["columns"] = seen.columns
+    most = LONGEST if seen.letters > 2 else 2 * LONGEST
+    source["longest"] = min(most, 16 * math.ceil(np.quantile(seen.lengths, 0.98) / 16))  # all rows are as wide as the widest
     source["vocabulary"] = int(np.clip(sum(seen.lengths) / OFTEN, *VOCABULARY)) // 100 * 100
     source |= {} if "val" in seen.files else {"val": 0.1}
     source |= {} if "test/clean" in seen.files else {"test": 0.2}
-    return {key: value for key, value in source.items() if value}
+    return {key: value for key, value in source.items() if value} | {"skip_bad": False}
 
 
 def task_of(file: str, name: str, **arguments: Any) -> dict[str, Any]:

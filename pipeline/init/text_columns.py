@@ -1,13 +1,16 @@
 """What files of text hold, found out by looking: which column is the text, which are labels, of which split each file is."""
 
 import re
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from pipeline.init.label_columns import label_of_column, task_name
 from pipeline.init.splits import SPLITS, split_of
 from pipeline.sources.text.records import rows_of
+from pipeline.sources.text.scripts import words_in
 
 TAG = re.compile(r"O|[BI]-(\S+)")
 CLASSES = 100  # of a column with more, such as an author or a day, no task is made
@@ -21,14 +24,16 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class Proposal:
-    """files, text, classes, tags: as params have them, of `TextFiles`. lengths: words of each text. said: what was found, in
-    words."""
+    """files, text, classes, tags, columns: as params have them, of `TextFiles`. lengths: words of each text. letters: of a
+    word, on average. said: what was found, in words."""
 
     files: dict[str, list[str]]
     text: str
     lengths: list[int]
+    letters: float
     classes: dict[str, list[str]] = field(default_factory=dict)
     tags: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
 
@@ -45,7 +50,9 @@ def propose(paths: list[Path], data: Path) -> Proposal:
     for path, rows in tables.items():
         labelled = any(filled(name, rows) for name in labels)  # what is not, is to learn from
         files.setdefault(place_of(path, data) if labelled else "transfer", []).append(str(path))
-    seen = Proposal(settled(files), text, [len(words_in(row.get(text) or "")) for rows in tables.values() for row in rows])
+    texts = [listed(row.get(text) or "") for rows in tables.values() for row in rows]
+    lengths = [len(words) for words in texts]
+    seen = Proposal(settled(files), text, lengths, sum(len(word) for words in texts for word in words) / max(1, sum(lengths)))
     for split, inside in seen.files.items():
         seen.said.append(f"{split}: column {text!r} of {', '.join(inside[:SHOWN])}{' ...' if len(inside) > SHOWN else ''}")
     seen.said += [f"{path}: no column {text!r}; left out" for path in left_out]
@@ -62,10 +69,10 @@ def place_of(path: Path, data: Path) -> str:
 
 
 def rows_in(path: Path, text: str | None) -> Rows:
-    """text: what the words of a CoNLL file are called."""
+    """Those that can be read. text: what the words of a CoNLL file are called. Raises ValueError if none can."""
     bad: list[str] = []
     rows = [row for _, row in rows_of(path, text, "tags", bad)]
-    if bad:
+    if bad and not rows:
         raise ValueError("; ".join(bad[:SHOWN]))
     return rows
 
@@ -80,8 +87,8 @@ def text_among(tables: dict[Path, Rows]) -> str:
     text = max(lengths, key=lambda name: lengths[name], default="")
     if lengths.get(text, 0) <= WORDS:
         raise ValueError(
-            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row between "
-            f"blanks, and no log has columns called user, item and time; there are {', '.join(names) or 'none'}"
+            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row, "
+            f"and no log has columns called user, item and time; there are {', '.join(names) or 'none'}"
         )
     return text
 
@@ -96,22 +103,22 @@ def filled(name: str, *tables: Rows) -> list[Any]:
     return [cell for cell in cells if cell not in (None, []) and str(cell).strip()]
 
 
-def words_in(cell: Any) -> Any:
+def listed(cell: Any, split: Callable[[str], list[str]] = words_in) -> Any:
     """A list, if the cell is a text or a list."""
-    return cell.split() if isinstance(cell, str) else cell
+    return split(cell) if isinstance(cell, str) else cell
 
 
 def words_a_cell(cells: list[Any]) -> float:
     """0 where cells are no texts."""
-    words = list(map(words_in, cells))
+    words = list(map(listed, cells))
     are_texts = all(isinstance(some, list) and all(isinstance(word, str) for word in some) for some in words)
     return sum(map(len, words)) / len(words) if words and are_texts else 0.0
 
 
 def are_tags(cell: Any) -> bool:
     """A tag a word; "O" alone is one too."""
-    words = words_in(cell)
-    return isinstance(words, list) and all(isinstance(word, str) and TAG.fullmatch(word) for word in words)
+    tags = listed(cell, str.split)
+    return isinstance(tags, list) and all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in tags)
 
 
 def settled(files: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -134,23 +141,28 @@ def labels_among(seen: Proposal, splits: list[Rows]) -> None:
             raise ValueError(f"{seen.said[0]}: {name!r} is the name of a column and in its cells: name the columns in line 1")
         if len(cells) < total:
             said += f" in {len(cells)} of {total} rows"
-        why = why_not(seen, name, tagged, [len(filled(name, rows)) for rows in splits])
+        why = why_not(seen, tagged, [len(filled(name, rows)) for rows in splits])
         if found and not why:
-            (seen.tags if tagged else seen.classes)[name] = found
-            seen.said.append(f"{name}: {said}")
+            label = unused(task_name(name), {**seen.classes, **seen.tags})
+            (seen.tags if tagged else seen.classes)[label] = found
+            seen.columns |= {label: name} if label != name else {}
+            seen.said.append(f"{label}: {said}" if label == name else f"{label}, column {name!r}: {said}")
         else:
             seen.said.append(f"column {name!r}: {said}{f': {why}' if found else ''}; left out")
 
 
-def why_not(seen: Proposal, name: str, tagged: bool, labelled: list[int]) -> str:
+def why_not(seen: Proposal, tagged: bool, labelled: list[int]) -> str:
     """What keeps a column of labels from being a task; labelled: rows of each split."""
-    if name != task_name(name):
-        return f"its name is to name a task: call it {task_name(name)}"
     if min(labelled) == 0:
         return "in no row of some split"
     if len(labelled) == 1 and labelled[0] < FEWEST:
         return f"fewer than {FEWEST} rows to divide into splits"
     return "one task of tags is read" if tagged and seen.tags else ""
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    return next(tried for tried in chain([name], (f"{name}_{n}" for n in count(2))) if tried not in taken)
 
 
 def hold_tags(cells: list[Any]) -> bool:
@@ -175,6 +187,6 @@ def classes_of_column(cells: list[Any]) -> tuple[list[str], str]:
 
 
 def tags_of_column(cells: list[Any]) -> tuple[list[str], str]:
-    words = {word for cell in cells for word in words_in(cell)}
-    kinds = sorted({found[1] for word in words if (found := TAG.fullmatch(word)) and found[1]})
+    tags = {tag for cell in cells for tag in listed(cell, str.split)}
+    kinds = sorted({found[1] for tag in tags if (found := TAG.fullmatch(tag)) and found[1]})
     return kinds, f"tags of {', '.join(kinds) or 'no kind'}"

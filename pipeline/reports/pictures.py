@@ -1,8 +1,10 @@
 """Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
 
+import warnings
 from pathlib import Path
 from textwrap import fill
 
+import click
 import matplotlib
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from pipeline.batches.batches import input_fields, part
 from pipeline.batches.pools import load
+from pipeline.reports.fonts import set_fonts
 from pipeline.reports.summary import Row
 from pipeline.sources.source import Answer, Source
 from pipeline.stores.store import Store
@@ -20,6 +23,7 @@ matplotlib.use("Agg")
 COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
 LETTERS = 9  # of a title, to an inch
+FEW = 10  # characters that a line names
 CAPTIONS = {
     "strip": "The first rows of test/clean, one a line: the input, its labels, and what each network says of it.",
     "scores": "Each student on test/clean, by task and on average over tasks.",
@@ -30,7 +34,12 @@ CAPTIONS = {
 def save(figure: Figure, path: Path) -> None:
     """Without a date or a version: the same figure is the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    if boxes := "".join(sorted(set_fonts(figure))):
+        few = f"{boxes[:FEW]}{'...' if len(boxes) > FEW else ''}"
+        click.echo(f"{path}: no font here has {few}: boxes stand for it; install one, such as Noto Sans", err=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
 

@@ -103,9 +103,8 @@ def test_tags_alone(here):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,kind\na,b\nc,b\n", "no column is a text, of more than 2 words a row between blanks"),
+        ("name,kind\na,b\nc,b\n", "no column is a text, of more than 2 words a row, and no log"),
         ("text\nof some words here\nof some more words\n", "a text, but no column of classes or tags"),
-        ("text,my topic\na b c,x\na b d,x\na b e,y\na b f,y\n", "its name is to name a task: call it my_topic"),
         ('text,topic\n"a b,c\n', "own.csv, line 2: unexpected end of data"),
         ("text,topic\na b c,x,y\n", "own.csv, line 2: 3 cells, the header has 2"),
         ("text,topic\n", "no column is a text"),

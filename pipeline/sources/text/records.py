@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.bad import SHOWN
 from pipeline.sources.separator import separator_of
+from pipeline.sources.text.scripts import words_in
 from pipeline.sources.text.words import tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
-SHOWN = 3  # problems that an error names
 BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read, but always so many
 BREAK = re.compile(r"[ \t\n\r\f\v]")  # is in no word; other blanks may be
 
@@ -30,15 +31,26 @@ class Record:
 
 
 def read_records(
-    paths: list[str], text: str, classes: dict[str, list[str]], tags: dict[str, list[str]], longest: int | None
+    paths: list[str],
+    text: str,
+    classes: dict[str, list[str]],
+    tags: dict[str, list[str]],
+    columns: dict[str, str],
+    longest: int | None,
+    bad: list[str],
 ) -> list[Record]:
-    """Records of some files, cut to `longest` words; the same text is one record. Raises ValueError: what is wrong, where."""
+    """Records of some files, cut to `longest` words; the same text is one record. columns: {label: its column}.
+
+    A row that cannot be used is left out; what is wrong with it, and where, is added to `bad`. Raises ValueError if a file
+    cannot be read, or no row is left.
+    """
+    tag_column = next((columns[name] for name in tags), "")
     found: dict[tuple[str, ...], Record] = {}
-    bad: list[str] = []
     for path in paths:
-        for where, row in rows_of(Path(path), text, next(iter(tags), ""), bad):
+        for where, row in rows_of(Path(path), text, tag_column, bad):
             try:
-                record = Record(words_of(row, text), labels_of(row, classes, tags), where)
+                labels = labels_of({name: row.get(column) for name, column in columns.items()}, classes, tags)
+                record = Record(words_of(row, text, [len(labels[name]) for name in tags if name in labels]), labels, where)
                 for name, kinds in tags.items():
                     check_tags(record, name, kinds)
                 cut(record, tags, longest)
@@ -46,11 +58,8 @@ def read_records(
                 join(found.setdefault(tuple(record.words), record), record, longest)
             except ValueError as error:
                 bad.append(f"{where}: {error}")
-    if bad:
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise ValueError("; ".join(bad[:SHOWN]) + more)
     if not found:
-        raise ValueError(f"{', '.join(paths)}: no row")
+        raise ValueError("; ".join([f"{', '.join(paths)}: no row", *bad[:SHOWN]]))
     return list(found.values())
 
 
@@ -167,9 +176,12 @@ def as_bio(tags: list[str]) -> list[str]:
     ]
 
 
-def words_of(row: dict[str, Any], text: str) -> list[str]:
+def words_of(row: dict[str, Any], text: str, tags: Iterable[int] = ()) -> list[str]:
+    """tags: how many a text has. Where it has as many parts between blanks, those are its words, in any script."""
     value = row[text]
-    words = value.split() if isinstance(value, str) else value
+    words = value
+    if isinstance(value, str):
+        words = value.split() if len(value.split()) in tags else words_in(value)
     if not isinstance(words, list) or not all(
         isinstance(word, str) and word.strip() and not BREAK.search(word) for word in words
     ):
@@ -180,8 +192,8 @@ def words_of(row: dict[str, Any], text: str) -> list[str]:
 
 
 def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str, list[str]]) -> dict[str, Any]:
-    """What a row says of each label; empty cells say nothing."""
-    said = {name: row[name].strip() if isinstance(row.get(name), str) else row.get(name) for name in [*classes, *tags]}
+    """What a row, {label: its cell}, says of each label; empty cells say nothing."""
+    said = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}
     found = {name: value for name, value in said.items() if value not in (None, "", [])}
     for name, known in classes.items():
         if name in found:

@@ -58,6 +58,7 @@ class Reviews(WordSource):
     """
 
     names = {"topic": list(NOUNS), "sentiment": ["against", "for"]}
+    kinds = list(KINDS.values())
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 
 from pipeline.project.class_spec import Count, near
+from pipeline.sources.bad import report_bad
 from pipeline.sources.source import Split
 from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
@@ -24,12 +25,14 @@ class TextFiles(WordSource):
     labelled among transfer's that are in them, by the hash of a text. A text that is found twice in a split is one row with
     the labels of both. In every split but those of unseen tasks some row has a label of each task.
 
-    text: the column of the text, which is split at white space, or in JSONL and Parquet a list of words. classes: {label: its
-    classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen. tags: {task: kinds
-    of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. longest: so many words of
-    a text are read, and what follows is cut off; a row whose words are absurdly long is refused. vocabulary: how many tokens,
-    learnt from the transfer set; or else tokenizer: that of a model of Hugging Face, its folder or its tokenizer.json, with its
-    special tokens; see `own_ids` for its numbers.
+    text: the column of the text, which is cut into words (`words_in`), or in JSONL and Parquet a list of words. classes:
+    {label: its classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen.
+    tags: {task: kinds of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. columns:
+    {label: its column}, where that is called otherwise. longest: so many words of a text are read, and what follows is cut off;
+    a row whose words are absurdly long is refused. vocabulary: how many tokens, learnt from the transfer set; or else
+    tokenizer: that of a model of Hugging Face, its folder or its tokenizer.json, with its special tokens; see `own_ids` for its
+    numbers. skip_bad: go on without rows that cannot be used, whose label differs from that of the same text before, or whose
+    text is in a split before, and list them.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class TextFiles(WordSource):
         text: str = "text",
         classes: dict[str, list[str]] | None = None,
         tags: dict[str, list[str]] | None = None,
+        columns: dict[str, str] | None = None,
         longest: Count = 64,
         vocabulary: Count | None = None,
         tokenizer: str | None = None,
         val: float = 0.0,
         test: float = 0.0,
+        skip_bad: bool = False,
         seed: int = 0,
     ):
         for name in files:
@@ -62,40 +67,54 @@ class TextFiles(WordSource):
             raise ValueError(f"val: {val}, test: {test}; expected shares that leave some to learn from")
         if len(tags or {}) > 1:
             raise ValueError(f"tags: {len(tags or {})} tasks of tags, expected one")
+        labels = [*(classes or {}), *(tags or {})]
+        for name in columns or {}:
+            if name not in labels:
+                raise ValueError(f"columns.{name}: no label{near(name, labels)}; there are {', '.join(labels) or 'none'}")
         if (vocabulary is None) == (tokenizer is None):
             raise ValueError(
                 "vocabulary: give it, a number of tokens, or tokenizer, a folder with a tokenizer.json: one of them"
             )
         self.files, self.text, self.names, self.tags = files, text, classes or {}, tags or {}
-        self.longest, self.vocabulary, self.tokenizer, self.seed = longest, vocabulary, tokenizer, seed
+        self.columns = {name: (columns or {}).get(name, name) for name in labels}
+        self.longest, self.vocabulary, self.tokenizer = longest, vocabulary, tokenizer
+        self.skip_bad, self.seed = skip_bad, seed
+        self.kinds = next(iter(self.tags.values()), [])
 
     def splits(self) -> dict[str, Split]:
-        found = self.records()
+        found, bad = self.records()
+        report_bad(bad, "rows", self.skip_bad)
+        self.check(found)
         vocabulary = self.learn(found["transfer"])
         return with_longest({name: self.split(records, vocabulary) for name, records in found.items()})
 
     def preview(self) -> tuple[int, Split]:
-        records = self.records()["transfer"]
+        found, _ = self.records()
+        self.check(found)
+        records = found["transfer"]
         whole = with_longest({"transfer": self.split(records, self.learn(records))})["transfer"]
         return len(records), whole.first(64)  # as wide as the widest of all
 
-    def records(self) -> dict[str, list[Record]]:
-        """Of every split; all files are read before anything is made of one. Raises ValueError: what is wrong, and where."""
-        read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, longest=self.longest)
-        found = self.divided({name: read(files) for name, files in self.files.items() if files})
+    def records(self) -> tuple[dict[str, list[Record]], list[str]]:
+        """Of every split, and a line for each row that cannot be used. Raises ValueError where a file or a split has none."""
+        bad: list[str] = []
+        read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, columns=self.columns, bad=bad)
+        found = self.divided({name: read(files, longest=self.longest) for name, files in self.files.items() if files})
+        return self.apart(found, bad), bad
+
+    def apart(self, found: dict[str, list[Record]], bad: list[str]) -> dict[str, list[Record]]:
+        """Without what is in a split before, which is added to `bad`; tests may share rows."""
         seen: dict[tuple[str, ...], tuple[str, str]] = {}
+        kept: dict[str, list[Record]] = {name: [] for name in found}
         for name, records in found.items():
             for record in records:
                 other, where = seen.setdefault(tuple(record.words), (name, record.where))
-                if other != name and not (name.startswith("test/") and other.startswith("test/")):
-                    cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
-                    raise ValueError(
-                        f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row: "
-                        "drop one of them"
-                    )
-        for label in [*self.names, *self.tags]:
-            self.check_splits(label, found)
-        return found
+                if other == name or (name.startswith("test/") and other.startswith("test/")):
+                    kept[name].append(record)
+                    continue
+                cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
+                bad.append(f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row")
+        return kept
 
     def divided(self, found: dict[str, list[Record]]) -> dict[str, list[Record]]:
         """With the splits that have no files of their own."""
@@ -109,8 +128,12 @@ class TextFiles(WordSource):
         own = {name: splits[name.split("/")[0]] for name, share in self.shares.items() if share}
         return found | {"transfer": splits["train"]} | own
 
-    def check_splits(self, label: str, found: dict[str, list[Record]]) -> None:
-        """Raises ValueError if a split has no such label, where the label is not of an unseen task."""
+    def check(self, found: dict[str, list[Record]]) -> None:
+        """Raises ValueError if a split lacks a label that is not of an unseen task."""
+        for label in self.columns:
+            self.check_label(label, found)
+
+    def check_label(self, label: str, found: dict[str, list[Record]]) -> None:
         having = {name for name, records in found.items() if any(label in record.labels for record in records)}
         lacking = [name for name in found if name not in having and name not in UNSEEN]
         if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
@@ -119,13 +142,14 @@ class TextFiles(WordSource):
             share = lacking[0].split("/")[0]
             raise ValueError(f"none of the rows with a label of {label} fell into {lacking[0]}; label more, or raise {share}")
         files = self.files.get(lacking[0]) or self.files["transfer"]
-        where, columns = ", ".join(files), columns_of(files, self.text, next(iter(self.tags), "tags"))
-        if label not in columns:
-            raise ValueError(f"{where}: no column {label!r}{near(label, columns)}; there are {', '.join(columns)}")
+        where, column = ", ".join(files), self.columns[label]
+        columns = columns_of(files, self.text, next((self.columns[name] for name in self.tags), "tags"))
+        if column not in columns:
+            raise ValueError(f"{where}: no column {column!r}{near(column, columns)}; there are {', '.join(columns)}")
         raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
 
     def learnt(self) -> Vocabulary | Borrowed:
-        return self.learn([] if self.tokenizer else self.records()["transfer"])
+        return self.learn([] if self.tokenizer else self.records()[0]["transfer"])
 
     def learn(self, records: list[Record]) -> Vocabulary | Borrowed:
         if self.tokenizer:

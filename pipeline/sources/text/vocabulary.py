@@ -11,10 +11,13 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Metaspace, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
+from pipeline.sources.text.scripts import BLOCKS, joined
+
 PAD, UNKNOWN = 0, 1  # numbers in every store, whatever a tokenizer's own are
 NAMES = ("[ pad ]", "[ unk ]")  # of these: with blanks, so that no word is spelt like one
 LEAST = -1e6  # log-probability of a token that no text has
 HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
+MARK = Regex(f"\u2581(?=[{BLOCKS}])")  # of a character that is a word: with it there would be two tokens for each
 
 Rows = list[list[str]]
 Tokens = tuple[list[list[int]], list[np.ndarray]]  # of each row, and where its words begin among them
@@ -24,14 +27,15 @@ Tokens = tuple[list[list[int]], list[np.ndarray]]  # of each row, and where its 
 class Vocabulary:
     """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
 
-    A word's first token begins with a mark; at a hyphen a word is always cut. WordPiece would number tokens of equal count by
-    the order of a hash map, anew in every process.
+    A word's first token begins with a mark, but where a script has no blanks; at a hyphen a word is always cut. WordPiece would
+    number tokens of equal count by the order of a hash map, anew in every process.
     """
 
     def __init__(self, rows: Rows, size: int):
         self.tokenizer = Tokenizer(BPE(unk_token=NAMES[UNKNOWN]))
-        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace()])
-        trainer = BpeTrainer(vocab_size=size, special_tokens=list(NAMES), show_progress=False)
+        self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace(), Split(MARK, "removed")])
+        room = max(0, size - len(NAMES))  # the rarest characters have none
+        trainer = BpeTrainer(vocab_size=size, limit_alphabet=room, special_tokens=list(NAMES), show_progress=False)
         self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
         self.about = about_tokenizer(self.tokenizer)
 
@@ -57,8 +61,8 @@ class Borrowed:
     def read(self, rows: Rows) -> Tokens:
         """Each row's tokens, and where its words begin among them; a word that has none, where the next one does."""
         tokens, begins = [], []
-        for words, read in zip(rows, self.tokenizer.encode_batch([" ".join(words) for words in rows]), strict=True):
-            starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+        texts, begun = zip(*map(joined, rows), strict=True) if rows else ((), ())
+        for words, starts, read in zip(rows, begun, self.tokenizer.encode_batch(texts), strict=True):
             places = np.flatnonzero(np.array(read.special_tokens_mask) == 0)
             ends = np.array([end for _, end in read.offsets])[places]
             found = np.searchsorted(ends, starts, side="right").clip(max=len(places) - 1)

@@ -7,19 +7,22 @@ them at the same positions.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import cycle
 from textwrap import fill
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
 
 from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
+from pipeline.sources.text.scripts import UNSPACED, words_in
 from pipeline.sources.text.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
 DROPPED = 0.1  # share of a labelled row's tokens
 LINE, LINES, WIDE = 34, 8, 56  # characters of a picture's line, its lines, characters below it
-COLOURS = dict(zip(("PER", "LOC", "ORG", "MISC"), color_sequences["tab10"], strict=False))
+COLOURS = color_sequences["tab10"]
 
 
 def as_arrays(
@@ -77,17 +80,26 @@ def where_labelled(labels: np.ndarray, flag: np.ndarray) -> np.ndarray:
     return np.where(flag.reshape(-1, *(1 for _ in labels.shape[1:])), labels, -1).astype(np.int64)
 
 
+def width_of(word: str) -> int:
+    """In characters of a line; ideographs are two wide."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in word)
+
+
 def tags_of(kinds: list[str]) -> list[str]:
     """Tags in the order of their numbers: O, then B and I of each kind."""
     return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
 
 
 class WordSource(Source):
-    """A source of rows of words: how they are augmented, drawn, and spoken of. names: {task: names of its classes}."""
+    """A source of rows of words: how they are augmented, drawn, and spoken of.
+
+    names: {task: names of its classes}. kinds: of spans, each of its own colour.
+    """
 
     cell = (3.0, 1.7)
     recalls = True  # the vocabulary is learnt from the files
     names: dict[str, list[str]]
+    kinds: list[str]
     longest: int | None = None  # words of a text that are read
 
     @abstractmethod
@@ -96,7 +108,7 @@ class WordSource(Source):
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
         """A line of text, said on the first side alone."""
-        words = given.split()[: self.longest]
+        words = words_in(given)[: self.longest]
         if not words:
             raise ValueError("expected a line of text, found none")
         inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
@@ -127,18 +139,19 @@ class WordSource(Source):
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         """The first side's words, those with a tag set off and those that no network reads in grey; classes below."""
         line, column = 0, 0
+        colours = dict(zip(self.kinds, cycle(COLOURS), strict=False))
         for (word, tag), read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):
-            if column + len(word) > LINE:
+            if column + width_of(word) > LINE:
                 line, column = line + 1, 0
             if line == LINES:
                 axis.text(0.98, 0.02, "…", fontsize=6.5, ha="right", va="bottom")
                 break
-            colour = COLOURS.get(tag[2:]) if read else None
+            colour = colours.get(tag[2:]) if read else None
             box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
             shade = "white" if colour else "black" if read else "grey"
             x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
             axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
-            column += len(word) + 1
+            column += width_of(word) + (not UNSPACED.match(word))
         classes = "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer if "classes" in answer[task])
         axis.set_xlabel(fill(classes, WIDE), fontsize=7, labelpad=2)
 

@@ -1,6 +1,5 @@
 """Your own images: folders, COCO, VOC and CSV files of labels, any of them for any task, on any part of the images."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -8,10 +7,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from pipeline.project.class_spec import Count, Weight
+from pipeline.sources.bad import report_bad
 from pipeline.sources.source import Answer, Arrays, Made, Source, Split
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.duplicates import assign, near_duplicates
-from pipeline.sources.vision.gathering import SHOWN, Label, Sample, classes_of, look_at_all, merged, read_labels
+from pipeline.sources.vision.gathering import Label, Sample, classes_of, look_at_all, merged, read_labels
 from pipeline.sources.vision.images import How, augmented, corrupted, framed, framed_boxes, framed_mask, open_upright
 from pipeline.sources.vision.labels import ImageFolder, parts_of
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PREVIEW = 16  # images
-LISTED = 100  # bad labels and images
 Classes = dict[str, list[str]]  # {task: names}
 
 
@@ -124,26 +123,12 @@ class Files(Source):
         paths = sorted({path for several in found.values() for part in several for path, _ in part.labels} | extra)
         looked, unreadable = look_at_all(paths)
         samples, unfit = merged(parts, found, looked)
-        self.report_bad(bad + unreadable + unfit)
+        report_bad(bad + unreadable + unfit, "labels or images", self.skip_bad)
         if len(samples) < 3:
             raise ValueError(f"{len(samples)} images that can be used; to learn, val and test need one each at least")
         groups = near_duplicates(np.stack([sample.thumbnail for sample in samples]), self.near)
         splits = assign(samples, groups, self.val, self.test, self.seed)
         return samples, splits, {task: classes_of(several) for task, several in found.items()}
-
-    def report_bad(self, bad: list[str]) -> None:
-        """Lists what is bad on stderr. Raises ValueError, unless it is to be skipped."""
-        listed = bad if len(bad) <= LISTED else [*bad[:LISTED], f"and {len(bad) - LISTED} more"]
-        for line in listed if len(bad) > SHOWN or self.skip_bad else []:
-            print(f"{'skipped' if self.skip_bad else 'bad'}: {line}", file=sys.stderr)
-        if bad and self.skip_bad:
-            print(f"skipped: {len(bad)} labels or images in all", file=sys.stderr)
-        elif bad:
-            more = "; ..." if len(bad) > SHOWN else ""
-            raise ValueError(
-                f"{len(bad)} labels or images cannot be used: {'; '.join(bad[:SHOWN])}{more}: mend them, or set "
-                f"prepare.source.skip_bad: true to go on without them"
-            )
 
     def check_sizes(self, parts: dict[str, list[Sample]]) -> None:
         for name in ("train", "val", "test"):

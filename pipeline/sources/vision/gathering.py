@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.sources.bad import SHOWN
 from pipeline.sources.vision.coco import read_coco
 from pipeline.sources.vision.folder import read_folder
 from pipeline.sources.vision.images import open_upright, thumbnail
@@ -23,7 +24,6 @@ READERS: dict[str, Callable[[Part], Found]] = {
     "masks": read_masks,
     "csv": read_csv,
 }
-SHOWN = 3  # bad labels in an error message
 
 Parts = dict[str, list[Part]]  # {task: where its labels are}
 

@@ -149,10 +149,51 @@ def test_labels_of_one_text_that_differ_name_both_lines(folder):
         source().splits()
 
 
-def test_of_many_problems_three_are_named(folder):
-    (folder / "a.csv").write_text("text,topic\n" + "x,sea\n" * 5)
-    with pytest.raises(ValueError, match=r"line 2: .*line 4: .*; and 2 more"):
+def test_of_many_problems_three_are_named(folder, capsys):
+    (folder / "a.csv").write_text(CSV + "x,sea,\n" * 5)
+    with pytest.raises(ValueError, match=r"^5 rows cannot be used: .*line 5: .*line 7: [^;]*; \.\.\.: mend them, or set"):
         source().splits()
+    assert "bad: a.csv, line 9: 'topic' is 'sea'" in capsys.readouterr().err
+
+
+def test_what_is_bad_may_be_skipped(folder, capsys):
+    """What came first stays: of two labels of a text, and of a text in two splits."""
+    (folder / "a.csv").write_text(CSV + "x,sea,\na seat\nthe soup was cold,flight,\n")
+    (folder / "val.jsonl").write_text((folder / "val.jsonl").read_text() + '{"text": "nothing to say", "topic": "meal"}\n')
+    splits = source(skip_bad=True).splits()
+    assert words(splits["transfer"])[:4] == ["the soup was cold", "a seat, at last", "nothing to say", "EU rejects German call"]
+    assert splits["transfer"].labels["topic"][0] == 0 and words(splits["val"]) == ["Anna ate soup", "good"]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in said] == [
+        *("a.csv, line 5", "a.csv, line 6", "a.csv, line 7", "val.jsonl, line 4", "4 rows in all"),
+    ]
+
+
+def test_labels_may_be_called_otherwise_than_their_columns(folder):
+    (folder / "a.csv").write_text(CSV.replace("topic", "Class Index"))
+    (folder / "val.jsonl").write_text((folder / "val.jsonl").read_text().replace("topic", "Class Index"))
+    table = parquet.read_table(folder / "test.parquet")
+    parquet.write_table(table.rename_columns({"topic": "Class Index"}), folder / "test.parquet")
+    renamed = source(columns={"topic": "Class Index"}).splits()
+    assert renamed["transfer"].labels["topic"].tolist() == [0, 1, -1, -1, -1, -1]
+    with pytest.raises(
+        ValueError, match=r"columns.topics: no label; did you mean 'topic'.; there are topic, sentiment, entities"
+    ):
+        source(columns={"topics": "Class Index"})
+    with pytest.raises(ValueError, match=r"no column 'Class index'; did you mean 'Class Index'."):
+        source(columns={"topic": "Class index"}).splits()
+
+
+def test_scripts_without_blanks_are_cut_into_characters(folder):
+    rows = [
+        {"text": "我在北京 用iPhone", "entities": "O O B-LOC I-LOC O O"},
+        {"text": "江 泽民 在 北京", "entities": "B-PER I-PER O B-LOC"},
+        {"text": ["江泽民", "在"], "entities": ["B-PER", "O"]},
+    ]
+    (folder / "b.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    transfer = source(files=ARGUMENTS["files"] | {"transfer": ["a.csv", "b.jsonl"]}).splits()["transfer"]
+    assert words(transfer)[3:] == ["我 在 北 京 用 iPhone", "江 泽民 在 北京", "江泽民 在"]  # words that tags know are left
+    assert transfer.labels["entities"][3].tolist() == [0, 0, 3, 4, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -265,8 +306,8 @@ def test_a_word_that_would_make_every_row_as_wide_is_refused_by_its_line(folder)
     with pytest.raises(ValueError, match=r"a.csv, line 3: 'text' has 20011 bytes, .* at most 4096 with longest: 64"):
         source().splits()
     assert source(longest=1).splits() and source(longest=400).splits()
-    (folder / "a.csv").write_text(head + f"{'水' * 1365},meal,for\n")
-    assert source().splits()["transfer"].inputs["text_first"].shape[1] == 4095
+    (folder / "a.csv").write_text(head + f"{'é' * 2047},meal,for\n")
+    assert source().splits()["transfer"].inputs["text_first"].shape[1] == 4094
 
 
 def test_columns_lie_between_tabs(folder):
@@ -327,3 +368,21 @@ def test_a_long_text_stays_in_its_picture(folder):
     source().draw(axis, {name: x[row] for name, x in split.inputs.items()}, {})
     assert min(text.get_position()[1] for text in axis.texts) >= 0 and axis.texts[-1].get_text() == "…"
     plt.close(figure)
+
+
+def test_spans_of_any_kind_are_set_off_and_characters_are_drawn_side_by_side(folder):
+    (folder / "b.conll").write_text("北 B-place\n京 I-place\n到 O\nLima B-place\nAnna B-who\n")
+    tagged = source(
+        files={name: ["b.conll"] for name in ("transfer", "val", "test/clean")}, classes={}, tags={"e": ["place", "who"]}
+    )
+    split = tagged.split(tagged.records()[0]["transfer"], tagged.learnt())
+    _, axis = plt.subplots()
+    tagged.draw(
+        axis, {name: x[0] for name, x in split.inputs.items()}, {"e": {"tags": ["B-place", "I-place", "O", "B-place", "B-who"]}}
+    )
+    boxes = [text.get_bbox_patch() for text in axis.texts]
+    colours = [box and box.get_facecolor() for box in boxes]
+    assert colours[0] == colours[1] == colours[3] != colours[4] and colours[2] is None
+    at = [text.get_position()[0] for text in axis.texts]
+    assert at[2] - at[1] == pytest.approx(at[1] - at[0]) and at[4] - at[3] > 2 * (at[1] - at[0])
+    plt.close()

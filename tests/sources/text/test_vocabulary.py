@@ -126,3 +126,29 @@ def test_no_word_of_a_text_is_padding():
 
 def test_a_vocabulary_that_is_learnt_has_our_numbers_already():
     assert own_ids(Vocabulary(ROWS, 60).about) == {}
+
+
+CHARACTERS = [list("我在北京"), [*"我用", "iPhone"], list("北京")] * 3
+
+
+def test_characters_that_are_words_are_a_token_each():
+    known = Vocabulary(CHARACTERS, 60)
+    tokens, begins = known.read(CHARACTERS)
+    assert [len(row) for row in tokens[:3]] == [4, 3, 2] and begins[1].tolist() == [0, 1, 2]
+    assert tokens[0][2:] == tokens[2]
+
+
+def test_a_vocabulary_that_has_no_room_for_a_character_does_not_know_it():
+    tokens, begins = Vocabulary(CHARACTERS, 6).read(CHARACTERS)
+    assert max(map(max, tokens)) < 6 and 1 in tokens[1] and len(begins[1]) == 3
+
+
+def test_a_borrowed_tokenizer_reads_characters_as_they_are_written(tmp_path):
+    """Of a model for which "北京" is one token: both characters begin there."""
+    made = Tokenizer(models.BPE(unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["[PAD]", "[UNK]"]
+    made.train_from_iterator(["我在北京 北京 用"] * 3, trainers.BpeTrainer(vocab_size=8, special_tokens=special))
+    made.save(str(tmp_path / "tokenizer.json"))
+    tokens, begins = Borrowed(str(tmp_path)).read([list("用北京")])
+    assert [made.id_to_token(token) for token in tokens[0]] == ["用", "北京"] and begins[0].tolist() == [0, 1, 1]

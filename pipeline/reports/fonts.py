@@ -1,0 +1,29 @@
+"""Fonts for what figures say, in any script."""
+
+from functools import cache
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
+
+BOXES = "Last Resort"  # has a box for every character
+
+
+def set_fonts(figure: Figure) -> set[str]:
+    """Give each text, behind its own font, installed ones that have what that lacks. Returns the characters that none has."""
+    nowhere = set()
+    for text in figure.findobj(Text):
+        own = get_font(findfont(text.get_fontproperties()))
+        lacking = {c for c in text.get_text() if c.isprintable() and not own.get_char_index(ord(c))}
+        found = {c: font_with(c) for c in lacking}
+        nowhere |= {c for c, font in found.items() if font is None}
+        if others := {font for font in found.values() if font}:
+            text.set_fontfamily([*text.get_fontfamily(), *sorted(others)])
+    return nowhere
+
+
+@cache
+def font_with(character: str) -> str | None:
+    """The first installed font that has it."""
+    fonts = (font for font in fontManager.ttflist if not font.name.startswith(BOXES))
+    return next((font.name for font in fonts if get_font(font.fname).get_char_index(ord(character))), None)
