@@ -100,7 +100,8 @@ def save_network(
     heads = {name: tasks[name].as_dict() for name in network.heads}
     recorded = encoder.as_dict() | getattr(network.encoder, "recorded", {})
     header = {"encoder": recorded, "tasks": heads, "inputs": shapes, **about}
-    weights = {name: x.contiguous().cpu() for name, x in network.state_dict().items()}
+    tied = {name: x.cpu() for name, x in network.state_dict().items()}  # some may share memory, which safetensors refuse
+    weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tied.items()}
     write_whole(path, save(weights, {"stillroom": json.dumps(header, sort_keys=True)}))
 
 

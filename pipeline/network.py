@@ -32,7 +32,9 @@ class Network(nn.Module):
         self.encoder = encoder.eval()
         with torch.no_grad():
             features, own = self.encoded(sample)
+            again, _ = self.encoded(sample)
         check_features(features, len(next(iter(sample.values()))))
+        check_repeated(features, again)
         *_, self.tap = features
         _, self.width, *grid = features[self.tap].shape
         self.positions = prod(grid)
@@ -47,6 +49,15 @@ class Network(nn.Module):
         features, own = self.encoded(inputs)
         logits = {name: own[name] if name in own else head(features[self.tap]) for name, head in self.heads.items()}
         return Outputs(features, logits)
+
+
+def check_repeated(features: dict[str, Tensor], again: dict[str, Tensor]) -> None:
+    """Refuse what is drawn anew at every look, as by masks or dropout in evaluation mode. Raises ValueError."""
+    for tap, x in features.items():
+        if not torch.allclose(x, again[tap], rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise ValueError(
+                f"tap {tap!r}: two looks at the same rows differ; the encoder draws random numbers in evaluation mode too"
+            )
 
 
 def check_features(features: dict[str, Tensor], rows: int) -> None:

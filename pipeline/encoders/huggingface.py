@@ -1,9 +1,12 @@
 """Any vision model of Hugging Face."""
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from pipeline.encoders.preprocessing import Preprocessing
@@ -11,6 +14,9 @@ from pipeline.encoders.pretrained import from_config, image_settings, load_pretr
 from pipeline.encoders.tapped import Size, TappedEncoder
 from pipeline.project.class_spec import ClassSpec
 from pipeline.tasks.task import Task
+
+MASKED = "vit_mae"  # drops and shuffles patches at random, unless it is told not to
+UNROLLED = "hiera"  # puts tokens that are pooled together side by side
 
 
 @final
@@ -43,6 +49,9 @@ class HuggingFace(TappedEncoder):
         else:
             module = from_config(config, architecture)
         super().__init__(module, taps, grid, to_logits or {}, tasks or {})
+        self.own: Any = module.config
+        if self.own.model_type == MASKED:
+            self.own.mask_ratio = 0.0
         if preprocessing:
             self.preprocess = Preprocessing.from_dict(preprocessing)
         else:
@@ -53,4 +62,18 @@ class HuggingFace(TappedEncoder):
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         x_BCHW = self.preprocess(inputs[self.input])
-        return self.module(pixel_values=x_BCHW), tuple(x_BCHW.shape[2:])
+        order = {"noise": in_order(x_BCHW, self.own.patch_size)} if self.own.model_type == MASKED else {}
+        return self.module(pixel_values=x_BCHW, **order), tuple(x_BCHW.shape[2:])
+
+    def feature(self, tap: str, output: Any, size: Size) -> Tensor:
+        stage = re.search(r"stages\.(\d+)", tap) if self.own.model_type == UNROLLED else None
+        last = len(self.own.depths) - 1 if stage else 0
+        if stage and int(stage[1]) < last:
+            raise ValueError(f"tap {tap!r} gives tokens that are not in the order of the image; those of stage {last} are")
+        return super().feature(tap, output, size)
+
+
+def in_order(x_BCHW: Tensor, patch: int) -> Tensor:
+    """(B, patches), by which a masked autoencoder sorts patches: as they lie."""
+    patches = math.prod(side // patch for side in x_BCHW.shape[2:])
+    return torch.arange(patches, device=x_BCHW.device, dtype=torch.float32).expand(len(x_BCHW), -1)

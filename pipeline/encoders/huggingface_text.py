@@ -1,10 +1,11 @@
 """Any text model of Hugging Face."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.encoders.pretrained import fetched, from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
@@ -43,13 +44,17 @@ class HuggingFaceText(TappedEncoder):
         else:
             module = from_config(config, architecture)
         super().__init__(module, taps, None, to_logits or {}, tasks or {})
-        embeddings: Any = module.get_input_embeddings()  # type: ignore[operator]
+        if "attention_mask" not in inspect.signature(module.forward).parameters:
+            raise ValueError(
+                f"{type(module).__name__} takes no attention_mask: padding would change what it says of a row's words"
+            )
+        embeddings = embeddings_of(module)
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.pretrained, self.tokenizer = pretrained, tokenizer
         self.own = torch.arange(self.vocabulary + 1)  # by number in a store: the tokenizer's; one more if it has no padding
         for number, token in own_ids(tokenizer).items() if tokenizer else ():
             self.own[number] = token
-        self.longest: int | None = getattr(module.config, "max_position_embeddings", None)
+        self.longest = longest_of(module)
         self.free_axes = free_axes(input, self.longest)
         self.filler = getattr(module.config, "pad_token_id", None) or 0
         self.recorded = {"config": config, "tokenizer": tokenizer}
@@ -93,3 +98,19 @@ class HuggingFaceText(TappedEncoder):
         if x.dim() != 3 or f"words_{self.input}" not in inputs:
             return x
         return on_words(x.transpose(1, 2), inputs, self.input)
+
+
+def embeddings_of(module: Any) -> nn.Embedding:
+    """Those of its tokens. Raises ValueError if it has none."""
+    try:
+        return module.get_input_embeddings()
+    except NotImplementedError:
+        raise ValueError(f"{type(module).__name__} has no embeddings of tokens") from None
+
+
+def longest_of(module: Any) -> int | None:
+    """The most tokens of a row; None: any number. Models in the manner of RoBERTa begin to count behind padding."""
+    most = getattr(module.config, "max_position_embeddings", None)
+    places = [part for name, part in module.named_modules() if name.endswith("position_embeddings")]
+    first = next((part.padding_idx + 1 for part in places if getattr(part, "padding_idx", None) is not None), 0)
+    return most - first if most and most > first else None

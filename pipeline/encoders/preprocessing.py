@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MODES = {2: "bilinear", 3: "bicubic"}  # by Pillow's numbers of filters
+MODES = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # by Pillow's numbers of filters
 NOT_DONE = ("do_flip_channel_order", "do_grayscale")  # what else processors do to pixels
 
 
@@ -16,7 +16,7 @@ NOT_DONE = ("do_flip_channel_order", "do_grayscale")  # what else processors do 
 class Preprocessing:
     """Resize the whole image, never a crop of it, so that features of every teacher lie on the same picture; normalise.
 
-    size: (H, W), none: as stored. mean, std: of each channel, after `rescale`. mode: bilinear or bicubic, antialiased.
+    size: (H, W), none: as stored. mean, std: of each channel, after `rescale`. mode: one of MODES, antialiased.
     """
 
     mean: tuple[float, ...]
@@ -40,6 +40,10 @@ class Preprocessing:
             found = {"mean": [0.0] * 3, "std": [1.0] * 3} if settings else {}
         found["size"] = size_of(settings)
         found["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
+        if settings.get("rescale_offset"):  # EfficientNet's: less 1 after it
+            found["mean"] = [mean + 1 for mean in found["mean"]]
+        if settings.get("include_top"):  # EfficientNet's: divided by std once more
+            found["std"] = [std**2 for std in found["std"]]
         found["mode"] = MODES.get(settings.get("resample", 2), "bilinear")
         found |= {key: value for key, value in given.items() if value is not None}
         lacking = [key for key in ("mean", "std") if key not in found]
@@ -68,7 +72,7 @@ class Preprocessing:
         if x.shape[1] < channels:
             x = x.expand(-1, channels, -1, -1)
         if self.size and tuple(x.shape[2:]) != self.size:
-            x = F.interpolate(x, self.size, mode=self.mode, antialias=True)
+            x = F.interpolate(x, self.size, mode=self.mode, antialias=self.mode != MODES[0])
         mean, std = (x.new_tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
         return (x * self.rescale - mean) / std
 

@@ -19,7 +19,7 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 
-def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[nn.Module, dict[str, Any]]:
+def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[Any, dict[str, Any]]:
     """A model in float32 with its weights, and its config. pretrained: a folder, or "<id>@<commit>" on a hub.
 
     architecture: its class in transformers; without one that which its config names. Raises ValueError.
@@ -28,6 +28,8 @@ def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[n
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
         cls = architecture_of(config, architecture)
+        if cls.config_class and not isinstance(config, cls.config_class):  # of a part of what lies there, as CLIPVisionModel is
+            config = cls.config_class.from_pretrained(place, **where)
         loaded: Any = cls.from_pretrained(
             place,
             config=config,
@@ -92,7 +94,9 @@ def architecture_of(config: Any, architecture: str | None) -> type[transformers.
 
 
 def first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """And the next, if it announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def image_settings(pretrained: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ from pipeline.network import Outputs
 from pipeline.project.class_spec import ClassSpec, near
 from pipeline.tasks.task import Task
 
-PREFIXES = ("cls_token", "class_embedding", "distillation_token", "register_tokens")  # tokens before those of the grid
+PREFIXES = ("cls_token", "class_embedding", "distillation_token", "dist_token", "register_tokens", "reg_token")
+SUFFIXES = ("detection_tokens",)  # tokens before those of the grid, and behind them
+BROKEN = (ValueError, RuntimeError, TypeError, AttributeError, LookupError)  # what modules raise at what they cannot read
 Size = tuple[int, ...]  # of what a module is shown: (H, W) of an image, (L,) of a sequence
 
 
@@ -46,11 +49,8 @@ class TappedEncoder(nn.Module, ABC):
             if task not in tasks:
                 raise ValueError(f"to_logits.{task}: not a task of this network, which has {', '.join(tasks) or 'none'}")
         self.to_logits = {task: spec.build(task=tasks[task]) for task, spec in to_logits.items()}
-        self.prefix = sum(
-            parameter.shape[-2] if parameter.dim() > 1 else 1
-            for name, parameter in module.named_parameters()
-            if name.split(".")[-1] in PREFIXES
-        )
+        self.prefix, self.suffix = tokens_of_its_own(module, PREFIXES), tokens_of_its_own(module, SUFFIXES)
+        self.queries: int | None = getattr(getattr(module, "config", None), "num_queries", None)
 
     @abstractmethod
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
@@ -62,20 +62,31 @@ class TappedEncoder(nn.Module, ABC):
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
         raw, found, size = self.run(inputs, self.taps)
-        features = {tap: self.placed(as_feature(tap, x, size, self.prefix), inputs) for tap, x in found.items()}
-        features = {tap.replace(".", "-"): x for tap, x in features.items()}
-        return Outputs(features, {task: read(raw, self.view(inputs)) for task, read in self.to_logits.items()})
+        features = {tap.replace(".", "-"): self.placed(self.feature(tap, x, size), inputs) for tap, x in found.items()}
+        logits = {}
+        for task, read in self.to_logits.items():
+            with one_line(f"to_logits.{task}: {type(read).__name__} cannot read what {type(self.module).__name__} puts out"):
+                logits[task] = read(raw, self.view(inputs))
+        return Outputs(features, logits)
 
     def run(self, inputs: dict[str, Tensor], taps: Iterable[str]) -> tuple[Any, dict[str, Any], Size]:
         """What the module puts out, and what the taps did, in the order asked for; and the size of what it was shown."""
         found: dict[str, Any] = dict.fromkeys(taps)
         hooks = [self.module.get_submodule(tap).register_forward_hook(partial(keep, found, tap)) for tap in found]
         try:
-            raw, size = self.call(inputs)
+            with one_line(f"{type(self.module).__name__} cannot be shown {shapes_of(inputs)}"):
+                raw, size = self.call(inputs)
         finally:
             for hook in hooks:
                 hook.remove()
         return raw, found, size
+
+    def feature(self, tap: str, output: Any, size: Size) -> Tensor:
+        """A module's output as (B, D, *grid). size: of what was shown. Raises ValueError."""
+        x = first_tensor(output)
+        if x is not None and x.dim() == 3 and x.shape[1] == self.queries and "encoder" not in tap.split("."):
+            raise ValueError(f"tap {tap!r} gives one for each of {self.queries} queries, which lie on no grid")
+        return as_feature(tap, output, size, self.prefix, self.suffix)
 
     def placed(self, x: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """A feature on the grid that is asked for."""
@@ -86,14 +97,36 @@ class TappedEncoder(nn.Module, ABC):
         return F.interpolate(x, self.grid, mode="bilinear", antialias=True)
 
 
+def tokens_of_its_own(module: nn.Module, names: tuple[str, ...]) -> int:
+    """How many tokens, parameters of these names, a module puts beside those of what it is shown."""
+    found = (parameter for name, parameter in module.named_parameters() if name.split(".")[-1] in names)
+    return sum(parameter.shape[-2] if parameter.dim() > 1 else 1 for parameter in found)
+
+
+def shapes_of(inputs: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} of shape {tuple(x.shape)}" for name, x in inputs.items())
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Errors of modules of others, as a ValueError of one line."""
+    try:
+        yield
+    except BROKEN as error:
+        raise ValueError(f"{what}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+
+
 def keep(found: dict[str, Any], tap: str, module: nn.Module, given: Any, output: Any) -> None:
-    found[tap] = output
+    """As it is now: what comes after may change it in place."""
+    x = first_tensor(output)
+    found[tap] = output if x is None else x.clone()
 
 
-def as_feature(tap: str, output: Any, size: Size, prefix: int) -> Tensor:
-    """A module's output as (B, D, *grid). Tokens (B, L, D) lie on the grid of what was shown once those before it are gone.
+def as_feature(tap: str, output: Any, size: Size, prefix: int, suffix: int = 0) -> Tensor:
+    """A module's output as (B, D, *grid). Tokens (B, L, D) lie on the grid of what was shown once those that are not of it are
+    gone; what is laid out as (B, H, W, D), told by the proportions of what was shown, is turned.
 
-    size: of what was shown. prefix: tokens before the grid's. Raises ValueError.
+    size: of what was shown. prefix, suffix: tokens before and behind the grid's. Raises ValueError.
     """
     if output is None:
         raise ValueError(f"tap {tap!r} is never called as a module of its own")
@@ -101,13 +134,15 @@ def as_feature(tap: str, output: Any, size: Size, prefix: int) -> Tensor:
     if x is None or not x.is_floating_point() or x.dim() not in (2, 3, 4):
         what = type(output).__name__ if x is None else f"{x.dtype} of shape {tuple(x.shape)}"
         raise ValueError(f"tap {tap!r} gives {what}, expected floats (B, D), (B, L, D) or (B, D, H, W)")
+    if x.dim() == 4 and len(size) == 2 and alike(x.shape[1:3], size) and not alike(x.shape[2:], size):
+        return x.permute(0, 3, 1, 2)
     if x.dim() != 3:
         return x
-    for before in (prefix, 0):  # there are none before they are put there
-        grid = grid_of(x.shape[1] - before, size)
-        if grid:
-            return x[:, before:].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
-    besides = f", nor with {prefix} before them" if prefix else ""
+    for before, behind in ((prefix, suffix), (0, 0)):  # there are none before they are put there
+        tokens = x.shape[1] - before - behind
+        if grid := grid_of(tokens, size):
+            return x[:, before : before + tokens].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
+    besides = f", nor with {prefix + suffix} beside them" if prefix + suffix else ""
     raise ValueError(f"tap {tap!r} gives {x.shape[1]} tokens, which are no grid of {' x '.join(map(str, size))}{besides}")
 
 
@@ -118,6 +153,11 @@ def first_tensor(output: Any) -> Tensor | None:
     elif isinstance(output, (tuple, list)):
         output = output[0] if output else None
     return output if isinstance(output, Tensor) else None
+
+
+def alike(shape: Size, size: Size) -> bool:
+    """Whether two have the same proportions."""
+    return shape[0] * size[1] == shape[1] * size[0]
 
 
 def grid_of(tokens: int, size: Size) -> Size | None:

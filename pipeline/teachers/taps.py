@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.batches.batches import tensors
 from pipeline.checkpoints import build_encoder
-from pipeline.encoders.tapped import TappedEncoder, as_feature
+from pipeline.encoders.tapped import TappedEncoder
 from pipeline.network import Outputs, check_features
 from pipeline.project.params import Params
 from pipeline.teachers.imported import open_dump
@@ -47,7 +47,7 @@ def taps_of(params: Params, name: str) -> list[Tap]:
 
 def row_of(encoder: TappedEncoder, path: str, output: object, size: tuple[int, ...]) -> tuple[int, ...] | str:
     try:
-        feature: Tensor = as_feature(path, output, size, encoder.prefix)
+        feature: Tensor = encoder.feature(path, output, size)
     except ValueError as error:
         return str(error).removeprefix(f"tap {path!r} ")
-    return tuple(feature.shape[1:])
+    return tuple(feature.shape[1:]) if len(feature) == ROWS else f"gives {len(feature)} for {ROWS} rows"

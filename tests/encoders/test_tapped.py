@@ -71,6 +71,8 @@ def test_taps_that_are_none(net, taps, message):
         (torch.zeros(2, 7, 5), (7,), 0, (2, 5, 7)),
         ((torch.zeros(2, 5, 3, 3), None), (8, 8), 0, (2, 5, 3, 3)),
         ({"x": torch.zeros(2, 5, 3, 3)}, (8, 8), 0, (2, 5, 3, 3)),
+        (torch.zeros(2, 3, 4, 5), (6, 8), 0, (2, 5, 3, 4)),  # channels last
+        (torch.zeros(2, 3, 4, 3), (8, 8), 0, (2, 3, 4, 3)),  # of neither
     ],
 )
 def test_outputs_become_features(output, size, prefix, shape):
