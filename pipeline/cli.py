@@ -54,8 +54,8 @@ def sync_command() -> None:
     check_classes(open_project())
     for stage, lines in changes.items():
         code = [line for line in lines if line.endswith(".py")]
-        for line in [*(line for line in lines if line not in code), *([f"{len(code)} files of code"] if code else [])]:
-            click.echo(f"{stage}: {line}")
+        told = [line for line in lines if line not in code and "${" not in line]  # the rest is DVC's wiring
+        click.echo(f"{stage}: {', '.join([*told, *([f'{len(code)} files of code'] if code else [])]) or 'wiring'}")
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
 
 
@@ -70,7 +70,7 @@ def plan(data: Path) -> None:
     table = Table("store", "field", "row", "dtype", "codec", "bytes a row", "size")
     for f in planned.fields:
         row = " x ".join(map(str, f.field.shape)) or "1"
-        sizes = f"{f.row_bytes:.0f}", megabytes(f.row_bytes * planned.rows)
+        sizes = f"{f.row_bytes:.0f}", megabytes(planned.field_bytes(f))
         table.add_row(f.store, f.name, row, f.field.kind, f.field.codec, *sizes)
     show(table)
     for line in lines(planned):

@@ -36,9 +36,9 @@ class Network(nn.Module):
         check_features(features, len(next(iter(sample.values()))))
         check_repeated(features, again)
         *_, self.tap = features
-        _, self.width, *grid = features[self.tap].shape
-        self.positions = prod(grid)
-        heads = {name: nn.Identity() if name in own else task.head(self.width, tuple(grid)) for name, task in tasks.items()}
+        self.width, *grid = features[self.tap].shape[1:]
+        self.grid, self.positions = tuple(grid), prod(grid)
+        heads = {name: nn.Identity() if name in own else task.head(self.width, self.grid) for name, task in tasks.items()}
         self.heads = nn.ModuleDict(heads)
 
     def encoded(self, inputs: dict[str, Tensor]) -> Outputs:

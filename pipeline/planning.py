@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.atomic import write_whole
-from pipeline.batches.batches import part, tensors
+from pipeline.batches.batches import Batch, part, tensors
 from pipeline.checkpoints import Shapes, build_network, teacher_network
 from pipeline.device import pick_device
 from pipeline.project.params import Params
@@ -27,7 +27,9 @@ from pipeline.stores.shard import encode_shard
 from pipeline.teachers.extraction import check_recipes, compacted
 from pipeline.teachers.imported import open_dump, read_outputs
 
+SLOW = 1.0  # seconds of a teacher's pass over a few rows, beyond which no more are tried
 PROBE = 2**26  # bytes written to find the disk's rate
+STEP = 256  # rows that a shard is a multiple of
 SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost
 
 
@@ -52,9 +54,14 @@ class Plan:
     write_rate: float
     free: int
 
+    def field_bytes(self, f: PlannedField) -> float:
+        """Stored; a raw shard is as large if it is not full."""
+        full = f.field.codec == "raw" and not f.field.max_items
+        return f.row_bytes * (self.rows + (-self.rows % self.shard_rows if full else 0))
+
     @property
     def bytes(self) -> float:
-        return sum(f.row_bytes for f in self.fields) * self.rows
+        return sum(map(self.field_bytes, self.fields))
 
     @property
     def files(self) -> int:
@@ -66,15 +73,16 @@ class Plan:
 
     @property
     def better_shard_rows(self) -> int:
-        """The power of two that makes shards of the widest field closest to 128 MB, if the store is large enough."""
+        """The power of two that makes shards of the widest field closest to 128 MB, if the store is large enough; else
+        hardly more than all rows."""
         widest = max(f.row_bytes for f in self.fields)
-        return int(min(2 ** round(math.log2(SHARD / widest)), 2 ** math.ceil(math.log2(self.rows))))
+        return min(2 ** round(math.log2(SHARD / widest)), STEP * math.ceil(self.rows / STEP))
 
 
 def make_plan(params: Params, data: Path) -> Plan:
     """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
     rows, few = params.source().preview()
-    check_students(params, few)
+    grids = grids_of_students(params, few)
     planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
     features: dict[str, Tensor] = {}
     seconds = {}
@@ -92,6 +100,7 @@ def make_plan(params: Params, data: Path) -> Plan:
     for name, spec in params.fusions.items():
         mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
         fused = spec.build().fit([mine]).transform(mine) if mine else {}
+        check_grids(params, name, {k: tuple(x.shape[2:]) for k, x in fused.items()}, grids)
         planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
     return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)
 
@@ -116,15 +125,29 @@ def shapes_of(few: Split) -> Shapes:
     return {name: [list(x.shape[1:]), x.dtype.name] for name, x in few.inputs.items()}
 
 
-def check_students(params: Params, few: Split) -> None:
-    """Build every student once, for what it reads to be there. Raises ValueError."""
+def grids_of_students(params: Params, few: Split) -> dict[str, tuple[int, ...]]:
+    """Build every student once, for what it reads to be there: {name: grid of its trunk}. Raises ValueError."""
+    grids = {}
     for name in params.students:
         student = params.student(name)
         tasks = {task: student.build_task(params.tasks[task]) for task in student.tasks}
         try:
-            build_network(student.encoder, tasks, shapes_of(few), torch.device("cpu"), about=few.about)
+            grids[name] = build_network(student.encoder, tasks, shapes_of(few), torch.device("cpu"), about=few.about).grid
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"students.{name}: {error}") from error
+    return grids
+
+
+def check_grids(params: Params, fusion: str, targets: dict[str, tuple[int, ...]], grids: dict[str, tuple[int, ...]]) -> None:
+    """Raises ValueError if a student that learns from this fusion's targets has another grid than they."""
+    for name in params.students:
+        student = params.student(name)
+        for target, grid in targets.items() if student.reads == fusion and student.weights.get("fused") else ():
+            if grid != grids[name]:
+                raise ValueError(
+                    f"students.{name}: its trunk's grid is {grids[name]}, and that of fused/{target}, which {fusion} makes, is "
+                    f"{grid}; give the teachers' encoders grid: {[*grids[name]]}, or taps of that size"
+                )
 
 
 @torch.inference_mode()
@@ -133,7 +156,11 @@ def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str,
     device = pick_device(params.device)
     network = teacher_network(params, name, shapes_of(few), device, few.about).eval()
     size = params.extract.batch_size
-    batch = tensors({key: np.resize(x[:], (size, *x.shape[1:])) for key, x in few.inputs.items()}, device)
+    if size > len(few.view):
+        start = time.perf_counter()
+        network(batch_of(few, len(few.view), device))
+        size = len(few.view) if time.perf_counter() - start > SLOW else size
+    batch = batch_of(few, size, device)
     network(batch)
     start = time.perf_counter()
     for _ in range(3):
@@ -142,6 +169,10 @@ def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str,
     rate = 3 * size / (time.perf_counter() - start)
     kept = min(size, len(few.view))
     return rate, {field: x[:kept].cpu() for field, x in outputs.fields(name).items()}
+
+
+def batch_of(few: Split, size: int, device: torch.device) -> Batch:
+    return tensors({key: np.resize(x[:], (size, *x.shape[1:])) for key, x in few.inputs.items()}, device)
 
 
 def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:

@@ -47,7 +47,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     }
     seen = inputs.n_rows - max(1, inputs.n_rows // 10)
     total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else seen) + lessons(fusion)
-    with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows") as advance:
+    with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         sample, quality = {}, None  # teachers that gave logits alone
         if any(with_prefix(store, "features/") for store in stores):

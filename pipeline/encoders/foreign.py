@@ -46,4 +46,9 @@ class Foreign(TappedEncoder):
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         x = inputs[self.input]
         x = self.preprocess(x) if self.preprocess else x
-        return self.module(x), tuple(x.shape[2:])
+        try:
+            return self.module(x), tuple(x.shape[2:])
+        except RuntimeError as error:
+            if x.is_floating_point():
+                raise
+            raise ValueError(f"{error}; it was shown {x.dtype}, as stored: give mean and std, or cast in the module") from error

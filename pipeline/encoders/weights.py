@@ -14,7 +14,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise ValueError(f"pretrained: no file {path}; name a safetensors file of the encoder's state_dict") from None
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: not to be read as safetensors ({error}); nothing else is opened") from None
+        raise ValueError(
+            f"{path}: not to be read as safetensors ({error}); nothing else is opened: README tells how to write them"
+        ) from None
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[1:2]).strip()
         raise ValueError(f"{path}: not the weights of {type(module).__name__}: {first}") from None

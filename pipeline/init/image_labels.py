@@ -1,5 +1,6 @@
 """What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pipeline.sources.vision.labels import IGNORED, text_of
 from pipeline.sources.vision.labels_csv import read_rows
 
 SHOWN = 3  # files left out, in an error
+UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # images in formats that are not
+UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are no class
 
 Spec = dict[str, Any]
 
@@ -32,6 +35,7 @@ class Proposal:
     unlabelled: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     left_out: dict[str, list[Path]] = field(default_factory=dict)
+    named: dict[Path, int] = field(default_factory=dict)  # {folder: images in it that tables name}
 
     def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
         taken = self.labels | self.unseen
@@ -58,18 +62,25 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
     maps &= set(by_folder)
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
     used = coco_files(found, files, photos) | voc_folders(found, files, photos)
-    used |= map_folders(found, photos, maps) | tables(found, files, photos)
-    class_folders(found, photos, used, folder)
+    used |= map_folders(found, photos, maps)
+    tables(found, files, photos)
+    lacking = {place: len(inside) - found.named.get(place, 0) for place, inside in photos.items()}
+    used |= {place for place in found.named if not lacking[place]}
+    used |= class_folders(found, photos, used | {place for place, many in found.named.items() if many > lacking[place]}, folder)
     for place in sorted(set(photos) - used):
         found.unlabelled.append(str(place))
-        found.said.append(f"{place}: {len(photos[place])} images without labels")
+        found.said.append(f"{place}: {lacking[place]} images without labels")
+    for ending in UNREAD:
+        if unread := [path for path in files if path.suffix.lower() == ending]:
+            found.left_out[f"{ending} is not read; make it one of {', '.join(ENDINGS)}"] = unread
     left = [
         f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: left out: {why}"
         for why, paths in found.left_out.items()
     ]
     if not found.labels:
         known = "a folder a class, COCO, VOC, PNG class maps, CSV"
-        raise ValueError("; ".join([f"{folder}: images, but no labels that are known: {known}", *left[:SHOWN]]))
+        why = [*left, *found.said][:SHOWN]
+        raise ValueError("; ".join([f"{folder}: images, but no labels that are known: {known}", *why]))
     found.said += left
     return found
 
@@ -82,7 +93,7 @@ def with_split(part: Spec, path: Path) -> Spec:
 def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
     for path in files:
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             try:
                 content = coco_content(path, photos)
                 groups.setdefault(content[0], []).append((path, *content[1:]))
@@ -129,7 +140,7 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str,
 def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     folders: dict[Path, list[Path]] = {}
     for path in files:
-        if path.suffix == ".xml":
+        if path.suffix.lower() == ".xml":
             folders.setdefault(path.parent, []).append(path)
     used = set()
     for place, inside in folders.items():
@@ -174,10 +185,10 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
     return used
 
 
-def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
-    used, stems = set(), {image.stem for inside in photos.values() for image in inside}
+def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> None:
+    stems = {image.stem for inside in photos.values() for image in inside}
     for path in files:
-        if path.suffix not in (".csv", ".tsv"):
+        if path.suffix.lower() not in (".csv", ".tsv"):
             continue
         try:
             delimiter = separator_of(text_of(path).partition("\n")[0])
@@ -189,20 +200,22 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -
         named = [name for name, cells in texts.items() if sum(Path(cell).stem in stems for cell in cells) > len(cells) / 2]
         homes = {name: home for name in named if (home := home_of(texts[name], photos, path))}
         if not homes:
-            found.leave_out(
-                path,
-                f"no column names images, relative to a folder; there are {', '.join(columns)}, "
-                f"between {SEPARATORS[delimiter]}",
-            )
+            there = f"there are {', '.join(columns)}, between {SEPARATORS[delimiter]}"
+            absolute = any(Path(cell).is_absolute() for name in named for cell in texts[name])
+            whole = "make its absolute paths relative to the folder of the images" if absolute else there
+            found.leave_out(path, f"no column names images, relative to a folder; {whole}")
             continue
         key, home = next(iter(homes.items()))
+        known = set(texts[key])
         if len(texts) == 1:
             found.leave_out(path, f"one column, {key!r}; expected another with labels, between commas, semicolons or tabs")
             continue
         base = {"csv": str(path), "images": str(home), "path": key} | ({} if delimiter == "," else {"delimiter": delimiter})
         columns_of_labels(found, base, {column: cells for column, cells in texts.items() if column != key})
-        used |= {place for place in photos if place.is_relative_to(home)}
-    return used
+        for place in [place for place in photos if place.is_relative_to(home)]:
+            inside = [image.relative_to(home) for image in photos[place]]
+            many = sum(not known.isdisjoint((image.as_posix(), image.with_suffix("").as_posix())) for image in inside)
+            found.named |= {place: max(many, found.named.get(place, 0))} if many else {}
 
 
 def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]) -> None:
@@ -221,11 +234,13 @@ def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]
             found.said.append(f"{name}, column {column}: {said}, left out")
 
 
-def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Path], root: Path) -> None:
-    """Two or more folders of images side by side are classes; several such sets named train, val, test are its splits."""
+def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Path], root: Path) -> set[Path]:
+    """Two or more folders of images side by side are classes, with what is below them; several such sets named train, val,
+    test are its splits. Returns the folders whose images have a class."""
     beside: dict[Path, list[Path]] = {}
-    for place in sorted(set(photos) - used):
-        if place != root and place.name.lower() not in SPLITS:
+    free = {place for place in set(photos) - used - {root} if place.name.lower() not in (*SPLITS, *UNSORTED)}
+    for place in sorted(free):
+        if free.isdisjoint(place.parents):
             beside.setdefault(place.parent, []).append(place)
     sets = {parent: places for parent, places in beside.items() if len(places) > 1}
     groups: dict[tuple[Path, ...], list[Path]] = {}
@@ -236,4 +251,10 @@ def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Pat
         parts = [with_split({"folder": str(parent), "classes": names}, parent) for parent in parents]
         images = counted(place.name for parent in parents for place in sets[parent] for _ in photos[place])
         found.add("classification", parts, f"{len(names)} classes, a folder each{images}, in {', '.join(map(str, parents))}")
-        used |= {place for parent in parents for place in sets[parent]}
+    classes = {place for places in sets.values() for place in places}
+    tasks = {parent: places for parent, places in sets.items() if parent.name.lower() not in SPLITS}
+    for inner, many in Counter(tuple(place.name for place in places) for places in tasks.values()).items():
+        if many > 1:
+            told = f"{many} folders hold folders {', '.join(inner[:SHOWN])}{', ...' if len(inner) > SHOWN else ''}"
+            found.said.append(f"{told}: each is a task here; if they are the classes, `folder:` is what they lie in")
+    return classes | {place for place in free if not classes.isdisjoint(place.parents)}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> P
         alike = split is not None and split in {split_of(Path(part)) for part in place.parts}
         rank = len(hits), alike, len([1 for a, b in zip(place.parts, labels.parts, strict=False) if a == b])
         if hits and rank > most:
-            depth = max(len(name.parts) for name in hits) - 1
+            depth = mode(len(name.parts) for name in hits) - 1
             best, most = place.parents[depth - 1] if depth else place, rank
     return best
 

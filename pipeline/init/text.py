@@ -10,6 +10,7 @@ from pipeline.init.draft import Draft, baseline, built, commented, first_params,
 from pipeline.init.text_columns import Proposal, propose
 from pipeline.project.commented import flow
 from pipeline.sources.text.records import ENDINGS
+from pipeline.sources.vision.images import ENDINGS as IMAGES
 
 LONGEST = 64  # words of a text that are read, at most; twice as many where most are of one character
 OFTEN = 50  # words of text for each token that is learnt, and so many tokens at least and at most:
@@ -36,7 +37,7 @@ def draft(files: list[Path], data: Path) -> Draft:
     """Networks and rates as examples/text has them. files: those of `data`. Raises ValueError."""
     texts = [path for path in files if path.suffix.lower() in ENDINGS]
     if not texts:
-        raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}")
+        raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}, images {', '.join(IMAGES)}")
     seen = propose(texts, data)
     params, source = first_params(), source_of(seen)
     own = built(source)

@@ -143,7 +143,11 @@ def import_file(file: Path) -> Any:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec and spec.loader
         sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
+        try:
+            spec.loader.exec_module(sys.modules[name])
+        except ImportError as error:
+            del sys.modules[name]
+            raise ParamsError(f"{file}: cannot be imported here: {error}") from error
     return sys.modules[name]
 
 

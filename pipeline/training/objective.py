@@ -135,7 +135,8 @@ class Objective(nn.Module):
     def feature_term(self, name: str, feature: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         if feature.shape[2:] != target.shape[2:]:
             raise ValueError(
-                f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}"
+                f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}; give the "
+                f"teachers' encoders grid: {[*feature.shape[2:]]}, or taps of that size"
             )
         assert self.feature_loss
         return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()

@@ -181,7 +181,7 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("none.png", "none.png: cannot be read as an image"),
+        ("none.png", "none.png: no such file"),
         ("empty", "empty: no image in this folder"),
         ("broken.png", "broken.png: is no image of a known format, or a damaged one"),
     ],

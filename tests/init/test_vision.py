@@ -232,9 +232,13 @@ LEFT_OUT = [
     (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
     (
         csv_in("file,kind\n/a/b/c/d/e/images/0000.png,a\n"),
-        "labels.csv: left out: no column names images, relative to a folder; there are",
+        "labels.csv: left out: no column names images, relative to a folder; make its absolute paths relative to",
     ),
-    (whole_paths, "labels.csv: left out: no column names images, relative to a folder; there are file, kind"),
+    (whole_paths, "labels.csv: left out: no column names images, relative to a folder; make its absolute paths relative to"),
+    (
+        csv_in("file,kind\nnowhere.png,a\n"),
+        "labels.csv: left out: no column names images, relative to a folder; there are file",
+    ),
     (cut_json, "instances.json: left out: cannot be read as JSON"),
     (
         coco_in(lambda content: content["images"][1].update(file_name=3)),
@@ -255,6 +259,41 @@ def test_a_file_that_is_left_out_is_said_with_why(here, make, message):
     assert message in str(error.value)
     make_folder(here / "own/in", 10)
     assert any(message in line for line in proposed(here / "own").said)
+
+
+def test_what_a_table_does_not_name_is_not_forgotten(here):
+    """Folders of classes, of whose images a table names some; a folder of which it names most; one that it does not know."""
+    make_folder(here / "own/kinds", 40)
+    for part, number in (("most", 10), ("none", 6)):
+        for i, (image, _, _) in enumerate(shapes(number, seed=7)):
+            save(here / f"own/{part}/{part}{i}.png", image)
+    images = [path.relative_to(here / "own") for path in below(here / "own")]
+    few = [path for path in images if path.parts[0] == "kinds"][::4] + [path for path in images if path.parts[0] == "most"][:7]
+    lines = [f"{path.as_posix()},{'ab'[i % 2]}" for i, path in enumerate(few)]
+    (here / "own/LABELS.CSV").write_text("\n".join(["path,loop", *lines]))
+    seen = proposed()
+    assert seen.labels.keys() == {"loop", "classification"} and seen.labels["classification"][0]["folder"] == "own/kinds"
+    assert seen.unlabelled == ["own/most", "own/none"]
+    assert "own/most: 3 images without labels" in seen.said and "own/none: 6 images without labels" in seen.said
+    splits = built(drafted().params["prepare"]["source"]).splits()
+    different = {bytes(sample) for name in ("transfer", "val", "test/clean") for sample in splits[name].sample_id}
+    assert len(different) == 40 + 10 + 6
+
+
+def test_what_lies_below_a_class_is_of_it_and_what_is_unsorted_is_none(here):
+    make_folder(here / "own", 30)
+    for i, (image, _, _) in enumerate(shapes(12, seed=5)):
+        save(here / f"own/{('disc/deep/er', 'unlabelled')[i % 2]}/more{i}.png", image)
+    (here / "own/disc/phone.HEIC").write_bytes(b"x")
+    seen = proposed()
+    assert seen.labels["classification"][0]["classes"] == CLASSES and seen.unlabelled == ["own/unlabelled"]
+    assert any(line.startswith("own/disc/phone.HEIC: left out: .heic is not read; make it one of .jpg") for line in seen.said)
+
+
+def test_classes_of_classes_are_told(here):
+    for kind in ("cat", "dog"):
+        make_folder(here / "own" / kind, 20)
+    assert any(line.startswith("2 folders hold folders ") and "if they are the classes" in line for line in proposed().said)
 
 
 def test_images_without_labels_are_for_the_transfer_set(here):

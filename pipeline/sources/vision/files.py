@@ -1,6 +1,7 @@
 """Your own images: folders, COCO, VOC and CSV files of labels, any of them for any task, on any part of the images."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -73,7 +74,17 @@ class Files(Source):
         self.frame, self.how, self.mode, self.views = (size[0], size[1]), how, "L" if channels == 1 else "RGB", views
         self.val, self.test, self.near, self.seed = val, test, near, seed
         self.flip, self.skip_bad, self.unlabelled = flip, skip_bad, unlabelled or []
-        self.names: Classes = {task: parts[0].names or [] for task, parts in self.parts.items()}
+
+    @cached_property
+    def names(self) -> Classes:  # type: ignore[override]
+        """Of classes: as params have them, else as the labels do; none where these cannot be read."""
+        lacking = {task: parts for task, parts in self.parts.items() if not parts[0].names}
+        try:
+            found, _ = read_labels(lacking)
+        except (OSError, ValueError):
+            found = {}
+        said = {task: parts[0].names or [] for task, parts in self.parts.items()}
+        return said | {task: classes_of(several) for task, several in found.items()}
 
     def splits(self) -> dict[str, Split]:
         samples, split_of, classes = self.collect()

@@ -20,7 +20,8 @@ How = Literal["pad", "crop", "stretch"]
 
 
 def open_upright(path: Path, mode: str | None) -> Image.Image:
-    """The image as a person sees it, its EXIF orientation applied. mode: Pillow's "L" or "RGB"; None: as it is.
+    """The image as a person sees it, its EXIF orientation applied, on grey where it is transparent. mode: Pillow's "L" or
+    "RGB"; None: as it is.
 
     Raises ValueError on what is no image, is cut short, or is absurdly large.
     """
@@ -31,13 +32,15 @@ def open_upright(path: Path, mode: str | None) -> Image.Image:
             if mode and image.mode[0] in "IF":
                 raise ValueError(f"{path}: its pixels are {image.mode}, not 8 bits a channel; convert it first")
             upright = ImageOps.exif_transpose(image)
-            if mode and "transparency" in image.info:
-                upright = upright.convert("RGBA")
+            if mode and upright.has_transparency_data:  # colours that nobody sees would be seen
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (GREY,) * 3 + (255,)), upright.convert("RGBA"))
             return upright.convert(mode) if mode else upright.copy()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path}: absurdly large: {error}") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path}: is no image of a known format, or a damaged one") from None
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except (OSError, SyntaxError, EOFError, struct.error) as error:
         raise ValueError(f"{path}: cannot be read as an image: {error or type(error).__name__}") from None
 

@@ -119,8 +119,8 @@ class ImageFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise ValueError(f"{path}: no such folder; expected one with images, below the project folder")
-        found = (p for p in self.path.rglob("*") if p.suffix.lower() in ENDINGS and p.name[0] != ".")
-        self.files = sorted(p for p in found if p.is_file())
+        found = (p for p in self.path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        self.files = sorted(p for p in found if not any(part[0] == "." for part in p.relative_to(self.path).parts))
         if not self.files:
             raise ValueError(f"{path}: no image in this folder; expected files such as .png or .jpg")
         names = {p.relative_to(self.path).as_posix(): p for p in self.files}

@@ -27,11 +27,16 @@ def test_an_image_is_seen_upright(tmp_path):
     np.testing.assert_array_equal(np.asarray(open_upright(tmp_path / "a.png", "RGB")), np.rot90(pixels, -1))
 
 
-def test_a_palette_with_transparency_is_its_colours(tmp_path):
-    image = Image.fromarray(np.zeros((4, 4), np.uint8), "P")
-    image.putpalette([10, 20, 30] * 256)
-    image.save(tmp_path / "a.png", transparency=0)
-    assert np.asarray(open_upright(tmp_path / "a.png", "RGB"))[0, 0].tolist() == [10, 20, 30]
+def test_what_is_transparent_is_grey_whatever_colour_lies_there(tmp_path):
+    palette = Image.fromarray(np.eye(4, dtype=np.uint8), "P")
+    palette.putpalette([10, 20, 30] * 256)
+    palette.save(tmp_path / "a.png", transparency=0)
+    shape = np.zeros((4, 4, 4), np.uint8)  # black, on black that nobody sees
+    shape[..., 3] = 255 * np.eye(4)
+    Image.fromarray(shape).save(tmp_path / "b.png")
+    for name, colour in (("a.png", [10, 20, 30]), ("b.png", [0, 0, 0])):
+        seen = np.asarray(open_upright(tmp_path / name, "RGB"))
+        assert seen[0, 0].tolist() == colour and seen[0, 1].tolist() == [GREY] * 3
 
 
 @pytest.mark.parametrize("how", ["pad", "crop", "stretch"])
