@@ -106,3 +106,29 @@ def test_a_recipe_that_cannot_be_is_refused_before_any_work(project, teacher, re
     result = CliRunner().invoke(main, ["plan"])
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def test_a_grid_that_no_student_has_is_told_before_any_work(project):
+    """The trunk of the demo is at stride 4; a teacher that is at stride 8 makes all targets of a fusion as coarse."""
+    (project / "net.py").write_text(COARSE)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    encoder = {"code": "pipeline/encoders/foreign.py", "class": "Foreign", "module": {"code": "net.py", "class": "Net"}}
+    params["teachers"]["own"] = {"tasks": [], "encoder": {**encoder, "taps": ["body"], "mean": [0.5], "std": [0.5]}}
+    message = r"students.fused: its trunk's grid is \(6, 6\), and that of .*, which pca makes, is \(3, 3\); .*grid: \[6, 6\]"
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with pytest.raises(ValueError, match=message):
+        make_plan(load_params(project / "params.yaml"), project / "data")
+    params["teachers"]["own"]["encoder"]["grid"] = [6, 6]
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    make_plan(load_params(project / "params.yaml"), project / "data")
+
+
+COARSE = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Conv2d(1, 4, 8, stride=8)
+    def forward(self, x):
+        return self.body(x)
+"""

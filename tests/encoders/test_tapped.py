@@ -5,7 +5,7 @@ import torch
 
 from pipeline.encoders.foreign import Foreign
 from pipeline.encoders.tapped import as_feature
-from pipeline.project.class_spec import ClassSpec
+from pipeline.project.class_spec import ClassSpec, ParamsError
 
 MODULE = """
 import torch
@@ -105,3 +105,17 @@ def test_only_images_are_resampled(net):
     assert encoder(IMAGES).features["first"].shape == (2, 4, 3, 3)
     with pytest.raises(ValueError, match=r"grid \(3, 3\): for features \(B, D, H, W\)"):
         encoder.placed(torch.zeros(2, 4, 1), IMAGES)
+
+
+def test_pixels_as_they_are_stored_are_told_with_what_to_give(net):
+    with pytest.raises(ValueError, match=r"Net cannot be shown image .*; it was shown torch.uint8, .*give mean and std"):
+        Foreign(module=net, taps=["first"])(IMAGES)
+
+
+def test_a_module_that_needs_what_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "needs.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.chdir(tmp_path)
+    spec = ClassSpec.model_validate({"code": "needs.py", "class": "Net"})
+    for _ in range(2):
+        with pytest.raises(ParamsError, match=r"needs.py: cannot be imported here: No module named 'not_installed_anywhere'"):
+            spec.load()

@@ -265,7 +265,7 @@ def test_what_a_table_does_not_name_is_not_forgotten(here):
     """Folders of classes, of whose images a table names some; a folder of which it names most; one that it does not know."""
     make_folder(here / "own/kinds", 40)
     for part, number in (("most", 10), ("none", 6)):
-        for i, (image, _, _) in enumerate(shapes(number, seed=7)):
+        for i, (image, _, _) in enumerate(shapes(number, seed=number)):
             save(here / f"own/{part}/{part}{i}.png", image)
     images = [path.relative_to(here / "own") for path in below(here / "own")]
     few = [path for path in images if path.parts[0] == "kinds"][::4] + [path for path in images if path.parts[0] == "most"][:7]

@@ -310,3 +310,11 @@ def test_what_the_source_reads_is_what_prepare_depends_on(here):
                 }
 
     assert data_deps(Params, ["listed"]) == ["Annotations", "ImageSets/Main/val.txt", "JPEGImages", "listed"]
+
+
+def test_classes_that_params_leave_out_have_the_names_of_their_labels(here):
+    make_folder(here / "in", 12)
+    source = files({"shape": {"folder": "in"}})
+    assert source.names == {"shape": sorted(SHAPES)}
+    shutil.rmtree(here / "in")
+    assert files({"shape": {"folder": "in"}}).names == {"shape": []}
