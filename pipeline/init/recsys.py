@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.init.draft import Draft, baseline, built, commented, first_params, set_sizes, students
+from pipeline.init.label_columns import counted
 from pipeline.project.commented import flow
 from pipeline.sources.recsys.interaction_files import REQUIRED
 from pipeline.sources.recsys.tables import Table, header_of, read_table
@@ -17,6 +18,8 @@ ROLES = {
     "conversion": {"conversion", "converted", "bought", "purchase", "purchased", "order", "ordered"},
     "rating": {"rating", "rated", "stars", "score"},
 }
+EVENT = {"event", "action", "behavior", "behaviour"}  # in the name of a column that says what happened
+BOUGHT = {"purchase", "purchased", "transaction", "buy", "bought", "order", "ordered"}  # in such a column
 SIDE = 200  # different values of a side feature, at most
 NEGATIVES = 10
 LIKED = 4  # stars
@@ -33,6 +36,7 @@ POPULARITY = {"code": "pipeline/encoders/popularity.py", "class": "Popularity"}
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower"}
 COMMENTS = {
     "columns": "what each is called in the log",
+    "events": "which of its values are a conversion; whatever is logged is a click",
     "length": "candidates a list",
     "negatives": "of them, drawn from what the user never met, where only what was clicked is logged; tell tasks the `rate`",
     "unlabelled": "lists of random candidates",
@@ -104,11 +108,24 @@ def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
             expected = "a number above 0" if role == "rating" else "0 or 1"
             said.append(f"column {name!r}: by its name a {role}, but not everywhere {expected}; left out")
             del columns[role]
+    bought = {} if "conversion" in columns else purchases(table, headers[log], columns, said)
     sides = side_tables({path: header for path, header in headers.items() if path != log}, table, columns, said)
     shown = "click" in columns and not table.flags(columns["click"]).all()
     source = {"code": "pipeline/sources/recsys/interaction_files.py", "class": "InteractionFiles", "log": str(log)}
-    about = {"columns": columns, **sides, **LISTS, "negatives": 0 if shown else NEGATIVES}
+    about = {"columns": columns, **bought, **sides, **LISTS, "negatives": 0 if shown else NEGATIVES}
     return source | about, said
+
+
+def purchases(log: Table, header: list[str], columns: dict[str, str], said: list[str]) -> dict[str, Any]:
+    """{"events": ...} if a column tells purchases from what else happened; it is added to `columns`, and told in `said`."""
+    for name in [name for name in header if words_in(name) & EVENT and name not in columns.values()]:
+        happened = read_table(log.path, [name]).columns[name]
+        values = [value for value in dict.fromkeys(happened) if value.lower() in BOUGHT]
+        if values and len(set(happened)) > len(values):
+            columns["conversion"] = name
+            said.append(f"conversion: {' or '.join(values)} in column {name!r}{counted(happened)}; the others are clicks")
+            return {"events": {"conversion": values}}
+    return {}
 
 
 def readable_headers(tables: list[Path], said: list[str]) -> dict[Path, list[str]]:

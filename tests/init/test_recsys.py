@@ -8,6 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import main
+from pipeline.init.draft import built
 from pipeline.init.recsys import draft, roles_of
 from pipeline.project.lineage import open_project
 from tests.samples import write_movielens
@@ -65,6 +66,20 @@ def test_a_log_and_what_is_known_of_its_items(here, clicked):
         "rating": ["rating"],
     }
     assert teachers["funnel"]["encoder"]["item"] == [ITEMS + 1, 24, 5]
+
+
+def test_events_tell_purchases_from_what_else_happened(here):
+    """As RetailRocket and many shops have them."""
+    rng, what = np.random.default_rng(0), ["view", "view", "addtocart", "transaction"]
+    lines = [f"{1000 + n},{rng.integers(60)},{what[rng.integers(4)]},{rng.integers(55)},," for n in range(2500)]
+    (here / "events.csv").write_text("\n".join(["timestamp,visitorid,event,itemid,transactionid,", *lines]))
+    found = draft([Path("events.csv")])
+    source = found.params["prepare"]["source"]
+    assert source["columns"] == {"user": "visitorid", "item": "itemid", "time": "timestamp", "conversion": "event"}
+    assert source["events"] == {"conversion": ["transaction"]} and found.params["tasks"].keys() == {"click", "conversion"}
+    assert any(line.startswith("conversion: transaction in column 'event' (addtocart ") for line in found.said)
+    split = built(source).splits()["transfer"]
+    assert 0.2 < (split.labels["conversion"] == 1).sum() / (split.labels["click"] == 1).sum() < 0.3
 
 
 def test_a_column_whose_values_do_not_fit_its_name_is_none_of_its_kind(here):

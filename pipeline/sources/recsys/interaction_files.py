@@ -19,6 +19,7 @@ class InteractionFiles(LoggedCandidates):
     """log: a file with a row an interaction. columns: {"user", "item", "time", and of the outcomes "click", "conversion" (0
     or 1), "rating" (above 0; empty where there is none) those that there are: the name of its column}.
 
+    events: {"click" or "conversion": values}: where a column says what happened (view, cart, purchase), those that are one.
     users, items: {"path", "id": its column, "columns": side features, as they are, of an item its category first}. Paths are
     relative to the project. Without a click column whatever is logged counts as one. Others: LoggedCandidates.
     """
@@ -28,6 +29,7 @@ class InteractionFiles(LoggedCandidates):
         *,
         log: str,
         columns: dict[str, str],
+        events: dict[str, list[str]] | None = None,
         users: dict[str, Any] | None = None,
         items: dict[str, Any] | None = None,
         length: Count,
@@ -48,21 +50,31 @@ class InteractionFiles(LoggedCandidates):
         for name in columns:
             if name not in (*REQUIRED, *OUTCOMES):
                 raise ValueError(f"columns.{name}: unknown; expected {', '.join((*REQUIRED, *OUTCOMES))}")
+        for name in events or {}:
+            if name not in RESPONSES or name not in columns:
+                raise ValueError(f"events.{name}: expected one of {', '.join(RESPONSES)} that columns names too")
         for what, spec in {"users": users, "items": items}.items():
             if spec and spec.keys() != {"path", "id", "columns"}:
                 raise ValueError(f"{what}: expected path, id and columns, found {', '.join(spec)}")
             if spec and not (isinstance(spec["columns"], list) and spec["columns"]):
                 raise ValueError(f"{what}.columns: expected a list of at least one, found {spec['columns']!r}")
-        self.log, self.columns, self.side = Path(log), columns, {"user": users, "item": items}
+        self.log, self.columns, self.events = Path(log), columns, events or {}
+        self.side = {"user": users, "item": items}
 
     def read_log(self) -> Log:
         table = read_table(self.log, list(self.columns.values()))
         (user, users, user_names), (item, items, item_names) = (self.known(table, *side) for side in self.side.items())
-        outcomes = {task: table.flags(self.columns[task]) for task in RESPONSES if task in self.columns}
+        outcomes = {task: self.responses(table, task) for task in RESPONSES if task in self.columns}
         outcomes.setdefault("click", np.ones(len(table)))
         if "rating" in self.columns:
             outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)
         return Log(user, item, table.times(self.columns["time"]), outcomes, users, items, user_names, item_names)
+
+    def responses(self, table: Table, task: str) -> np.ndarray:
+        """Each 0 or 1: (N,)."""
+        if task not in self.events:
+            return table.flags(self.columns[task])
+        return np.isin(table.texts(self.columns[task]), self.events[task]).astype(float)
 
     def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Numbers from 0 of the log's users or items, side features and names of all; an item without any has category 0."""

@@ -104,6 +104,8 @@ def test_other_files_are_refused_in_a_line(folder):
     [
         ({"columns": {"user": "who", "item": "what"}}, "columns.time: missing"),
         ({"columns": COLUMNS | {"buy": "x"}}, "columns.buy: unknown; expected user"),
+        ({"events": {"conversion": ["buy"]}}, "events.conversion: expected one of click, conversion that columns names too"),
+        ({"events": {"rating": ["buy"]}}, "events.rating: expected one of click, conversion"),
         ({"negatives": 4}, "negatives: 4, expected from 0 to below the length of 4"),
         ({"val": 0.5, "test": 0.5}, "val [+] test: 1.0, expected a share"),
         ({"test": 0.0}, "test: 0.0, expected a share between 0 and 1; of cold and new also 0"),
