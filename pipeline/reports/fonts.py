@@ -1,9 +1,10 @@
 """Fonts for what figures say, in any script."""
 
+from contextlib import suppress
 from functools import cache
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import FontEntry, findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 
 BOXES = "Last Resort"  # has a box for every character
@@ -25,5 +26,14 @@ def set_fonts(figure: Figure) -> set[str]:
 @cache
 def font_with(character: str) -> str | None:
     """The first installed font that has it."""
-    fonts = (font for font in fontManager.ttflist if not font.name.startswith(BOXES))
+    fonts = (font for font in installed() if not font.name.startswith(BOXES))
     return next((font.name for font in fonts if get_font(font.fname).get_char_index(ord(character))), None)
+
+
+@cache
+def installed() -> list[FontEntry]:
+    """All fonts, those too that came after matplotlib last looked, which it would not do again."""
+    for path in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
+        with suppress(Exception):  # of a kind that it cannot read
+            fontManager.addfont(path)
+    return fontManager.ttflist

@@ -11,7 +11,7 @@ CIRCLED, CUNEIFORM = "\u24b6", "\U00012000"  # of fonts that come with matplotli
 def bundled(monkeypatch):
     """No other fonts than those that matplotlib brings along."""
     known = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    monkeypatch.setattr(fonts, "installed", lambda: known)
     fonts.font_with.cache_clear()
     yield
     fonts.font_with.cache_clear()
