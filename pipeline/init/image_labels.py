@@ -1,17 +1,16 @@
 """What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
 from pipeline.init.image_places import SAMPLE, are_maps, home_of, shared_stems
+from pipeline.init.image_proposal import Proposal, Spec, with_split
 from pipeline.init.label_columns import counted, label_of_column, task_name
-from pipeline.init.splits import SPLITS, split_of
+from pipeline.init.splits import SPLITS
 from pipeline.sources.separator import SEPARATORS, separator_of
 from pipeline.sources.vision.coco import content_of, unique
 from pipeline.sources.vision.images import ENDINGS
@@ -22,29 +21,7 @@ SHOWN = 3  # files left out, in an error
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # images in formats that are not
 UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are no class
 
-Spec = dict[str, Any]
-
-
-@dataclass
-class Proposal:
-    """labels, unseen: as params have them, of `Files`; unlabelled: folders; said: what was found, in words; left_out: {why:
-    files that may hold labels, and do not}."""
-
-    labels: dict[str, list[Spec]] = field(default_factory=dict)
-    unseen: dict[str, list[Spec]] = field(default_factory=dict)
-    unlabelled: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    left_out: dict[str, list[Path]] = field(default_factory=dict)
-    named: dict[Path, int] = field(default_factory=dict)  # {folder: images in it that tables name}
-
-    def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
-        taken = self.labels | self.unseen
-        name = task if task not in taken else next(f"{task}{n}" for n in range(2, 99) if f"{task}{n}" not in taken)
-        (self.unseen if unseen else self.labels)[name] = parts
-        self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
-
-    def leave_out(self, path: Path, why: object) -> None:
-        self.left_out.setdefault(str(why).removeprefix(str(path)).lstrip(",: "), []).append(path)
+Coco = tuple[tuple[str, ...], Path, set[str], list[str]]  # classes, images' folder, boxes or masks or both, each object's class
 
 
 def propose(folder: Path, files: list[Path]) -> Proposal:
@@ -65,9 +42,9 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
     used |= map_folders(found, photos, maps)
     tables(found, files, photos)
     lacking = {place: len(inside) - found.named.get(place, 0) for place, inside in photos.items()}
-    used |= {place for place in found.named if not lacking[place]}
-    used |= class_folders(found, photos, used | {place for place, many in found.named.items() if many > lacking[place]}, folder)
-    for place in sorted(set(photos) - used):
+    used |= {place for place, many in found.named.items() if many > lacking[place]}
+    classes = class_folders(found, photos, used, folder)
+    for place in [place for place in sorted(set(photos) - classes) if lacking[place]]:
         found.unlabelled.append(str(place))
         found.said.append(f"{place}: {lacking[place]} images without labels")
     for ending in UNREAD:
@@ -85,17 +62,13 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
     return found
 
 
-def with_split(part: Spec, path: Path) -> Spec:
-    split = split_of(path)
-    return part | ({"split": split} if split else {})
-
-
 def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
     groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
     for path in files:
         if path.suffix.lower() == ".json":
             try:
-                content = coco_content(path, photos)
+                content, named = coco_content(path, photos)
+                found.note(photos, content[1], named)
                 groups.setdefault(content[0], []).append((path, *content[1:]))
             except (OSError, ValueError) as error:
                 found.leave_out(path, error)
@@ -111,12 +84,12 @@ def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]
                 objects = counted(name for _, _, _, said in several for name in said)
                 said = ", ".join(path.name for path, _, _, _ in several)
                 found.add(task, parts, f"COCO {kind} of {len(names)} classes{objects} in {said}")
-        used |= {place for _, home, _, _ in several for place in photos if place.is_relative_to(home)}
+        used |= {place for _, home, *_ in several for place in photos if place.is_relative_to(home)}
     return used
 
 
-def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str, ...], Path, set[str], list[str]]:
-    """Classes, the folder of the images, what there is of boxes and masks, the class of each object. Raises ValueError."""
+def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[Coco, set[str]]:
+    """What a file holds, and the images that it names. Raises ValueError."""
     content = content_of(str(path))
     categories = unique(str(path), "categories", content, "name")
     images = unique(str(path), "images", content, "file_name", whole=True)
@@ -129,12 +102,9 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[tuple[str,
     if not kinds:
         raise ValueError(f"annotations: {content['annotations'][:1]!r:.80}: no object with a bbox or a segmentation")
     said = [item.get("category_id") for item in objects]
-    return (
-        tuple(categories[key] for key in sorted(categories)),
-        home,
-        kinds,
-        [categories[key] for key in said if isinstance(key, int) and key in categories],
-    )
+    told = [categories[key] for key in said if isinstance(key, int) and key in categories]
+    classes = tuple(categories[key] for key in sorted(categories))
+    return (classes, home, kinds, told), {item["file_name"] for item in images.values()}
 
 
 def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
@@ -152,6 +122,7 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
             parts = [{"voc": str(place), "images": str(home), "classes": names}]
             words = f"VOC boxes of {len(names)} classes{counted(objects)} in {len(inside)} files of {place.name}"
             found.add("detection", parts, words)
+            found.note(photos, home, {path.stem for path in inside})
             used.add(home)
             continue
         for path, names_said in said.items():
@@ -181,6 +152,7 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
             parts = [{"masks": str(place), "images": str(home), "classes": [f"class {n}" for n in range(1, numbers[-1] + 1)]}]
             said = f"class maps of {numbers[-1]} classes beside background in {len(inside)} files of {place.name}"
             found.add("segmentation", parts, said)
+            found.note(photos, home, {path.stem for path in inside})
             used.add(home)
     return used
 
@@ -206,16 +178,12 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -
             found.leave_out(path, f"no column names images, relative to a folder; {whole}")
             continue
         key, home = next(iter(homes.items()))
-        known = set(texts[key])
         if len(texts) == 1:
             found.leave_out(path, f"one column, {key!r}; expected another with labels, between commas, semicolons or tabs")
             continue
         base = {"csv": str(path), "images": str(home), "path": key} | ({} if delimiter == "," else {"delimiter": delimiter})
         columns_of_labels(found, base, {column: cells for column, cells in texts.items() if column != key})
-        for place in [place for place in photos if place.is_relative_to(home)]:
-            inside = [image.relative_to(home) for image in photos[place]]
-            many = sum(not known.isdisjoint((image.as_posix(), image.with_suffix("").as_posix())) for image in inside)
-            found.named |= {place: max(many, found.named.get(place, 0))} if many else {}
+        found.note(photos, home, set(texts[key]))
 
 
 def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]) -> None:

@@ -280,6 +280,18 @@ def test_what_a_table_does_not_name_is_not_forgotten(here):
     assert len(different) == 40 + 10 + 6
 
 
+@pytest.mark.parametrize("make", [make_coco, make_voc])
+def test_images_that_a_file_of_labels_does_not_name_are_not_forgotten(here, make):
+    make(here / "own", 12)
+    (images,) = {
+        path.parent for path in below(here / "own") if path.stem == "0001" and path.parent.name in ("images", "JPEGImages")
+    }
+    for i, (image, _, _) in enumerate(shapes(5, seed=9)):
+        save(images / f"more{i}.png", image)
+    seen = proposed()
+    assert seen.unlabelled == [str(images.relative_to(here))] and f"{seen.unlabelled[0]}: 5 images without labels" in seen.said
+
+
 def test_what_lies_below_a_class_is_of_it_and_what_is_unsorted_is_none(here):
     make_folder(here / "own", 30)
     for i, (image, _, _) in enumerate(shapes(12, seed=5)):
