@@ -95,17 +95,17 @@ def weak_teachers(
     for name, row in teachers.items():
         for task in [task for task in tasks if task in row]:
             sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
-            rivals = dict.fromkeys([baseline, labels] if labels else [baseline])
-            for rival in [rival for rival in rivals if task in students[rival]]:
-                mine, (theirs, spread) = row[task][0], students[rival][task]
+            behind, ahead_of_all, mine = [], True, row[task][0]
+            for rival in [r for r in dict.fromkeys([baseline, labels or baseline]) if task in students[r]]:
+                theirs, spread = students[rival][task]
                 ahead = sign * (mine - theirs)
                 if ahead <= (2 * spread if rival == baseline else 0):
-                    weak, why = ("may be", "not ahead by two standard deviations; ") if ahead > 0 else ("is", "")
-                    found = f"{theirs:.1f} +- {spread:.1f}" if spread else f"{theirs:.1f}"
-                    lines.append(
-                        f"teacher {name} {weak} too weak: {mine:.1f} {primary} against {found} of the student {rival}; "
-                        f"{why}train it longer, or make it wider"
-                    )
+                    behind.append(f"{theirs:.1f}{f' +- {spread:.1f}' if spread else ''} of the student {rival}")
+                    ahead_of_all &= ahead > 0
+            if behind:
+                weak, why = ("may be", "not ahead by two standard deviations; ") if ahead_of_all else ("is", "")
+                found = f"{mine:.1f} {primary} against {' and '.join(behind)}"
+                lines.append(f"teacher {name} {weak} too weak: {found}; {why}train it longer, or take a better one")
     return lines
 
 
