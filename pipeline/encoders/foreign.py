@@ -51,4 +51,4 @@ class Foreign(TappedEncoder):
         except RuntimeError as error:
             if x.is_floating_point():
                 raise
-            raise ValueError(f"{error}; it was shown {x.dtype}, as stored: give mean and std, or cast in the module") from error
+            raise ValueError(f"{x.dtype}, as stored: give mean and std, or cast in the module ({error})") from error

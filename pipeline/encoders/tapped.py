@@ -17,6 +17,7 @@ from pipeline.tasks.task import Task
 PREFIXES = ("cls_token", "class_embedding", "distillation_token", "dist_token", "register_tokens", "reg_token")
 SUFFIXES = ("detection_tokens",)  # tokens before those of the grid, and behind them
 BROKEN = (ValueError, RuntimeError, TypeError, AttributeError, LookupError)  # what modules raise at what they cannot read
+MOST = 300  # characters of what they say
 Size = tuple[int, ...]  # of what a module is shown: (H, W) of an image, (L,) of a sequence
 
 
@@ -113,7 +114,7 @@ def one_line(what: str) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+        raise ValueError(f"{what}: {' '.join(str(error).split())[:MOST] or type(error).__name__}") from error
 
 
 def keep(found: dict[str, Any], tap: str, module: nn.Module, given: Any, output: Any) -> None:
