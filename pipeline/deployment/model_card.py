@@ -37,7 +37,8 @@ def card(
     """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
     names of files that the source gave."""
     takes = {found.file.stem: found.takes for found in exported}
-    lines = [f"# {student}", "", SAID]
+    seed = files[0].parent.name
+    lines = [f"# {student}", "", SAID, "", f"Weights and scores are those of {seed} alone; a report has the mean over seeds."]
     for file in files:
         network, tasks, header = load_network(file, torch.device("cpu"))
         lines += ["", f"## {file.stem}", "", f"- {sum(p.numel() for p in network.parameters()):,} parameters"]

@@ -73,7 +73,12 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
         for (name, x), y in zip(wanted.items(), session.run(list(wanted), {"image": image}), strict=True):
             np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
     card = (project / "exports/fused/README.md").read_text()
-    assert "44,468 parameters" in card and "digest `abc`" in card and "| segmentation | mIoU | 0.5000 |" in card
+    assert (
+        "44,468 parameters" in card
+        and "those of seed-0 alone" in card
+        and "digest `abc`" in card
+        and "| segmentation | mIoU | 0.5000 |" in card
+    )
     assert (
         "classes in order: background, zero" in card and "> Predictions: (B, C + 4, h, w): heatmap logits, then the box" in card
     )
