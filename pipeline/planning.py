@@ -16,6 +16,7 @@ from pipeline.atomic import write_whole
 from pipeline.batches.batches import Batch, part, tensors
 from pipeline.checkpoints import Shapes, build_network, teacher_network
 from pipeline.device import pick_device
+from pipeline.network import Network, Outputs
 from pipeline.project.params import Params
 from pipeline.project.sections import Recipe
 from pipeline.sources.source import Split
@@ -155,20 +156,22 @@ def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str,
     """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
     network = teacher_network(params, name, shapes_of(few), device, few.about).eval()
-    size = params.extract.batch_size
-    if size > len(few.view):
-        start = time.perf_counter()
-        network(batch_of(few, len(few.view), device))
-        size = len(few.view) if time.perf_counter() - start > SLOW else size
-    batch = batch_of(few, size, device)
+    size, kept = params.extract.batch_size, min(params.extract.batch_size, len(few.view))
+    _, seconds = passes(network, batch_of(few, kept, device), 1)
+    size = kept if seconds > SLOW else size
+    outputs, seconds = passes(network, batch_of(few, size, device), 3)
+    rate = size / seconds
+    return rate, {field: x[:kept].cpu() for field, x in outputs.fields(name).items()}
+
+
+def passes(network: Network, batch: Batch, many: int) -> tuple[Outputs, float]:
+    """What a network makes of a batch, and seconds of a pass, the first of all left out: it loads kernels."""
     network(batch)
     start = time.perf_counter()
-    for _ in range(3):
+    for _ in range(many):
         outputs = network(batch)
-        _ = [x.cpu() for x in outputs.logits.values()]  # waits for the device
-    rate = 3 * size / (time.perf_counter() - start)
-    kept = min(size, len(few.view))
-    return rate, {field: x[:kept].cpu() for field, x in outputs.fields(name).items()}
+        _ = [x.cpu() for x in outputs.fields("").values()]  # waits for the device
+    return outputs, (time.perf_counter() - start) / many
 
 
 def batch_of(few: Split, size: int, device: torch.device) -> Batch:

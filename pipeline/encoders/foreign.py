@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from pipeline.encoders.preprocessing import Preprocessing
@@ -49,6 +50,6 @@ class Foreign(TappedEncoder):
         try:
             return self.module(x), tuple(x.shape[2:])
         except RuntimeError as error:
-            if x.is_floating_point():
+            if x.dtype != torch.uint8:
                 raise
             raise ValueError(f"{x.dtype}, as stored: give mean and std, or cast in the module ({error})") from error

@@ -211,18 +211,19 @@ def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Pat
         if free.isdisjoint(place.parents):
             beside.setdefault(place.parent, []).append(place)
     sets = {parent: places for parent, places in beside.items() if len(places) > 1}
+    classes = {place for places in sets.values() for place in places}
+    owner = {place: above for place in sorted(free) for above in (place, *place.parents) if above in classes}
     groups: dict[tuple[Path, ...], list[Path]] = {}
     for parent in sets:
         groups.setdefault((parent.parent,) if parent.name.lower() in SPLITS else (parent, parent), []).append(parent)
     for parents in groups.values():
         names = sorted({place.name for parent in parents for place in sets[parent]})
         parts = [with_split({"folder": str(parent), "classes": names}, parent) for parent in parents]
-        images = counted(place.name for parent in parents for place in sets[parent] for _ in photos[place])
+        images = counted(above.name for place, above in owner.items() if above.parent in parents for _ in photos[place])
         found.add("classification", parts, f"{len(names)} classes, a folder each{images}, in {', '.join(map(str, parents))}")
-    classes = {place for places in sets.values() for place in places}
     tasks = {parent: places for parent, places in sets.items() if parent.name.lower() not in SPLITS}
     for inner, many in Counter(tuple(place.name for place in places) for places in tasks.values()).items():
         if many > 1:
             told = f"{many} folders hold folders {', '.join(inner[:SHOWN])}{', ...' if len(inner) > SHOWN else ''}"
             found.said.append(f"{told}: each is a task here; if they are the classes, `folder:` is what they lie in")
-    return classes | {place for place in free if not classes.isdisjoint(place.parents)}
+    return set(owner)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.init.label_columns import unused
 from pipeline.init.splits import split_of
 
 Spec = dict[str, Any]
@@ -22,8 +23,7 @@ class Proposal:
     named: dict[Path, int] = field(default_factory=dict)  # {folder: images in it that some file of labels names}
 
     def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
-        taken = self.labels | self.unseen
-        name = task if task not in taken else next(f"{task}{n}" for n in range(2, 99) if f"{task}{n}" not in taken)
+        name = unused(task, self.labels | self.unseen)
         (self.unseen if unseen else self.labels)[name] = parts
         self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
 

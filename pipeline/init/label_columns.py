@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,8 @@ def task_name(column: str) -> str:
     """As params allow it, since it names files."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-") or "label"
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    return next(tried for tried in chain([name], (f"{name}{n}" for n in count(2))) if tried not in taken)

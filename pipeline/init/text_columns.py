@@ -1,13 +1,12 @@
 """What files of text hold, found out by looking: which column is the text, which are labels, of which split each file is."""
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from pipeline.init.label_columns import label_of_column, task_name
+from pipeline.init.label_columns import label_of_column, task_name, unused
 from pipeline.init.splits import SPLITS, split_of
 from pipeline.sources.text.records import rows_of
 from pipeline.sources.text.scripts import words_in
@@ -158,11 +157,6 @@ def why_not(seen: Proposal, tagged: bool, labelled: list[int]) -> str:
     if len(labelled) == 1 and labelled[0] < FEWEST:
         return f"fewer than {FEWEST} rows to divide into splits"
     return "one task of tags is read" if tagged and seen.tags else ""
-
-
-def unused(name: str, taken: Container[str]) -> str:
-    """The name, with a number behind it if it is taken."""
-    return next(tried for tried in chain([name], (f"{name}_{n}" for n in count(2))) if tried not in taken)
 
 
 def hold_tags(cells: list[Any]) -> bool:

@@ -132,6 +132,19 @@ def test_sizes_follow_from_the_texts(here):
     assert params["train_teacher"]["batch_size"] <= min(flag.sum() for flag in made["transfer"].labelled.values())
 
 
+def test_columns_that_cannot_name_a_task_and_rows_that_contradict(here):
+    """A project is made for all that; `prepare` is what refuses the row."""
+    lines = [f"{row['review']},{row['topic']},{row['topic']},{row['topic']}" for row in rows(60)]
+    first, topic, *_ = lines[0].split(",")
+    other = "flight" if topic == "meal" else "meal"
+    (here / "own.csv").write_text("\n".join(["\u6587,\u7c7b,\u79cd,Class Index", *lines, f"{first},{other},{topic},{topic}"]))
+    done = CliRunner().invoke(main, ["init", "project", "--data", "own.csv"])
+    assert done.exit_code == 0 and "1 labels cannot be used: mend them, or set prepare.source.skip_bad" in done.output
+    assert "cannot be used: ../own.csv, line 62: 'label' is" in done.output
+    source = yaml.safe_load((here / "project/params.yaml").read_text())["prepare"]["source"]
+    assert source["columns"] == {"label": "\u7c7b", "label2": "\u79cd", "Class_Index": "Class Index"} and not source["skip_bad"]
+
+
 def test_what_looks_like_a_log_may_be_texts(here):
     lines = [
         "user,item,time,review,topic",

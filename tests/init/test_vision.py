@@ -299,6 +299,8 @@ def test_what_lies_below_a_class_is_of_it_and_what_is_unsorted_is_none(here):
     (here / "own/disc/phone.HEIC").write_bytes(b"x")
     seen = proposed()
     assert seen.labels["classification"][0]["classes"] == CLASSES and seen.unlabelled == ["own/unlabelled"]
+    discs = len(list((here / "own/disc").rglob("*.png")))
+    assert f"disc {discs}" in seen.said[0] and discs >= 6
     assert any(line.startswith("own/disc/phone.HEIC: left out: .heic is not read; make it one of .jpg") for line in seen.said)
 
 
