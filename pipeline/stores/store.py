@@ -136,7 +136,7 @@ class Store:
         return room[start : start + size].view(dtype).reshape(rows, *shape)
 
     def pieces(self, name: str, blocks: Iterable[slice]) -> Iterator[np.ndarray]:
-        """Selection of these blocks, one after another, chunk by chunk, as opaque items: (r,), valid until the next piece."""
+        """Rows of these blocks, one after another, chunk by chunk, as opaque items: (r,), valid until the next piece."""
         array = self.array(name)
         layout, shards = self.layouts[array], self.shards[array]
         buffer = None if layout.coder is None else np.empty(layout.chunk_bytes, np.uint8)
@@ -150,7 +150,7 @@ class Store:
                 first += len(piece)
 
     def gather(self, name: str, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Selection >= 0 in any order: of all shards at once if raw, else chunk by chunk. out: (R, *shape), to fill."""
+        """Rows >= 0 in any order: of all shards at once if raw, else chunk by chunk. out: (R, *shape), to fill."""
         array = self.array(name)
         layout, out = self.layouts[array], self.empty(name, len(rows)) if out is None else out
         if layout.coder is None and self.plain(name):
@@ -172,7 +172,7 @@ class Store:
         return out
 
     def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
-        """Selection of one shard as values."""
+        """Rows of one shard as values."""
         if name not in self.fields:
             return stored
         f = self.fields[name]
