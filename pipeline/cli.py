@@ -17,8 +17,6 @@ from pipeline.stores.inspection import describe, differences, flat
 from pipeline.stores.store import open_store
 from pipeline.sweeps.promotion import promote
 
-FAR = 0.05  # of the largest logit: an export in 8 bits that is off by more is worth a look
-
 
 @click.group()
 def main() -> None:
@@ -198,7 +196,8 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
     folder = out or Path("exports") / student
     for exported in export(params, data, student, seed, folder, int8):
         said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
-        click.echo(f"{exported.file}: {said}{'; see what it answers before you use it' if exported.furthest > FAR else ''}")
+        on_val = "".join(f"; {task} {its:.3f} on val, {ours:.3f} as torch" for task, (ours, its) in exported.on_val.items())
+        click.echo(f"{exported.file}: {said}{on_val}")
     click.echo(f"{folder / 'README.md'}: the model card")
 
 

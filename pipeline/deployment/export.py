@@ -17,14 +17,16 @@ import torch
 from onnxruntime import quantization
 from torch import Tensor, nn
 
-from pipeline.batches.batches import in_order, input_fields, part, tensors
+from pipeline.batches.batches import Batch, in_order, input_fields, part, tensors
 from pipeline.batches.pools import Rows
 from pipeline.checkpoints import load_network, weights_of
 from pipeline.deployment.model_card import BESIDE, SAID, Exported, card, classes_of, tested_as
 from pipeline.deployment.prediction import check_unchanged
-from pipeline.network import Network
+from pipeline.evaluation.scoring import judged, label_fields, score
+from pipeline.network import Network, Outputs
 from pipeline.project.params import Params
-from pipeline.stores.store import open_store
+from pipeline.stores.store import Store, open_store
+from pipeline.tasks.task import Task
 
 OPSET = 20
 BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
@@ -37,8 +39,8 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
     """Write every network of a student to a folder, whole or not at all: .safetensors, .onnx, README.md, maybe .int8.onnx,
     and what its source has to say beside them.
 
-    data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; how far int8 is off
-    is only said.
+    data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; what 8 bits cost is
+    only said.
     """
     files, out, source = weights_of(params, data / "students", student, seed), out.resolve(), params.source()
     check_replaceable(out)
@@ -52,7 +54,7 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
     with TemporaryDirectory(dir=out.parent) as scratch:
         draft = Path(scratch) / out.name
         draft.mkdir()
-        exported = [found for file in files for found in export_network(file, rows, draft, int8)]
+        exported = [found for file in files for found in export_network(file, rows, val, draft, int8)]
         for name, content in beside.items():
             (draft / name).write_text(content)
         (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val), list(beside)))
@@ -75,8 +77,8 @@ def check_replaceable(out: Path) -> None:
         raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
 
 
-def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator[Exported]:
-    network, _, header = load_network(weights, CPU)
+def export_network(weights: Path, rows: Rows, val: Store, out: Path, int8: bool) -> Iterator[Exported]:
+    network, tasks, header = load_network(weights, CPU)
     shutil.copyfile(weights, out / weights.name)
     model = out / f"{weights.stem}.onnx"
     with quiet():
@@ -92,7 +94,7 @@ def export_network(weights: Path, rows: Rows, out: Path, int8: bool) -> Iterator
         with quiet():
             read = {name: rows[name] for name in found.takes}
             quantization.quantize_static(model, small, OneByOne(read), per_channel=True)
-        yield check(network, small, rows)
+        yield check(network, small, rows)._replace(on_val=compared(network, tasks, small, val))
 
 
 @final
@@ -161,9 +163,7 @@ def quiet() -> Iterator[None]:
 
 def check(network: Network, model: Path, rows: Rows) -> Exported:
     """Against torch, on batches of several sizes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_onnx(model)
     used = {x.name: rows[x.name] for x in session.get_inputs()}
     takes = {x.name: f"{' x '.join(map(str, x.shape))}, {x.type.removeprefix('tensor(')[:-1]}" for x in session.get_inputs()}
     furthest = 0.0
@@ -177,6 +177,27 @@ def check(network: Network, model: Path, rows: Rows) -> Exported:
             furthest = max(furthest, float(np.abs(x.numpy() - y).max()) / max(x.abs().max().item(), 1e-12))
     one = {name: x[:1] for name, x in used.items()}
     return Exported(model, takes, furthest, 1000 * median(seconds(session, one) for _ in range(50)))
+
+
+def open_onnx(model: Path) -> onnxruntime.InferenceSession:
+    """On one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def compared(network: Network, tasks: dict[str, Task], model: Path, val: Store) -> dict[str, tuple[float, float]]:
+    """{task: its primary metric on val, of the network and of a model that is to answer as it does}."""
+    session = open_onnx(model)
+    mine = {name: task for name, task in tasks.items() if f"labels/{name}" in val.fields}
+
+    def said() -> Iterator[tuple[Outputs, Batch]]:
+        for rows in in_order(val, input_fields(val) + label_fields(mine, val), SAMPLE):
+            found = session.run(list(network.heads), {x.name: rows[f"inputs/{x.name}"] for x in session.get_inputs()})
+            yield Outputs({}, dict(zip(network.heads, map(torch.from_numpy, found), strict=True))), tensors(rows, CPU)
+
+    ours, others = score(network, mine, val), judged(mine, said())
+    return {name: (ours[name][task.primary], others[name][task.primary]) for name, task in mine.items()}
 
 
 def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:

@@ -18,12 +18,13 @@ BESIDE = "- `{}` lies beside: it makes these inputs"
 
 class Exported(NamedTuple):
     """takes: {input: shape and type}. furthest: the largest difference of a logit from torch's, over the largest of its head.
-    latency_ms: of one row, one thread."""
+    latency_ms: of one row, one thread. on_val: {task: primary metric on val, of torch and of this file}, if in 8 bits."""
 
     file: Path
     takes: dict[str, str]
     furthest: float
     latency_ms: float
+    on_val: dict[str, tuple[float, float]] = {}
 
 
 def card(
@@ -53,6 +54,10 @@ def card(
             lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
     lines += ["", "| file | furthest from torch, of a head's largest logit | ms a row, one thread |", "|---|---|---|"]
     lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
+    in_8_bits = [found for found in exported if found.on_val]
+    lines += ["", "| file | task | on val | of torch |", "|---|---|---|---|"] if in_8_bits else []
+    pairs = [(found.file.name, task, *pair) for found in in_8_bits for task, pair in found.on_val.items()]
+    lines += [f"| {name} | {task} | {its:.4f} | {ours:.4f} |" for name, task, ours, its in pairs]
     lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []
     lines += [f"| {task} | {metric} | {value:.4f} |" for task, found in tested.items() for metric, value in found.items()]
     return "\n".join(lines) + "\n"

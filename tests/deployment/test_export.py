@@ -1,6 +1,7 @@
 """What leaves a project: answers about single inputs, and a student as ONNX."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.project.class_spec import CLONE
 from pipeline.project.dependencies import source_identity
 from pipeline.project.validation import load_params
 from pipeline.stores.layout import Field
-from pipeline.stores.store import sha256
+from pipeline.stores.store import open_store, sha256
 from pipeline.stores.writer import StoreWriter
 
 NAME = "classification+detection+segmentation"
@@ -39,11 +40,12 @@ def project(tmp_path, monkeypatch):
     save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
     image = np.random.default_rng(0).integers(0, 256, (40, 1, 24, 24), np.uint8)
     named = {"classes": ["zero"]}
-    fields = {"inputs/image": Field((1, 24, 24), "uint8"), "labels/segmentation": Field((), "uint8", attributes=named)}
+    fields = {"inputs/image": Field((1, 24, 24), "uint8"), "labels/segmentation": Field((24, 24), "uint8", attributes=named)}
     ids = np.arange(640, dtype=np.uint8).reshape(40, 16)
     val, identity = tmp_path / "data/splits/val.zarr", source_identity(params)
     writer = StoreWriter(val, ids, np.zeros(40, "i4"), fields, identity=identity, shard_rows=40)
-    writer.write_rest(lambda rows: {"inputs/image": image[rows], "labels/segmentation": np.zeros(len(image[rows]), "u1")})
+    labels = (image[:, 0] % 3).astype("u1")
+    writer.write_rest(lambda rows: {"inputs/image": image[rows], "labels/segmentation": labels[rows]})
     writer.publish()
     return tmp_path
 
@@ -60,7 +62,8 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
     scores = {"weights": weights, "test": {"clean": {"segmentation": {"mIoU": 0.5}}}}
     (project / "data/scores/students/fused").mkdir(parents=True)
     (project / "data/scores/students/fused/scores.json").write_text(json.dumps([scores]))
-    assert f"exports/fused/{NAME}.int8.onnx: off by at most" in run("export", "fused", "--int8")
+    told = run("export", "fused", "--int8")
+    said = re.search(r"\.int8\.onnx: off by at most .*; segmentation (0\.\d+) on val, (0\.\d+) as torch$", told, re.MULTILINE)
     files = {path.name for path in (project / "exports/fused").iterdir()}
     assert files == {"README.md", *(f"{NAME}.{kind}" for kind in ("onnx", "int8.onnx", "safetensors"))}
     assert not (project / "exports/fused.tmp").exists()
@@ -72,7 +75,15 @@ def test_onnx_answers_as_the_student_does_for_any_batch(project):
             wanted = network({"image": torch.from_numpy(image)}).logits
         for (name, x), y in zip(wanted.items(), session.run(list(wanted), {"image": image}), strict=True):
             np.testing.assert_allclose(y, x, atol=1e-4, err_msg=name)
+    answered = onnxruntime.InferenceSession(project / f"exports/fused/{NAME}.int8.onnx")
+    val = open_store(project / "data/splits/val.zarr")
+    task = load_params(project / "params.yaml").tasks["segmentation"].build()
+    x = answered.run(["segmentation"], {"image": val.read("inputs/image")})[0]
+    tally = task.tally(torch.from_numpy(x), torch.from_numpy(val.read("labels/segmentation")))
+    mIoU = task.summarize([tally])["mIoU"]
+    assert said[1] == f"{mIoU:.3f}"
     card = (project / "exports/fused/README.md").read_text()
+    assert f"| {NAME}.int8.onnx | segmentation | {mIoU:.4f} | " in card
     assert (
         "44,468 parameters" in card
         and "those of seed-0 alone" in card
