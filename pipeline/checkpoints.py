@@ -115,7 +115,10 @@ def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, T
         raise ValueError(f"{path}: is no network of ours, or damaged ({error}); train it again, or `dvc checkout` it") from None
     tasks = {name: ClassSpec.model_validate(spec).build() for name, spec in header["tasks"].items()}
     network = build_network(ClassSpec.model_validate(header["encoder"]), tasks, header["inputs"], device)
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: of another network than its code makes now ({error}); train it again") from None
     return network.eval(), tasks, header
 
 
@@ -128,7 +131,8 @@ def weights_of(params: Params, students: Path, name: str, seed: int) -> list[Pat
         there = sorted(path.parent.relative_to(students).as_posix() for path in students.glob(f"{name}/seed-*/*.safetensors"))
         known = f"there are {', '.join(dict.fromkeys(there))}" if there else "there is none"
         raise ValueError(
-            f"{students}: no student {name}/seed-{seed}; {known}; `dvc repro distill@{name}` trains it, `dvc pull` gets it"
+            f"{students}: no student {name}/seed-{seed}; {known}; `dvc repro distill@{name}` trains it, "
+            f"`dvc pull {students / name}` gets it"
         )
     return files
 

@@ -57,6 +57,15 @@ def show(table: Table) -> None:
 
 
 @contextmanager
+def named(where: str) -> Iterator[None]:
+    """What is wrong in here begins with a place in params.yaml."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+@contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """A bar with rate and time left on a terminal, a line now and then in a log. Yields `advance(units)`."""
     if sys.stderr.isatty():

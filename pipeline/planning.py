@@ -16,6 +16,7 @@ from pipeline.atomic import write_whole
 from pipeline.batches.batches import Batch, part, tensors
 from pipeline.checkpoints import Shapes, build_network, teacher_network
 from pipeline.device import pick_device
+from pipeline.manners import named
 from pipeline.network import Network, Outputs
 from pipeline.project.params import Params
 from pipeline.project.sections import Recipe
@@ -100,7 +101,8 @@ def make_plan(params: Params, data: Path) -> Plan:
         features |= part(outputs, "features")
     for name, spec in params.fusions.items():
         mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
-        fused = spec.build().fit([mine]).transform(mine) if mine else {}
+        with named(f"fusions.{name}"):
+            fused = spec.build().fit([mine]).transform(mine) if mine else {}
         check_grids(params, name, {k: tuple(x.shape[2:]) for k, x in fused.items()}, grids)
         planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
     return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)

@@ -9,7 +9,7 @@ from pipeline.checkpoints import input_shapes, save_network
 from pipeline.cost import measured
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.lineage import open_project
-from pipeline.stores.store import open_store, sha256
+from pipeline.stores.store import sha256
 from pipeline.stores.trust import open_verified
 from pipeline.training.distilling import KNOWLEDGE, check_foreign, distil, extended
 
@@ -26,8 +26,8 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
     params = open_project()
     student, seeds = params.student(name), range(params.distill.seeds)
     asked = [(student, seed) for seed in seeds]
-    knowledge, val_store = open_verified(store), open_store(val)
-    if student.reads not in {"transfer", *params.fusions}:
+    knowledge, val_store = open_verified(store), open_verified(val)
+    if params.foreign(student.reads):
         check_foreign(knowledge, val_store, student.tasks)
     groups = [[task] for task in student.tasks] if student.separate else [student.tasks]
     updates = len(seeds) * len(groups) * (student.updates + student.head_updates)

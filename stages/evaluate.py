@@ -8,26 +8,32 @@ from safetensors.torch import save
 from pipeline.atomic import write_json, write_whole
 from pipeline.checkpoints import load_network
 from pipeline.device import pick_device
+from pipeline.evaluation.held_out import check_held_out
 from pipeline.evaluation.scoring import predictions, score
 from pipeline.evaluation.unseen import few_shot, unseen_examples
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.lineage import open_project
 from pipeline.seeds import derive_seed
 from pipeline.stores.store import open_store, sha256
+from pipeline.stores.trust import open_verified
 
 
 @click.command()
 @click.argument("name")
 @click.option("--student", type=Path, required=True)
+@click.option("--store", type=Path, required=True)
 @click.option("--test", type=Path, required=True)
 @click.option("--unseen", type=Path, required=True)
 @click.option("--scores", type=Path, required=True)
 @one_line_errors
-def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> None:
+def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores: Path) -> None:
     params = open_project()
     settings, device, shot_seed = params.evaluate, pick_device(params.device), derive_seed(params.seed, "shots")
-    splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    few_and_test = [open_store(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
+    splits = {path.stem: open_verified(path) for path in sorted(test.glob("*.zarr"))}
+    few_and_test = [open_verified(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
+    if params.foreign(params.students[name].reads):
+        for split in splits.values():
+            check_held_out(open_store(store), split)
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     folders = sorted(student.glob("seed-*"), key=lambda folder: int(folder.name.removeprefix("seed-")))
     results, strip = [], {}
@@ -37,8 +43,8 @@ def main(name: str, student: Path, test: Path, unseen: Path, scores: Path) -> No
             loaded = [load_network(path, device) for path in files]
             networks = [network for network, _, _ in loaded]
             tested = {
-                split: {task: s for network in networks for task, s in score(network, tasks, store).items()}
-                for split, store in splits.items()
+                split: {task: s for network in networks for task, s in score(network, tasks, rows).items()}
+                for split, rows in splits.items()
             }
             examples = unseen_examples(networks, tasks, *few_and_test) if few_and_test else {}
             shots = {

@@ -33,8 +33,7 @@ from pipeline.teachers.imported import import_for
 @one_line_errors
 def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> None:
     params = open_project()
-    settings = params.extract
-    store, device = open_verified(transfer), pick_device(params.device)
+    settings, store, device = params.extract, open_verified(transfer), pick_device(params.device)
     tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
     forward, made_of = open_teacher(params, name, teacher, store, device)
     seed = derive_seed(params.seed, "extract", name)
@@ -55,6 +54,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         identity |= {"calibrated_on": calibrated_on} if bases else {}
         ids, code = (store.sample_id, store.view), code_digest("extract", params, name)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
+        timed = sum(len(store.view[writer.rows(shard)]) for shard in writer.unfinished)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)
@@ -63,7 +63,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
 
         writer.write_rest(dump_shard)
         writer.publish()
-        ledger |= {"bytes": bytes_in(out), "rows": store.n_rows}
+        ledger |= {"bytes": bytes_in(out), "rows": timed}
 
 
 def open_teacher(params: Params, name: str, folder: Path, store: Store, device: torch.device) -> tuple[Forward, dict[str, Any]]:

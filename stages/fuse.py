@@ -12,7 +12,7 @@ from pipeline.cost import measured
 from pipeline.device import pick_device
 from pipeline.fusions.linear import AffineFusion
 from pipeline.fusions.quality import assess, lines
-from pipeline.manners import one_line_errors, progress
+from pipeline.manners import named, one_line_errors, progress
 from pipeline.project.dependencies import code_digest
 from pipeline.project.lineage import open_project
 from pipeline.stores.store import open_aligned, open_store
@@ -51,7 +51,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         sample, quality = {}, None  # teachers that gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
-            fusion.fit(stream(slice(0, seen), masked=True))
+            named(f"fusions.{name}")(fusion.fit)(stream(slice(0, seen), masked=True))
             readable = refine(fusion, params, name, inputs, stores, seen, advance)
             quality = assess(fusion, stream(slice(0, seen), masked=True), stream(slice(seen, None), masked=True))
             quality = quality._replace(readable=readable)

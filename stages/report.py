@@ -37,7 +37,9 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
             "extract": {name: read(costs / "extract" / f"{name}.json") for name in params.teachers},
             "fuse": {name: read(costs / "fuse" / f"{name}.json") for name in params.fusions},
             "distill": {name: read(costs / "distill" / f"{name}.json") for name in params.students},
-        }
+        },
+        live=[name for name, teacher in params.teachers.items() if teacher.encoder],
+        readers=[name for name, student in params.students.items() if not params.foreign(student.reads)],
     )
     curve = {name: val_curves(tasks, read(scores / "students" / name / "curve.json")) for name in params.students}
     answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}

@@ -8,12 +8,12 @@ import click
 
 from pipeline.atomic import write_json
 from pipeline.cost import measured
+from pipeline.evaluation.held_out import check_held_out
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.class_spec import ParamsError
 from pipeline.project.dependencies import code_digest
 from pipeline.project.lineage import open_project
 from pipeline.reports.summary import CLEAN, mean_primaries
-from pipeline.stores.store import open_store
 from pipeline.stores.trust import open_verified
 from pipeline.sweeps.leaderboard import best, lines, show, write_csv
 from pipeline.sweeps.sweeping import Trials, run, total_updates
@@ -33,9 +33,10 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     if not params.sweep:
         raise ParamsError("params.yaml: sweep: empty; say which student to start from and what varies, or drop the stage")
     stores = {name: open_verified(knowledge / f"{name}.zarr") for name in sorted(params.swept_reads())}
-    splits = open_store(val), open_store(test / f"{CLEAN}.zarr")
-    for name in stores.keys() - {"transfer", *params.fusions}:
-        check_foreign(stores[name], splits[0], list(params.tasks))
+    splits = open_verified(val), open_verified(test / f"{CLEAN}.zarr")
+    for store in [store for name, store in stores.items() if params.foreign(name)]:
+        check_foreign(store, splits[0], list(params.tasks))
+        check_held_out(store, splits[1])
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     start = params.student(params.sweep.start)
     seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())

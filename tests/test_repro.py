@@ -178,6 +178,11 @@ def test_a_student_learns_from_a_store_of_another_team(project, finished):
     file = "seed-0/classification+detection+segmentation.safetensors"
     own, guest = ((project / "data/students" / name / file).read_bytes() for name in ("fused", "guest"))
     assert own == guest  # the same store by another name
+    assert repro(project, "evaluate@guest") == ["evaluate@guest"]
+    leak = ["guest", "--student", "data/students/guest", "--store", "data/splits/test/clean.zarr"]  # as if it had read that
+    leak += ["--test", "data/splits/test", "--unseen", "data/splits/unseen", "--scores", "data/scores/students/guest"]
+    said = run(project, sys.executable, "-m", "stages.evaluate", *leak, fails=True)
+    assert "are samples of data/splits/test/clean.zarr: who learns from them cannot be measured" in said
 
 
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):

@@ -2,10 +2,13 @@
 
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.encoders.text import free_axes, on_words, tokens_of
 from pipeline.project.class_spec import Count
+
+STD = 0.05  # torch's 1 is noise that rare words keep for thousands of updates
 
 
 @final
@@ -16,6 +19,8 @@ class BagOfWords(nn.Module):
         super().__init__()
         self.input, self.vocabulary, self.free_axes = input, vocabulary, free_axes(input)
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        with torch.no_grad():
+            self.embedding.weight.mul_(STD)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = tokens_of(inputs, self.input, self.vocabulary)

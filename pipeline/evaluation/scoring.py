@@ -47,6 +47,9 @@ def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Sco
             pred, label = outputs.logits[name][has], batch[f"labels/{name}"][has]
             if len(label):
                 tallies[name].append(tasks[name].tally(pred, label))
+    for name, tally in tallies.items():
+        if not tally:
+            raise ValueError(f"no row of this split carries a label of task {name!r}; give it some, or drop the task")
     return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
 
 

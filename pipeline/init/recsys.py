@@ -156,19 +156,26 @@ def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, s
 
 
 def roles_of(header: list[str]) -> dict[str, str]:
-    """{role: column}, by the words in a column's name: userId, user_id, USERID."""
+    """{role: column}, by the words in a column's name: userId, user_id, USERID; of several the plainest: no user_age."""
     found: dict[str, str] = {}
     for role, known in ROLES.items():
-        column = next((name for name in header if words_in(name) & known and name not in found.values()), None)
-        if column:
-            found[role] = column
+        named = [name for name in header if words_in(name) & known and name not in found.values()]
+        if named:
+            found[role] = min(named, key=lambda name: len([word for word in parts(name) if not forms(word) & {*known, "id"}]))
     return found
 
 
 def words_in(name: str) -> set[str]:
     """In lower case, also without a final "id" or "s"."""
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
-    return words | {word.removesuffix(end) for word in words for end in ("id", "s")}
+    return {form for word in parts(name) for form in forms(word)}
+
+
+def parts(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+
+
+def forms(word: str) -> set[str]:
+    return {word, word.removesuffix("id"), word.removesuffix("s")}
 
 
 def fits(table: Table, column: str, role: str) -> bool:

@@ -189,6 +189,10 @@ def check_sweep(params: Params, stages: dict[str, Any]) -> None:
 
 def sync() -> dict[str, list[str]]:
     """Bring the dvc.yaml of the project in this folder up to date with its params.yaml; returns what changed, by stage."""
+    if outside() and Path("pipeline/project/lineage.py").is_file():  # stages would run its code, and this would name another's
+        raise ParamsError(
+            f"{Path.cwd()} is a clone itself, but this is the stillroom of {CLONE}: `make setup` here, and use that"
+        )
     params, path = load_params(Path("params.yaml")), Path("dvc.yaml")
     content = read_stages(path)
     check_sweep(params, content["stages"])

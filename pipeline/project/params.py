@@ -81,6 +81,10 @@ class Params(Section):
             spec._where = where
         return student
 
+    def foreign(self, store: str) -> bool:
+        """Whether a store that students read was made by another project."""
+        return store not in {"transfer", *self.fusions}
+
     def swept_reads(self) -> set[str]:
         """Stores that students of the sweep learn from."""
         if not self.sweep:

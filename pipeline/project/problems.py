@@ -115,7 +115,7 @@ def no_store(name: str, params: Params) -> str:
     path = Path(f"data/knowledge/{name}.zarr")
     if path.exists():
         return f"{path} is not known to DVC: run `dvc add {path}`"
-    return lead(name, stores(params), "store")
+    return f"{lead(name, stores(params), 'store')}; one of another project comes by `dvc import URL PATH -o {path}`"
 
 
 def lead(name: str, known: Any, what: str) -> str:

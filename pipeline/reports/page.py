@@ -26,7 +26,8 @@ def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], stu
     others = [column for column in columns if ": " in column]
     few = [column for column in columns if "@" in column and column not in others]
     main = [column for column in columns if column not in few + others]
-    lines = [[f"teacher {name}", "", *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
+    updates = {name: str(teacher.updates or "-") for name, teacher in params.teachers.items()}
+    lines = [[f"teacher {name}", updates[name], *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
     lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
     everyone = {f"teacher {name}": row for name, row in teachers.items()} | students
     unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
@@ -127,10 +128,12 @@ def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
         f"{over}, of one data seed: whether a difference between students would hold on other data, only runs with other "
         "values of `seed` in params.yaml can tell.",
         "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
-        f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
-        f"dump and fusions cost {spent.cached:.1f} s.",
     ]
     if spent.break_even is not None:
+        lines.append(
+            f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
+            f"dump and fusions cost {spent.cached:.1f} s."
+        )
         lines.append(f"The cache has paid for itself after {spent.break_even:.1f} students (all seeds of each).")
     return lines + weak
 

@@ -120,7 +120,7 @@ class Ledger:
     fusion: float
     fusion_bytes: float
     students: dict[str, float]
-    row_seconds: float  # one row through every teacher, as measured by the dump
+    row_seconds: float  # one row through every teacher that could be run live, as measured by the dump
     knowledge_rows: dict[str, float]
     quality: dict[str, dict[str, Any]]  # of each fusion: pipeline/fusions/quality.py
 
@@ -137,11 +137,12 @@ class Ledger:
     def break_even(self) -> float | None:
         """After how many students, of the mean size of those that read knowledge, the dump and the fusions are paid for."""
         readers = [rows for rows in self.knowledge_rows.values() if rows]
-        return self.cached / (self.row_seconds * mean(readers)) if readers else None
+        return self.cached / (self.row_seconds * mean(readers)) if readers and self.row_seconds else None
 
 
-def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
-    """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}."""
+def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers: list[str]) -> Ledger:
+    """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}. live: teachers that could be run, not what others
+    said of them; readers: students that could have learned from these instead."""
 
     def total(stage: str, what: str) -> float:
         return sum(item.get(what, 0) for item in costs[stage].values())
@@ -154,8 +155,8 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]]) -> Ledger:
         fusion=total("fuse", "seconds"),
         fusion_bytes=total("fuse", "bytes"),
         students={name: item["seconds"] for name, item in costs["distill"].items()},
-        row_seconds=sum(item["seconds"] / item["rows"] for item in costs["extract"].values()),
-        knowledge_rows={name: item["knowledge_rows"] for name, item in costs["distill"].items()},
+        row_seconds=sum(costs["extract"][name]["seconds"] / max(1, costs["extract"][name]["rows"]) for name in live),
+        knowledge_rows={name: costs["distill"][name]["knowledge_rows"] for name in readers},
         quality={name: item["quality"] for name, item in costs["fuse"].items() if item["quality"]},
     )
 

@@ -18,7 +18,8 @@ def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
     except ValueError as error:
         raise ParamsError(f"{leaderboard}: cannot be read as JSON ({error}); make it again: dvc repro sweep") from None
     if name not in found:
-        raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}")
+        few = ", ".join(list(found)[:3])
+        raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}; the first of {len(found)} are {few}")
     if new_name in load_params(path).students:
         raise ParamsError(f"{path}: students.{new_name}: there is one already; choose another name: --as NAME")
     content = round_trip().load(path.read_text())

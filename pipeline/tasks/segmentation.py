@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.loss import per_row
 from pipeline.losses.soft import soft_kl
 from pipeline.losses.sparse import Sparse
 from pipeline.project.class_spec import Count, Positive, Weight
@@ -38,7 +37,8 @@ class Segmentation(Task):
     def loss(self, pred: Tensor, label: Tensor) -> Tensor:
         target = at_stride(label, pred)
         weight = torch.where(target == 0, self.background_weight, 1.0)
-        return per_row(weight * F.cross_entropy(pred, target, ignore_index=IGNORED, reduction="none"))
+        loss = weight * F.cross_entropy(pred, target, ignore_index=IGNORED, reduction="none")
+        return loss.flatten(1).sum(1) / (target != IGNORED).flatten(1).sum(1).clamp(min=1)
 
     def distill_loss(self, student: Tensor, teacher: Tensor | Sparse) -> Tensor:
         return soft_kl(student, teacher, self.temperature)

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.batches.batches import batches, input_fields, labelled_batches
 from pipeline.checkpoints import about_inputs, begin_as, build_network, input_shapes
 from pipeline.device import pick_device
+from pipeline.evaluation.held_out import check_held_out
 from pipeline.network import Network
 from pipeline.project.params import Params
 from pipeline.project.sections import PARTS, FilledStudent
@@ -23,6 +23,7 @@ from pipeline.training.objective import term, wanted
 from pipeline.training.optimize import Schedule
 
 KNOWLEDGE = {"fused", "logits"}
+LONGEST = "longest"  # what inputs say of themselves where rows differ in length
 
 
 def stream(student: FilledStudent) -> tuple[Any, ...]:
@@ -86,25 +87,26 @@ def distil(
 
 
 def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
-    """Raises ValueError if a store of another project is of other inputs or classes, or holds what this one measures by."""
+    """Raises ValueError if a store of another project is of other inputs or classes, or holds what `val` measures by.
+
+    Rows that differ in length are as long as each store's longest is.
+    """
+    of_any_length = any(LONGEST in val.fields[name].attributes for name in input_fields(val))
     for name in input_fields(val):
         theirs, ours = store.fields.get(name), val.fields[name]
-        if theirs is None or (theirs.shape, theirs.dtype) != (ours.shape, ours.dtype):
+        alike = theirs and theirs.dtype == ours.dtype and len(theirs.shape) == len(ours.shape)
+        if not theirs or not alike or (theirs.shape != ours.shape and not (of_any_length and len(ours.shape) == 1)):
             have = f"{theirs.dtype} {theirs.shape}" if theirs else "absent"
             raise ValueError(f"{store.path}: {name} is {have}, here it is {ours.dtype} {ours.shape}; prepare inputs alike")
-        if theirs.attributes != ours.attributes:
-            said = f"{json.dumps(theirs.attributes):.100}, here {json.dumps(ours.attributes):.100}"
-            raise ValueError(f"{store.path}: {name} says of itself {said}; prepare inputs alike")
+        said, expected = ({key: x for key, x in f.attributes.items() if key != LONGEST} for f in (theirs, ours))
+        if said != expected:
+            both = f"{json.dumps(said):.100}, here {json.dumps(expected):.100}"
+            raise ValueError(f"{store.path}: {name} says of itself {both}; prepare inputs alike")
     for name in [f"labels/{task}" for task in tasks]:
         named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
         if named and here and named != here:
             raise ValueError(f"{store.path}: {name} has classes {', '.join(named)}, here {', '.join(here)}; order them alike")
-    both = np.isin(store.sample_id.view("V16"), val.sample_id.view("V16"))
-    if both.any():
-        raise ValueError(
-            f"{store.path}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {val.path}: who learns "
-            "from them cannot be measured by it; split data alike, with the same seed"
-        )
+    check_held_out(store, val)
 
 
 def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:

@@ -26,7 +26,7 @@ def network():
 
 
 @pytest.mark.parametrize(
-    ("flags", "accuracy"), [(None, 4 / 8), ([1, 1, 1, 1, 0, 0, 0, 0], 1), ([0, 0, 1, 0, 0, 1, 0, 1], 1 / 3)]
+    ("flags", "accuracy"), [(None, 4 / 8), ([1, 1, 1, 1, 0, 0, 0, 0], 1), ([0, 0, 1, 0, 0, 1, 0, 1], 1 / 3), ([0] * 8, None)]
 )
 def test_a_task_is_scored_on_the_rows_that_carry_its_label(tmp_path, network, flags, accuracy):
     label = np.arange(8) % 3
@@ -40,4 +40,8 @@ def test_a_task_is_scored_on_the_rows_that_carry_its_label(tmp_path, network, fl
     writer.write_rest(lambda rows: {name: x[rows] for name, x in arrays.items()})
     writer.publish()
     tasks = {"what": Classification(classes=3, temperature=1)}
+    if not accuracy:
+        with pytest.raises(ValueError, match="no row of this split carries a label of task 'what'"):
+            score(network, tasks, open_store(tmp_path / "s.zarr"))
+        return
     assert score(network, tasks, open_store(tmp_path / "s.zarr"))["what"]["accuracy"] == pytest.approx(accuracy)

@@ -43,6 +43,8 @@ def test_roles_follow_from_names():
         "rating": "rating",
         "time": "timestamp",
     }
+    plainest = {"time": "timestamp", "user": "user_id", "item": "item_id"}
+    assert roles_of(["timestamp", "user_age", "user_id", "item_year", "item_id"]) == plainest
     assert roles_of(["visitorid", "itemid", "ts"]) == {"user": "visitorid", "item": "itemid", "time": "ts"}
     assert roles_of(["visitor", "article-id", "rated_at", "purchased"]) == {
         "user": "visitor",

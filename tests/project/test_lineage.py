@@ -100,6 +100,13 @@ def test_sync_is_idempotent_and_keeps_comments_and_what_is_written_by_hand(proje
     assert stages(project)["fuse"]["deps"][0] == "data/knowledge/transfer.zarr"
 
 
+def test_a_clone_is_not_synced_with_the_code_of_another(project):
+    (project / "pipeline/project").mkdir(parents=True)
+    (project / "pipeline/project/lineage.py").touch()
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 1 and "is a clone itself, but this is the stillroom of" in result.output
+
+
 def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(project):
     edit(project, lambda p: p["teachers"].update(second=p["teachers"]["detection"]))
     with pytest.raises(

@@ -29,8 +29,9 @@ def spent():
 
 
 def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spent):
-    found = tables(params, TASKS, {"t": {"a": (60.0, 0.0)}}, {"labels": POINTS}, spent)
-    scores = found["Scores (points: 100 x metric)"][0]
+    found = tables(params, TASKS, {"detection": {"a": (60.0, 0.0)}}, {"labels": POINTS}, spent)
+    scores, teacher, *_ = found["Scores (points: 100 x metric)"]
+    assert teacher[:3] == ["teacher detection", str(params.teachers["detection"].updates), "60.0"]
     assert scores == ["", "updates", "a (macro_AP)", "b (error, lower is better)", "average", "delta_mtl", "test/noisy"]
     said = meanings(params, TASKS, {params.report.baseline: POINTS | {"b": (0.0, 0.0)}}, found)
     lines = [line for head, *_ in found.values() for line in explained(head, said)]

@@ -77,8 +77,11 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
                 "fused": {"seconds": 20, "knowledge_rows": 600},
                 "logits": {"seconds": 15, "knowledge_rows": 1800},
                 "labels": {"seconds": 10, "knowledge_rows": 0},
+                "theirs": {"seconds": 10, "knowledge_rows": 9000},
             },
-        }
+        },
+        live=["a", "b"],
+        readers=["fused", "logits", "labels"],
     )
     assert spent.teachers == 110 and spent.dump_bytes == 11
     assert spent.row_seconds == pytest.approx(0.04)

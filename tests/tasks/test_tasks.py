@@ -6,6 +6,7 @@ from pipeline.tasks.classification import Classification
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import IGNORED, Segmentation
+from pipeline.tasks.tagging import Tagging
 from tests.laws import check_task
 
 BOXES = torch.tensor(
@@ -129,8 +130,9 @@ def test_one_class_is_no_classification():
         (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, (6, 6), "the task has classes 0 to 3"),
         (segmentation, MAPS, (16, 16), "labels are of 24 x 24 pixels, predictions of 16 x 16, which is not every n-th"),
         (MultiLabel(classes=4), PRESENT, (), "labels have 3 classes, the task 4"),
+        (Tagging(kinds=["a"], temperature=1), torch.tensor([[0, 3, -1]]), (3,), "of class 3, the task has classes 0 to 2"),
     ],
-    ids=["classification", "detection", "stride", "segmentation", "upscale", "multi_label"],
+    ids=["classification", "detection", "stride", "segmentation", "upscale", "multi_label", "tagging"],
 )
 def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, grid, message):
     assert message in task.misfit(label, grid)

@@ -3,12 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from pipeline.checkpoints import input_shapes, save_network
 from pipeline.project.validation import load_params
+from pipeline.stores.layout import Field
+from pipeline.stores.store import open_store
+from pipeline.stores.writer import StoreWriter
 from pipeline.training.distilling import check_foreign, distil
 from tests.sweeps.test_sweeping import TASK, small, write_store
 
@@ -60,6 +64,22 @@ def test_a_store_of_others_must_mean_the_same_and_hold_nothing_that_measures(tmp
     bare.fields = {"inputs/image": replace(val.fields["inputs/image"], attributes={"tokenizer": "another"})}
     with pytest.raises(ValueError, match=r'bare.zarr: inputs/image says of itself .*"another"}, here {}; prepare inputs alike'):
         check_foreign(bare, val, [TASK])
+
+
+def test_a_store_of_others_may_have_longer_rows_of_words(tmp_path):
+    def of_length(n: int, name: str, tokenizer: str = "same"):
+        attributes = {"tokenizer": tokenizer, "longest": n}
+        fields = {"inputs/tokens": Field((n,), "int32", attributes=attributes), "inputs/mask": Field((n,), "bool")}
+        ids = np.full((4, 16), n, np.uint8)
+        writer = StoreWriter(tmp_path / name, ids, np.zeros(4, "i4"), fields, identity={}, shard_rows=4)
+        writer.write_rest(lambda rows: {"inputs/tokens": np.ones((4, n), "i4"), "inputs/mask": np.ones((4, n), bool)})
+        writer.publish()
+        return open_store(tmp_path / name)
+
+    val = of_length(3, "val.zarr")
+    check_foreign(of_length(5, "longer.zarr"), val, [])
+    with pytest.raises(ValueError, match="inputs/tokens says of itself"):
+        check_foreign(of_length(5, "other.zarr", "another"), val, [])
 
 
 def test_labels_of_other_tasks_are_left_alone(stores):

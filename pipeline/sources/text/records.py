@@ -148,17 +148,18 @@ def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row
 
     Columns lie between tabs, in a line without one between blanks; a blank that does not break, as in 10 000, is of its word.
     """
-    where, words, found, width = "", [], [], 0  # type: str, list[str], list[str], int
+    where, words, found, width, whole = "", [], [], 0, True  # type: str, list[str], list[str], int, bool
     for number, line in enumerate([*lines_of(path), ""], 1):
         cells = [cell.strip(" ") for cell in line.strip(" \t").split("\t" if "\t" in line else " ") if cell]
         if not line.strip() or cells[0] == "-DOCSTART-":
-            if words:
+            if words and whole:
                 yield where, {text: words, tags: as_bio(found)}
-            words, found = [], []
+            words, found, whole = [], [], True
             continue
         width = width or len(cells)
         if len(cells) != width or width < 2:
             bad.append(f"{path}, line {number}: {len(cells)} columns, expected {max(width, 2)}: a word first, its tag last")
+            whole = False
         where = where if words else f"{path}, line {number}"
         words.append(cells[0])
         found.append(cells[-1])

@@ -4,6 +4,7 @@ Features lie on a row's words, not on its tokens, so that networks with other vo
 them at the same positions.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -108,6 +109,8 @@ class WordSource(Source):
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
         """A line of text, said on the first side alone."""
+        if os.path.isfile(given):  # of a long text, Path's own fails
+            raise ValueError(f"{given}: is a file; give a line of text, or `xargs -d '\\n' -n 1` to take those of a file")
         words = words_in(given)[: self.longest]
         if not words:
             raise ValueError("expected a line of text, found none")

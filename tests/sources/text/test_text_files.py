@@ -169,6 +169,13 @@ def test_what_is_bad_may_be_skipped(folder, capsys):
     ]
 
 
+def test_a_bad_line_of_conll_skips_its_sentence_alone(folder, capsys):
+    (folder / "b.conll").write_text("Peter B-PER\nBlack burn I-PER\n\nAnna B-PER\n")
+    transfer = source(skip_bad=True).splits()["transfer"]
+    assert "Anna" in words(transfer) and not [text for text in words(transfer) if "Peter" in text]
+    assert "b.conll, line 2: 3 columns, expected 2" in capsys.readouterr().err
+
+
 def test_labels_may_be_called_otherwise_than_their_columns(folder):
     (folder / "a.csv").write_text(CSV.replace("topic", "Class Index"))
     (folder / "val.jsonl").write_text((folder / "val.jsonl").read_text().replace("topic", "Class Index"))
