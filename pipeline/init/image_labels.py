@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.init.image_places import SAMPLE, are_maps, home_of, shared_stems
-from pipeline.init.image_proposal import Proposal, Spec, with_split
+from pipeline.init.image_proposal import Proposal, Spec, SplitSets, with_split
 from pipeline.init.label_columns import counted, label_of_column, task_name
 from pipeline.init.splits import SPLITS
 from pipeline.sources.separator import SEPARATORS, separator_of
@@ -38,8 +38,8 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
         del by_folder[place]
     maps &= set(by_folder)
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
-    used = coco_files(found, files, photos) | voc_folders(found, files, photos)
-    used |= map_folders(found, photos, maps)
+    used = coco_files(found, files, photos, folder) | voc_folders(found, files, photos, folder)
+    used |= map_folders(found, photos, maps, folder)
     tables(found, files, photos)
     lacking = {place: len(inside) - found.named.get(place, 0) for place, inside in photos.items()}
     used |= {place for place, many in found.named.items() if many > lacking[place]}
@@ -62,7 +62,7 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
     return found
 
 
-def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
+def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], data: Path) -> set[Path]:
     groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
     for path in files:
         if path.suffix.lower() == ".json":
@@ -76,7 +76,7 @@ def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]
     for names, several in groups.items():
         for kind, task in (("boxes", "detection"), ("masks", "segmentation")):
             parts = [
-                with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": list(names)}, path)
+                with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": list(names)}, data, path, home)
                 for path, home, kinds, _ in several
                 if kind in kinds
             ]
@@ -107,27 +107,28 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[Coco, set[
     return (classes, home, kinds, told), {item["file_name"] for item in images.values()}
 
 
-def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> set[Path]:
+def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], data: Path) -> set[Path]:
     folders: dict[Path, list[Path]] = {}
     for path in files:
         if path.suffix.lower() == ".xml":
             folders.setdefault(path.parent, []).append(path)
-    used = set()
+    used, sets = set(), SplitSets()
     for place, inside in folders.items():
         home = home_of([path.stem for path in inside], photos, place)
         said = {path: names_in(path) for path in inside}
         objects = [name for names in said.values() for name in names or []]
         if home and objects:
-            names = sorted(set(objects))
-            parts = [{"voc": str(place), "images": str(home), "classes": names}]
-            words = f"VOC boxes of {len(names)} classes{counted(objects)} in {len(inside)} files of {place.name}"
-            found.add("detection", parts, words)
+            sets.add(with_split({"voc": str(place), "images": str(home)}, data, place, home), objects, len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
             continue
         for path, names_said in said.items():
             no_object = "cannot be read as XML" if names_said is None else "no <object> with a <name>"
             found.leave_out(path, no_object if home else "no image has its name")
+    for parts, objects, many, named in sets:
+        names = sorted(set(objects))
+        words = f"VOC boxes of {len(names)} classes{counted(objects)} in {many} files of {named}"
+        found.add("detection", [part | {"classes": names} for part in parts], words)
     return used
 
 
@@ -140,20 +141,24 @@ def names_in(path: Path) -> list[str] | None:
     return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]
 
 
-def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]) -> set[Path]:
-    used = set()
+def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path], data: Path) -> set[Path]:
+    used, sets = set(), SplitSets()
     for place in sorted(maps):
         inside = sorted(place.glob("*.png"))
         home = home_of([path.stem for path in inside], photos, place)
         some = inside[:: max(1, len(inside) // SAMPLE)]
-        numbers = sorted({n for path in some for n in np.unique(np.asarray(Image.open(path))).tolist()} - {0, IGNORED})
+        seen = [np.unique(np.asarray(Image.open(path))).astype(int).tolist() for path in some]
+        numbers = sorted({number for few in seen for number in few} - {0, IGNORED})
         if home and numbers:
-            # every class gets a name: what lies between the numbers seen may be in the maps that were not looked into
-            parts = [{"masks": str(place), "images": str(home), "classes": [f"class {n}" for n in range(1, numbers[-1] + 1)]}]
-            said = f"class maps of {numbers[-1]} classes beside background in {len(inside)} files of {place.name}"
-            found.add("segmentation", parts, said)
+            part = with_split({"masks": str(place), "images": str(home)}, data, place, home)
+            sets.add(part, numbers, len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
+    for parts, numbers, many, named in sets:
+        # every class gets a name: what lies between the numbers seen may be in the maps that were not looked into
+        names = [f"class {n}" for n in range(1, max(numbers) + 1)]
+        said = f"class maps of {len(names)} classes beside background in {many} files of {named}"
+        found.add("segmentation", [part | {"classes": names} for part in parts], said)
     return used
 
 
@@ -218,7 +223,7 @@ def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Pat
         groups.setdefault((parent.parent,) if parent.name.lower() in SPLITS else (parent, parent), []).append(parent)
     for parents in groups.values():
         names = sorted({place.name for parent in parents for place in sets[parent]})
-        parts = [with_split({"folder": str(parent), "classes": names}, parent) for parent in parents]
+        parts = [with_split({"folder": str(parent), "classes": names}, root, parent) for parent in parents]
         images = counted(above.name for place, above in owner.items() if above.parent in parents for _ in photos[place])
         found.add("classification", parts, f"{len(names)} classes, a folder each{images}, in {', '.join(map(str, parents))}")
     tasks = {parent: places for parent, places in sets.items() if parent.name.lower() not in SPLITS}

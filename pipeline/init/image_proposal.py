@@ -1,11 +1,12 @@
 """What is found of labels in a folder of images, as params have it and in words."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.init.label_columns import unused
-from pipeline.init.splits import split_of
+from pipeline.init.splits import split_around
 
 Spec = dict[str, Any]
 
@@ -25,6 +26,8 @@ class Proposal:
     def add(self, task: str, parts: list[Spec], said: str, unseen: bool = False) -> None:
         name = unused(task, self.labels | self.unseen)
         (self.unseen if unseen else self.labels)[name] = parts
+        splits = [str(part["split"]) for part in parts if "split" in part]
+        said += f" ({', '.join(splits)})" if splits else ""
         self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
 
     def note(self, photos: dict[Path, list[Path]], home: Path, names: set[str]) -> None:
@@ -38,6 +41,28 @@ class Proposal:
         self.left_out.setdefault(str(why).removeprefix(str(path)).lstrip(",: "), []).append(path)
 
 
-def with_split(part: Spec, path: Path) -> Spec:
-    split = split_of(path)
+def with_split(part: Spec, data: Path, *places: Path) -> Spec:
+    """places: of its labels, of its images: the first that is named after a split says it."""
+    split = next((split for place in places if (split := split_around(place, data))), None)
     return part | ({"split": split} if split else {})
+
+
+class SplitSets:
+    """Folders of labels of one kind: those that are named after different splits are parts of one task, any other is its own.
+
+    Iterating gives (parts, all that they hold, how many files, in folders of which names).
+    """
+
+    def __init__(self) -> None:
+        self.found: list[tuple[list[Spec], list[Any], int, str]] = []
+
+    def add(self, part: Spec, held: list[Any], files: int, name: str) -> None:
+        split = part.get("split")
+        for place, (parts, others, many, names) in enumerate(self.found):
+            if split and None not in (known := [p.get("split") for p in parts]) and split not in known:
+                self.found[place] = [*parts, part], [*others, *held], many + files, f"{names} and {name}"
+                return
+        self.found.append(([part], held, files, name))
+
+    def __iter__(self) -> Iterator[tuple[list[Spec], list[Any], int, str]]:
+        return iter(self.found)

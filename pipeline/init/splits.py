@@ -1,4 +1,4 @@
-"""Which split a file is of, by its name."""
+"""Which split a file is of, by its name, or by those of the folders that it lies in."""
 
 from pathlib import Path
 
@@ -14,5 +14,11 @@ SPLITS = {
 
 
 def split_of(path: Path) -> str | None:
-    words = path.stem.lower().replace("-", "_").split("_")
+    words = [word.rstrip("0123456789") for word in path.stem.lower().replace("-", "_").split("_")]  # train2017
     return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def split_around(path: Path, data: Path) -> str | None:
+    """Of a file or folder, or else of the closest around it, below all data."""
+    around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
+    return next((split for place in around if place != data and (split := split_of(place))), None)

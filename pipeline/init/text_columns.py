@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.init.label_columns import label_of_column, task_name, unused
-from pipeline.init.splits import SPLITS, split_of
+from pipeline.init.splits import SPLITS, split_around
 from pipeline.sources.text.records import rows_of
 from pipeline.sources.text.scripts import words_in
 
@@ -63,8 +63,7 @@ def propose(paths: list[Path], data: Path) -> Proposal:
 
 def place_of(path: Path, data: Path) -> str:
     """The split that a file, or a folder around it, is named after."""
-    around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
-    return PLACES[next((split for place in around if (split := split_of(place))), None)]
+    return PLACES[split_around(path, data)]
 
 
 def rows_in(path: Path, text: str | None) -> Rows:

@@ -61,6 +61,38 @@ def layout_coco(root):
     return {"detection": {**base, "gives": "boxes"}, "segmentation": {**base, "gives": "masks"}}
 
 
+def layout_coco_in_folders_of_splits(root):
+    """As Roboflow has it: no file is named after a split, folders are."""
+    for seed, split in enumerate(("test", "train", "valid")):
+        make_coco(root / split, 20, seed)
+    parts = [
+        {"coco": f"own/{name}/instances.json", "images": f"own/{name}/images", "classes": list(SHAPES), "split": split}
+        for name, split in (("test", "test"), ("train", "train"), ("valid", "val"))
+    ]
+    kinds = {"detection": "boxes", "segmentation": "masks"}
+    return {task: [{**part, "gives": kind} for part in parts] for task, kind in kinds.items()}
+
+
+def layout_voc_splits(root):
+    for seed, split in enumerate(("test2017", "train2017")):
+        make_voc(root / split, 30, seed)
+    parts = [
+        {"voc": f"own/{split}2017/Annotations", "images": f"own/{split}2017/JPEGImages", "split": split, "classes": CLASSES}
+        for split in ("test", "train")
+    ]
+    names = [f"class {number}" for number in (1, 2, 3)]
+    maps = [
+        {
+            "masks": f"own/{split}2017/SegmentationClass",
+            "images": f"own/{split}2017/JPEGImages",
+            "split": split,
+            "classes": names,
+        }
+        for split in ("test", "train")
+    ]
+    return {"detection": parts, "segmentation": maps}
+
+
 def layout_coco_splits(root):
     for seed, split in enumerate(("train", "val", "test")):
         content = make_coco(root / split, 20, seed)
@@ -97,7 +129,10 @@ def layout_csv(root):
     }
 
 
-LAYOUTS = [layout_folder, layout_split_folders, layout_coco, layout_coco_splits, layout_voc, layout_csv]
+LAYOUTS = [
+    *(layout_folder, layout_split_folders, layout_coco, layout_coco_splits, layout_coco_in_folders_of_splits),
+    *(layout_voc, layout_voc_splits, layout_csv),
+]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda make: make.__name__.removeprefix("layout_"))

@@ -121,8 +121,10 @@ class Files(Source):
         extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - paths.keys()
         rows = round(sum(paths.values()) + len(extra)) * self.views
         some = [path for several in found.values() for path, _ in several[0].labels[:2]]
-        looked, _ = look_at_all(dict.fromkeys([*some, *list(paths)[:: max(1, len(paths) // PREVIEW)]]))
-        samples, _ = merged(self.parts, found, looked)
+        looked, unread = look_at_all(dict.fromkeys([*some, *list(paths)[:: max(1, len(paths) // PREVIEW)]]))
+        samples, unfit = merged(self.parts, found, looked)
+        if not samples:
+            raise ValueError(f"no image can be used: {(unread + unfit)[0]}")
         few = self.plain(samples, list(self.parts), {task: classes_of(several) for task, several in found.items()})
         return rows, few.in_memory()
 

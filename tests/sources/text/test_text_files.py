@@ -242,6 +242,8 @@ def test_a_line_of_text_is_read_as_the_transfer_set_was(folder):
         np.testing.assert_array_equal(row[name], few.inputs[name][0][:length])
     with pytest.raises(ValueError, match="expected a line of text"):
         source().read(" ")
+    with pytest.raises(ValueError, match=r"a.csv: is a file; give a line of text"):
+        source().read("a.csv")
 
 
 def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folder):
