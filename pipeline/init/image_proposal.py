@@ -42,8 +42,8 @@ class Proposal:
 
 
 def with_split(part: Spec, data: Path, *places: Path) -> Spec:
-    """places: of its labels, of its images: the first that is named after a split says it."""
-    split = next((split for place in places if (split := split_around(place, data))), None)
+    """places: of its labels, of its images: the first named after a split says it. The name of all data says nothing."""
+    split = next((split for place in places if place != data and (split := split_around(place, data))), None)
     return part | ({"split": split} if split else {})
 
 

@@ -147,6 +147,7 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers
     def total(stage: str, what: str) -> float:
         return sum(item.get(what, 0) for item in costs[stage].values())
 
+    dumps = [costs["extract"][name] for name in live]  # of no rows if killed between the last shard and the end
     return Ledger(
         prepare=total("prepare", "seconds"),
         teachers=total("train_teacher", "seconds"),
@@ -155,7 +156,7 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers
         fusion=total("fuse", "seconds"),
         fusion_bytes=total("fuse", "bytes"),
         students={name: item["seconds"] for name, item in costs["distill"].items()},
-        row_seconds=sum(costs["extract"][name]["seconds"] / max(1, costs["extract"][name]["rows"]) for name in live),
+        row_seconds=sum(timed["seconds"] / timed["rows"] for timed in dumps if timed["rows"]),
         knowledge_rows={name: costs["distill"][name]["knowledge_rows"] for name in readers},
         quality={name: item["quality"] for name, item in costs["fuse"].items() if item["quality"]},
     )

@@ -151,6 +151,11 @@ def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     assert min(flag.sum() for flag in splits["transfer"].labelled.values()) >= params["train_teacher"]["batch_size"]
 
 
+def test_the_name_of_all_data_is_no_split(here):
+    make_folder(here / "own/test", 40)
+    assert "split" not in proposed(Path("own/test")).labels["classification"][0]
+
+
 def test_a_project_is_whole(here, monkeypatch):
     layout_voc(here / "own")
     done = init("project", "--data", "own")

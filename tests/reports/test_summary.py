@@ -71,7 +71,12 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
         {
             "prepare": {"prepare": {"seconds": 1}},
             "train_teacher": {"a": {"seconds": 50}, "b": {"seconds": 60}},
-            "extract": {"a": {"seconds": 10, "rows": 1000, "bytes": 5}, "b": {"seconds": 30, "rows": 1000, "bytes": 6}},
+            "extract": {
+                "a": {"seconds": 10, "rows": 1000, "bytes": 5},
+                "b": {"seconds": 30, "rows": 1000, "bytes": 6},
+                "killed": {"seconds": 0, "rows": 0, "bytes": 0},
+                "imported": {"seconds": 0, "rows": 10, "bytes": 0},
+            },
             "fuse": {"pca": {"seconds": 8, "bytes": 2, "quality": {"r2": {"a/x": 0.9}, "effective_rank": 3.0}}},
             "distill": {
                 "fused": {"seconds": 20, "knowledge_rows": 600},
@@ -80,7 +85,7 @@ def test_the_ledger_says_when_the_cache_has_paid_for_itself():
                 "theirs": {"seconds": 10, "knowledge_rows": 9000},
             },
         },
-        live=["a", "b"],
+        live=["a", "b", "killed"],
         readers=["fused", "logits", "labels"],
     )
     assert spent.teachers == 110 and spent.dump_bytes == 11
