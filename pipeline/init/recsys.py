@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.init.draft import Draft, baseline, built, commented, first_params, set_sizes, students
 from pipeline.init.label_columns import counted
 from pipeline.project.commented import flow
+from pipeline.sources.recsys.candidates import ID, UNKNOWN
 from pipeline.sources.recsys.interaction_files import REQUIRED
 from pipeline.sources.recsys.tables import Table, header_of, read_table
 
@@ -54,11 +57,14 @@ def draft(files: list[Path]) -> Draft | None:
         return None
     (source, said), params = found, first_params()
     try:
-        transfer = built(source).splits()["transfer"]
+        splits = built(source).splits()
     except ValueError:
         source |= {"cold": 0.0, "new": 0.0}
-        transfer = built(source).splits()["transfer"]
+        splits = built(source).splits()
         said.append("too few users or items for tests of new ones: cold and new are 0")
+    transfer, test = splits["transfer"], splits["test/clean"]
+    new = np.mean(test.inputs["user"][:, ID] == UNKNOWN)
+    said += [f"test: {new:.0%} of its lists are of users who come up after all that is learned from"] if new else []
     sizes = {side: transfer.about[side]["sizes"] for side in ("user", "item")}
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {name: flow(task) for name, task in TASKS.items() if name in transfer.labels}
@@ -149,7 +155,11 @@ def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, s
             continue
         if found and found[0] not in sides:
             sides[found[0]] = found[1]
-            said.append(f"{found[0]}: {path}, {', '.join(found[1]['columns'])}")
+            about = found[1]
+            unused = [name for name in header if name not in (about["id"], *about["columns"])]
+            said.append(
+                f"{found[0]}: {path}, {', '.join(about['columns'])}; columns that are not used: {', '.join(unused) or 'none'}"
+            )
         else:
             said.append(f"{path}: no column has each of the log's users, or items, once, beside columns of classes; left out")
     return sides

@@ -77,9 +77,11 @@ class LoggedCandidates(Candidates):
                 )
         maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
         learned, ever = rows["transfer"], np.ones(len(log.user), bool)
-        # who learns must not be told, by what is never a negative, what users meet later
+        # who learns must not be told, by what is never a negative, what users meet later; nor may an unknown id tell a click
         made = {
-            name: maker.lists(flag, flag if name == "test/new_items" else learned, learned if name == "transfer" else ever)
+            name: maker.lists(
+                flag, flag if name == "test/new_items" else learned | flag, learned if name == "transfer" else ever
+            )
             for name, flag in rows.items()
         }
         parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
@@ -139,7 +141,11 @@ class LoggedCandidates(Candidates):
 
 
 class ListMaker:
-    """Lists as networks may know them: ids of what is in the log's `learned` rows, popularity before the list's time."""
+    """Lists as networks may know them: ids of what is in the log's `learned` rows, popularity before the list's time.
+
+    Popularity counts the users who clicked on an item, as if as many clicks had come before as are learned from: a log only
+    grows, and a network knows nothing of numbers beyond those that it learned from.
+    """
 
     def __init__(self, log: Log, learned: np.ndarray, length: int, negatives: int, rng: np.random.Generator):
         self.log, self.length, self.negatives, self.rng = log, length, negatives, rng
@@ -147,27 +153,38 @@ class ListMaker:
         self.told = [
             np.isin(np.arange(len(table)), ids[learned]) for table, ids in ((log.users, log.user), (log.items, log.item))
         ]
-        clicked = log.outcomes.get("click", np.ones(len(log.user))) > 0
-        self.moments = np.unique(log.time)
-        self.clicks = np.sort(log.item[clicked] * (len(self.moments) + 1) + self.moment(log.time[clicked]))
+        self.pairs = log.user * len(log.items) + log.item
+        early = np.flatnonzero(log.outcomes["click"] > 0)
+        early = early[np.argsort(log.time[early], kind="stable")]
+        early = early[np.unique(self.pairs[early], return_index=True)[1]]  # who clicks twice counts once
+        self.enough = max(1, learned[early].sum())
+        self.times, self.moments = np.sort(log.time[early]), np.unique(log.time)
+        self.clicks = np.sort(log.item[early] * (len(self.moments) + 1) + self.moment(log.time[early]))
 
     def moment(self, time: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.moments, time)
 
     def seen(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Clicks on items (N, L) before a time (N,)."""
+        """Users who clicked on items (N, L) before a time (N,)."""
         first = item * (len(self.moments) + 1)
         return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
+
+    def popularity(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Buckets of items (N, L) at a time (N,), from 1; of few clicks so far no more is made than eight times as many."""
+        before = np.searchsorted(self.times, time)[:, None]
+        seen = self.seen(item, time) * (self.enough / np.maximum(before, self.enough / 8))
+        return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + seen))
 
     def lists(self, of: np.ndarray, like: np.ndarray, known: np.ndarray) -> Lists:
         """Each user's interactions in order of time, so many a list; with negatives, all in random order.
 
+        Who meets an item again, as who views and then buys it, has it once, when they first met it, with the best outcomes.
         of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. known: (N,) bool, those
         that no negative may be.
         """
-        pairs = self.log.user * len(self.log.items) + self.log.item
-        order, pool, met = np.flatnonzero(of), np.unique(self.log.item[like]), np.unique(pairs[known])
+        order, pool, met = np.flatnonzero(of), np.unique(self.log.item[like]), np.unique(self.pairs[known])
         order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
+        order, best = self.once(order)
         user, most = self.log.user[order], self.length - self.negatives
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
@@ -181,8 +198,16 @@ class ListMaker:
         if self.negatives:
             mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
             item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
-        outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in self.log.outcomes.items()}
+        outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in best.items()}
         return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
+
+    def once(self, order: np.ndarray) -> tuple[np.ndarray, Arrays]:
+        """Of these interactions the first of each pair of user and item, and {task: (N,)}, its best outcome."""
+        _, first, pair = np.unique(self.pairs[order], return_index=True, return_inverse=True)
+        best = {task: np.zeros(len(self.log.user)) for task in self.log.outcomes}
+        for task, found in self.log.outcomes.items():
+            np.maximum.at(best[task], order[first][pair], found[order])
+        return order[np.sort(first)], best
 
     def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray) -> np.ndarray:
         """An item of the pool that each user did not meet; -1 where eight draws find none.
@@ -206,9 +231,10 @@ class ListMaker:
     def told_as(
         self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
     ) -> Lists:
-        popularity = 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + self.seen(item, time)))
         user_id, item_id = (np.where(told[x], x + 1, UNKNOWN) for told, x in zip(self.told, (user, item), strict=True))
-        columns = np.concatenate([item_id[:, None], popularity[:, None], self.log.items[item].transpose(0, 2, 1)], 1)
+        columns = np.concatenate(
+            [item_id[:, None], self.popularity(item, time)[:, None], self.log.items[item].transpose(0, 2, 1)], 1
+        )
         blank = np.zeros(item.shape)
         click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
         return Lists(

@@ -192,31 +192,70 @@ def test_a_user_is_read_with_what_they_never_met(many):
     assert set(row["name"]) == set(log.item_names) - met and len(row["name"]) == row["item"].shape[1]
     told = {name: number for name, number in zip(row["name"], row["item"][ID], strict=True) if number}
     assert told and all(log.item_names[number - 1] == name for name, number in told.items())
-    clicks = np.bincount(log.item[log.outcomes["click"] > 0], minlength=len(log.items))
-    wanted = 1 + np.minimum(22, 2 * np.log2(1 + clicks[[log.item_names.index(name) for name in row["name"]]]))
-    np.testing.assert_array_equal(row["item"][POPULARITY], wanted.astype(int))
+    learned = many.divided(log, np.random.default_rng(0))["transfer"]
+    wanted = [buckets(log, learned, log.item_names.index(name), np.inf) for name in row["name"]]
+    assert row["item"][POPULARITY].tolist() == wanted and len(set(wanted)) > 1
     best = {"click": {"list": [(2, 0.5), (0, 0.25)]}}
     assert many.words(row, best) == f"click: {row['name'][2]} (0.50), {row['name'][0]} (0.25)"
     with pytest.raises(ValueError, match="'nobody': no such user; expected one as in the log, such as 'u0'"):
         many.read("nobody")
 
 
-def test_popularity_is_the_clicks_before_a_list_begins(many):
+def buckets(log, learned, item, time):
+    """Of an item's popularity at a time, of pairs of users and items one by one."""
+    first = {}
+    for row in np.argsort(log.time, kind="stable"):
+        if log.outcomes["click"][row]:
+            first.setdefault((log.user[row], log.item[row]), row)
+    before = [pair for pair, row in first.items() if log.time[row] < time]
+    enough = sum(learned[row] for row in first.values())
+    seen = sum(i == item for _, i in before) * enough / max(len(before), enough / 8)
+    return int(1 + min(22, 2 * np.log2(1 + seen)))
+
+
+def test_popularity_is_of_who_clicked_before_a_list_begins_as_a_share_of_all_clicks(many):
     log = many.read_log()
-    maker = ListMaker(log, np.ones(len(log.user), bool), 6, 0, np.random.default_rng(0))
-    item, time = np.array([[3, 7], [3, 9]]), np.array([log.time[700], log.time[0]])
-    clicked = log.outcomes["click"] > 0
-    wanted = [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(item, time, strict=True)]
-    assert maker.seen(item, time).tolist() == wanted
+    learned = log.time < 60_000
+    maker = ListMaker(log, learned, 6, 0, np.random.default_rng(0))
     lists = maker.lists(log.user == 4, log.user >= 0, log.user >= 0)
-    begin = np.sort(log.time[log.user == 4])[::6]
-    seen = np.array(
-        [[(clicked & (log.item == i) & (log.time < t)).sum() for i in row] for row, t in zip(lists.number, begin, strict=True)]
-    )
+    _, first = np.unique(log.item[log.user == 4], return_index=True)
+    begin = np.sort(log.time[log.user == 4][first])[::6]
+    wanted = [[buckets(log, learned, i, t) for i in row] for row, t in zip(lists.number, begin, strict=True)]
     exists = lists.click >= 0
-    np.testing.assert_array_equal(
-        lists.item[:, POPULARITY][exists], (1 + np.minimum(22, 2 * np.log2(1 + seen)))[exists].astype(int)
-    )
+    assert len(begin) > 2 and lists.item[:, POPULARITY][exists].tolist() == np.array(wanted)[exists].tolist()
+
+
+def test_a_log_that_goes_on_as_before_makes_no_item_more_popular_than_any_that_was_learned_of(folder):
+    """An item that half of the users meet, in 20 times the time that is learned from; by count it would go up 8 buckets."""
+    rng = np.random.default_rng(0)
+    lines = [f"u{n},i{0 if n % 2 else 1 + rng.integers(50)},{n},1,3" for n in range(4000)]
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "\n".join(lines) + "\n")
+    log = source(items=None).read_log()
+    maker = ListMaker(log, log.time < 200, 6, 0, np.random.default_rng(0))
+    popular = np.array([[log.item_names.index("i0")]])
+    assert {int(maker.popularity(popular, np.array([time]))[0, 0]) for time in (100, 199, 400, 4000)} == {14}
+
+
+def test_who_views_and_then_buys_has_the_item_once(folder):
+    rows = ["ann,tea,1,view", "ann,milk,2,view", "ann,tea,3,buy", "bob,tea,4,buy", "bob,tea,5,view", "bob,milk,6,view"]
+    (folder / "log.csv").write_text("who,what,at,event\n" + "\n".join(rows) + "\n")
+    columns = {"user": "who", "item": "what", "time": "at", "conversion": "event"}
+    log = source(items=None, columns=columns, events={"conversion": ["buy"]}).read_log()
+    every = np.ones(6, bool)
+    lists = ListMaker(log, every, 3, 0, np.random.default_rng(0)).lists(every, every, every)
+    tea, milk = (log.item_names.index(name) for name in ("tea", "milk"))
+    assert [row[click >= 0].tolist() for row, click in zip(lists.number, lists.click, strict=True)] == [[tea, milk]] * 2
+    assert lists.conversion.tolist() == [[1, 0, -1]] * 2  # also where the last that happened was a view
+
+
+def test_unknown_items_are_clicked_on_or_not_in_tests(folder):
+    """Half of the items come up in the last fifth alone: were negatives of learned items, an unknown one would be a click."""
+    rng = np.random.default_rng(0)
+    lines = [f"u{rng.integers(20)},i{rng.integers(40 if n < 800 else 80)},{n},1,3" for n in range(1000)]
+    (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "\n".join(lines) + "\n")
+    test = source(items=None, length=8, negatives=4, new=0, cold=0).splits()["test/clean"]
+    unknown = (test.inputs["item"][:, ID] == 0) & (test.labels["click"][..., 0] >= 0)
+    assert 0.2 < test.labels["click"][..., 0][unknown].mean() < 0.8
 
 
 def test_negatives_do_not_tell_what_is_met_later(folder):
