@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from pipeline.init.image_places import SAMPLE, are_maps, home_of, shared_stems
+from pipeline.init.image_places import SAMPLE, are_maps, home_of, other_masks, shared_stems
 from pipeline.init.image_proposal import Proposal, Spec, SplitSets, with_split
 from pipeline.init.label_columns import counted, label_of_column, task_name
 from pipeline.init.splits import SPLITS
@@ -20,6 +20,8 @@ from pipeline.sources.vision.labels_csv import read_rows
 SHOWN = 3  # files left out, in an error
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # images in formats that are not
 UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are no class
+MAPS = "PNG files of one class number a pixel, each called as its image is"
+BOXES = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "width", "height"})  # columns
 
 Coco = tuple[tuple[str, ...], Path, set[str], list[str]]  # classes, images' folder, boxes or masks or both, each object's class
 
@@ -37,6 +39,9 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
         found.said.append(f"{place}: maps of single objects, by their name: left out")
         del by_folder[place]
     maps &= set(by_folder)
+    for place in other_masks(by_folder, maps):
+        found.leave_out(place, f"masks, by its name; expected {MAPS}")
+        del by_folder[place]
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
     used = coco_files(found, files, photos, folder) | voc_folders(found, files, photos, folder)
     used |= map_folders(found, photos, maps, folder)
@@ -47,6 +52,9 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
     for place in [place for place in sorted(set(photos) - classes) if lacking[place]]:
         found.unlabelled.append(str(place))
         found.said.append(f"{place}: {lacking[place]} images without labels")
+    stems = {image.stem for inside in photos.values() for image in inside}
+    if yolo := [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]:
+        found.left_out["a text for an image, as YOLO has boxes, is not read; make it COCO or VOC"] = yolo
     for ending in UNREAD:
         if unread := [path for path in files if path.suffix.lower() == ending]:
             found.left_out[f"{ending} is not read; make it one of {', '.join(ENDINGS)}"] = unread
@@ -63,28 +71,29 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
 
 
 def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], data: Path) -> set[Path]:
-    groups: dict[tuple[str, ...], list[tuple[Path, Path, set[str], list[str]]]] = {}
+    groups: dict[frozenset[str], list[tuple[Path, Coco]]] = {}  # by names of classes, whose ids may differ
     for path in files:
         if path.suffix.lower() == ".json":
             try:
                 content, named = coco_content(path, photos)
                 found.note(photos, content[1], named)
-                groups.setdefault(content[0], []).append((path, *content[1:]))
+                groups.setdefault(frozenset(content[0]), []).append((path, content))
             except (OSError, ValueError) as error:
                 found.leave_out(path, error)
     used = set()
-    for names, several in groups.items():
+    for several in groups.values():
+        names = list(several[0][1][0])
         for kind, task in (("boxes", "detection"), ("masks", "segmentation")):
             parts = [
-                with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": list(names)}, data, path, home)
-                for path, home, kinds, _ in several
+                with_split({"coco": str(path), "images": str(home), "gives": kind, "classes": names}, data, path, home)
+                for path, (_, home, kinds, _) in several
                 if kind in kinds
             ]
             if parts:
-                objects = counted(name for _, _, _, said in several for name in said)
-                said = ", ".join(path.name for path, _, _, _ in several)
+                objects = counted(name for _, (*_, said) in several for name in said)
+                said = ", ".join(path.name for path, _ in several)
                 found.add(task, parts, f"COCO {kind} of {len(names)} classes{objects} in {said}")
-        used |= {place for _, home, *_ in several for place in photos if place.is_relative_to(home)}
+        used |= {place for _, (_, home, *_) in several for place in photos if place.is_relative_to(home)}
     return used
 
 
@@ -97,6 +106,8 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[Coco, set[
     if not home:
         raise ValueError(f"no image is where a file_name says, such as {[item['file_name'] for item in images.values()][:1]}")
     objects = [item for item in content["annotations"] if isinstance(item, dict)]
+    if any("keypoints" in item for item in objects):
+        raise ValueError("keypoints are not read")
     pairs = ("boxes", "bbox"), ("masks", "segmentation")
     kinds = {kind for kind, key in pairs if any(item.get(key) for item in objects[:SAMPLE])}
     if not kinds:
@@ -128,8 +139,16 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
     for parts, objects, many, named in sets:
         names = sorted(set(objects))
         words = f"VOC boxes of {len(names)} classes{counted(objects)} in {many} files of {named}"
-        found.add("detection", [part | {"classes": names} for part in parts], words)
+        parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["voc"]), "Main")]
+        found.add("detection", parts, words)
     return used
+
+
+def by_lists(part: Spec, labels: Path, kind: str) -> list[Spec]:
+    """A part for each split that VOC's own lists, beside the labels, have images of; the part itself if there are none."""
+    lists = {split: labels.parent / f"ImageSets/{kind}/{split}.txt" for split in ("train", "val", "test")}
+    parts = [part | {"only": str(path), "split": split} for split, path in lists.items() if path.is_file()]
+    return parts if parts and "split" not in part else [part]
 
 
 def names_in(path: Path) -> list[str] | None:
@@ -148,17 +167,21 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
         home = home_of([path.stem for path in inside], photos, place)
         some = inside[:: max(1, len(inside) // SAMPLE)]
         seen = [np.unique(np.asarray(Image.open(path))).astype(int).tolist() for path in some]
-        numbers = sorted({number for few in seen for number in few} - {0, IGNORED})
-        if home and numbers:
+        held = {number for few in seen for number in few}
+        numbers = sorted(held - {0, IGNORED})
+        if home and (numbers or IGNORED in held):
             part = with_split({"masks": str(place), "images": str(home)}, data, place, home)
-            sets.add(part, numbers, len(inside), place.name)
+            # black and white: a class, not what is to be ignored
+            sets.add(part | ({} if numbers else {"values": {0: 0, IGNORED: 1}}), numbers or [1], len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
     for parts, numbers, many, named in sets:
         # every class gets a name: what lies between the numbers seen may be in the maps that were not looked into
         names = [f"class {n}" for n in range(1, max(numbers) + 1)]
         said = f"class maps of {len(names)} classes beside background in {many} files of {named}"
-        found.add("segmentation", [part | {"classes": names} for part in parts], said)
+        said += f"; {IGNORED} is that class" if "values" in parts[0] else ""
+        parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["masks"]), "Segmentation")]
+        found.add("segmentation", parts, said)
     return used
 
 
@@ -181,6 +204,9 @@ def tables(found: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -
             absolute = any(Path(cell).is_absolute() for name in named for cell in texts[name])
             whole = "make its absolute paths relative to the folder of the images" if absolute else there
             found.leave_out(path, f"no column names images, relative to a folder; {whole}")
+            continue
+        if any(corners <= {name.lower().replace("_", "") for name in columns} for corners in BOXES):
+            found.leave_out(path, "a table of boxes is not read; make it COCO or VOC")
             continue
         key, home = next(iter(homes.items()))
         if len(texts) == 1:

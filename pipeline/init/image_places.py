@@ -9,6 +9,8 @@ import numpy as np
 from pipeline.init.splits import split_of
 from pipeline.sources.vision.images import open_upright
 
+MASKS = ("mask", "masks", "label", "labels", "annotations", "segmentation", "groundtruth", "ground_truth", "gt")  # folders
+IMAGES = ("image", "images", "img", "imgs", "photos", "jpegimages", "inputs")
 SAMPLE = 200  # files looked into, where all are of one kind
 
 
@@ -34,6 +36,17 @@ def shared_stems(by_folder: dict[Path, list[Path]]) -> set[str]:
     """Names without their endings that images of more than one folder have."""
     many = Counter(stem for inside in by_folder.values() for stem in {path.stem for path in inside})
     return {stem for stem, folders in many.items() if folders > 1}
+
+
+def other_masks(by_folder: dict[Path, list[Path]], maps: set[Path]) -> list[Path]:
+    """Folders called as masks are, beside one of images that has the same names but for an ending such as `_mask`."""
+    found = []
+    for place in [place for place in by_folder if place not in maps and place.name.lower() in MASKS]:
+        stems = {path.stem for other in by_folder if other.name.lower() in IMAGES for path in by_folder[other]}
+        cut = [{path.stem, path.stem.rpartition("_")[0]} for path in by_folder[place]]
+        if 2 * sum(not names.isdisjoint(stems) for names in cut) > len(cut):
+            found.append(place)
+    return found
 
 
 def are_maps(inside: list[Path], shared: set[str]) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -109,15 +110,46 @@ def layout_coco_splits(root):
 
 
 def layout_voc(root):
+    """VOC's own lists divide it: without a test list, val is the test."""
     make_voc(root, 40)
+    base = {"voc": "own/Annotations", "images": "own/JPEGImages"}
     return {
-        "detection": {"voc": "own/Annotations", "images": "own/JPEGImages", "classes": CLASSES},
+        "detection": [
+            {**base, "only": f"own/ImageSets/Main/{name}.txt", "split": split, "classes": CLASSES}
+            for name, split in (("train", "train"), ("val", "test"))
+        ],
         "segmentation": {
             "masks": "own/SegmentationClass",
             "images": "own/JPEGImages",
             "classes": ["class 1", "class 2", "class 3"],
         },
     }
+
+
+def layout_black_and_white_masks(root):
+    for i, (image, _, mask) in enumerate(shapes(40)):
+        save(root / f"images/{i}.png", image)
+        save(root / f"masks/{i}.png", (255 * mask).astype(np.uint8))
+    part = {"masks": "own/masks", "images": "own/images", "values": {0: 0, 255: 1}, "classes": ["class 1"]}
+    return {"segmentation": part}
+
+
+def layout_coco_with_ids_in_another_order(root):
+    """Of splits that were exported apart; the first one's order is that of the classes."""
+    for seed, split in enumerate(("train", "valid")):
+        content = make_coco(root / split, 30, seed)
+        if split == "valid":
+            for item in content["annotations"]:
+                item["category_id"] = 27 - item["category_id"] + 7
+            for item in content["categories"]:
+                item["id"] = 27 - item["id"] + 7
+            write_json(root / split / "instances.json", content)
+    parts = [
+        {"coco": f"own/{name}/instances.json", "images": f"own/{name}/images", "classes": list(SHAPES), "split": split}
+        for name, split in (("train", "train"), ("valid", "test"))
+    ]
+    kinds = {"detection": "boxes", "segmentation": "masks"}
+    return {task: [{**part, "gives": kind} for part in parts] for task, kind in kinds.items()}
 
 
 def layout_csv(root):
@@ -131,7 +163,7 @@ def layout_csv(root):
 
 LAYOUTS = [
     *(layout_folder, layout_split_folders, layout_coco, layout_coco_splits, layout_coco_in_folders_of_splits),
-    *(layout_voc, layout_voc_splits, layout_csv),
+    *(layout_voc, layout_voc_splits, layout_csv, layout_black_and_white_masks, layout_coco_with_ids_in_another_order),
 ]
 
 
@@ -262,7 +294,28 @@ def broken_xml(root):
         path.write_text("<")
 
 
+def masks_in_colours(root):
+    """And called after their images, with an ending."""
+    for i, (image, _, mask) in enumerate(shapes(4)):
+        save(root / f"own/images/{i}.png", image)
+        save(root / f"own/masks/{i}_mask.jpg", np.stack([255 * mask] * 3, 2).astype(np.uint8))
+
+
+def yolo(root):
+    for i, (image, _, _) in enumerate(shapes(4)):
+        save(root / f"own/images/{i}.png", image)
+        (root / f"own/labels/{i}.txt").parent.mkdir(exist_ok=True)
+        (root / f"own/labels/{i}.txt").write_text("0 0.5 0.5 0.2 0.3\n")
+
+
 LEFT_OUT = [
+    (masks_in_colours, "own/masks: left out: masks, by its name; expected PNG files of one class number a pixel, each called"),
+    (yolo, "labels/0.txt and 3 more: left out: a text for an image, as YOLO has boxes, is not read; make it COCO or VOC"),
+    (csv_in("file,x_min,y_min,x_max,y_max,kind\n0000.png,1,1,9,9,a\n"), "labels.csv: left out: a table of boxes is not read"),
+    (
+        coco_in(lambda content: [item.update(keypoints=[1, 2, 2]) for item in content["annotations"]]),
+        "instances.json: left out: keypoints are not read",
+    ),
     (
         csv_in("file|kind\n0000.png|a\n"),
         "labels.csv: left out: one column, 'file|kind'; expected another with labels, between commas, semicolons or tabs",

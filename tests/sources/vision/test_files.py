@@ -9,7 +9,19 @@ from pipeline.project.dependencies import data_deps, digest_of_data
 from pipeline.sources.vision.files import Files
 from pipeline.sources.vision.gathering import read_labels
 from pipeline.sources.vision.labels import IGNORED
-from tests.samples import SHAPES, box_of, make_coco, make_csv, make_folder, make_voc, save, save_map, shapes, write_voc
+from tests.samples import (
+    SHAPES,
+    box_of,
+    make_coco,
+    make_csv,
+    make_folder,
+    make_voc,
+    save,
+    save_map,
+    shapes,
+    write_json,
+    write_voc,
+)
 
 SIZE = [32, 40]
 
@@ -318,3 +330,12 @@ def test_classes_that_params_leave_out_have_the_names_of_their_labels(here):
     assert source.names == {"shape": sorted(SHAPES)}
     shutil.rmtree(here / "in")
     assert files({"shape": {"folder": "in"}}).names == {"shape": []}
+
+
+def test_an_image_that_two_files_speak_of_has_the_same_boxes_in_any_order(here):
+    content = make_coco(here / "coco", 12)
+    content["annotations"] += [{**item, "id": item["id"] + 100, "bbox": [0, 0, 9, 9]} for item in content["annotations"]]
+    write_json(here / "coco/instances.json", content)
+    write_json(here / "coco/again.json", content | {"annotations": content["annotations"][::-1]})
+    parts = [{"coco": f"coco/{name}.json", "images": "coco/images"} for name in ("instances", "again")]
+    assert len(everything(files({"found": parts}).splits())) == 12
