@@ -6,35 +6,40 @@ IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MOST = 100  # boxes of a class on an image that count
 
+Boxes = tuple[np.ndarray, np.ndarray]  # their images, in order: (n,); corners: (n, 4)
+
 
 def average_precision(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
     """At each of IOUS, a mean over the classes that labels have: (10,); 0 if they have none (Lin et al., 1405.0312).
 
-    score, kind: (N, M), of boxes (N, M, 4) in x0, y0, x1, y1; of score 0 there is none. label: (N, M', 5), class (-1: none)
-    and corners.
+    score, kind: (N, M), of boxes (N, M, 4) in x0, y0, x1, y1; of score 0 there is none. label: (N, M', 5), class (-1: none;
+    -2 - c: of class c, a crowd) and corners.
     """
-    image, place = np.nonzero(label[..., 0] >= 0)
+    image, place = np.nonzero(label[..., 0] != -1)
     truth = label[image, place].astype(float)
     said = np.nonzero(score > 0)
     at, score, kind, box = said[0], score[said], kind[said], box[said].astype(float)
     found = [np.zeros(len(IOUS))]
     for c in range(classes):
-        mine, real = kind == c, truth[:, 0] == c
+        mine, real, crowd = kind == c, truth[:, 0] == c, truth[:, 0] == -2 - c
         if real.any():
-            found.append(of_class(at[mine], score[mine], box[mine], image[real], truth[real, 1:]))
+            truths = (image[real], truth[real, 1:]), (image[crowd], truth[crowd, 1:])
+            found.append(of_class(at[mine], score[mine], box[mine], *truths))
     return np.sum(found, 0) / max(1, len(found) - 1)
 
 
-def of_class(image: np.ndarray, score: np.ndarray, box: np.ndarray, truth_image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def of_class(image: np.ndarray, score: np.ndarray, box: np.ndarray, truths: Boxes, crowds: Boxes) -> np.ndarray:
     """Of one class, (10,): precision, at least what it is at any higher recall, averaged over RECALLS. Images are in order."""
     order = np.lexsort((-score, image))
     rank = np.arange(len(image)) - np.searchsorted(image, image)
     order, rank = order[rank < MOST], rank[rank < MOST]
-    hits = first_to_find(image[order], rank, box[order], truth_image, truth)
-    hits = hits[np.argsort(-score[order], kind="stable")].cumsum(0)
-    precision = np.vstack([hits / np.arange(1, len(hits) + 1)[:, None], np.zeros(len(IOUS))])
+    hits = first_to_find(image[order], rank, box[order], *truths)
+    counts = hits | ~inside(image[order], box[order], *crowds)
+    best = np.argsort(-score[order], kind="stable")
+    hits, counts = hits[best].cumsum(0), counts[best].cumsum(0)
+    precision = np.vstack([hits / counts.clip(min=1), np.zeros(len(IOUS))])
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    places = [np.searchsorted(recall, RECALLS) for recall in hits.T / len(truth)]
+    places = [np.searchsorted(recall, RECALLS) for recall in hits.T / len(truths[0])]
     return np.array([column[place].mean() for column, place in zip(precision.T, places, strict=True)])
 
 
@@ -64,8 +69,24 @@ def first_to_find(
     return hits
 
 
+def inside(image: np.ndarray, box: np.ndarray, crowd_image: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """Whether so much of each box lies in a crowd of its image, at each of IOUS: (n, 10)."""
+    part = np.zeros(len(image))
+    for at, corners in zip(crowd_image, crowd, strict=True):
+        mine = slice(*np.searchsorted(image, [at, at + 1]))
+        part[mine] = np.maximum(part[mine], shared(box[mine], corners) / area(box[mine]))
+    return part[:, None] >= IOUS
+
+
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes (..., 4)."""
-    sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0)
-    both, (one, other) = sides.prod(-1), ((x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b))
-    return both / (one + other - both)
+    both = shared(a, b)
+    return both / (area(a) + area(b) - both)
+
+
+def shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0).prod(-1)
+
+
+def area(box: np.ndarray) -> np.ndarray:
+    return (box[..., 2:] - box[..., :2]).prod(-1)

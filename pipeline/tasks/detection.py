@@ -18,7 +18,8 @@ SPREAD = 0.7  # of a centre's peak on the heatmap, in cells
 
 @final
 class Detection(Task):
-    """Labels: boxes (B, M, 5) of class, x0, y0, x1, y1 in pixels; class -1 is padding.
+    """Labels: boxes (B, M, 5) of class, x0, y0, x1, y1 in pixels; class -1 is padding, -2 - c a box of class c to ignore: a
+    crowd, which nothing learns to find, and no answer within it counts as wrong.
 
     Predictions: (B, C + 4, h, w): heatmap logits, then the box of a centre in that cell: the centre's offset in the cell
     and log width and height, in cells of `stride` pixels. Metrics: mAP at IoU 0.5, and COCO mAP (0.50:0.95).

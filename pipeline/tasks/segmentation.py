@@ -17,7 +17,8 @@ IGNORED = 255  # in a label: counts neither in the loss nor in the metric
 
 @final
 class Segmentation(Task):
-    """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), every (H / h)-th pixel.
+    """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), each of the pixel in
+    the middle of its cell.
 
     Class 0 is background. Metric: mIoU, without it.
     upscale: how many times finer the prediction is than the encoder's grid. temperature: of distillation.
@@ -72,6 +73,11 @@ class Segmentation(Task):
 
 
 def at_stride(label_BHW: Tensor, pred_BChw: Tensor) -> Tensor:
-    """The label at the prediction's positions: (B, h, w), int64."""
-    stride = label_BHW.shape[-1] // pred_BChw.shape[-1]
-    return label_BHW[:, ::stride, ::stride].long()
+    """The label in the middle of each of the prediction's cells: (B, h, w), int64."""
+    return middles(label_BHW, label_BHW.shape[-1] // pred_BChw.shape[-1]).long()
+
+
+def middles(maps: Tensor, stride: int) -> Tensor:
+    """Of maps (..., H, W) the pixel in the middle of each cell, of an even stride above and to the left of it."""
+    first = (stride - 1) // 2
+    return maps[..., first::stride, first::stride]

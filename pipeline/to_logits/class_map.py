@@ -5,14 +5,14 @@ from typing import Any, final
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.tasks.segmentation import Segmentation
+from pipeline.tasks.segmentation import Segmentation, middles
 from pipeline.tasks.task import Task
 from pipeline.to_logits.to_logits import Labels, ToLogits, check_known, merged, sources
 
 
 @final
 class ClassMap(ToLogits):
-    """raw.logits (B, K, h', w') -> (B, C, H / stride, W / stride), at every stride-th pixel, as labels are.
+    """raw.logits (B, K, h', w') -> (B, C, H / stride, W / stride), at the pixels that labels are read at.
 
     labels: {class of theirs: class of ours}; what is not named is background, our class 0. stride: pixels of an image to one
     of the student's predictions.
@@ -34,4 +34,4 @@ class ClassMap(ToLogits):
         if not background + rest:
             raise ValueError("labels: leaves no class of theirs for background, our class 0")
         joined = merged(raw.logits, [background + rest, *others])
-        return F.interpolate(joined, size, mode="bilinear")[:, :, :: self.stride, :: self.stride]
+        return middles(F.interpolate(joined, size, mode="bilinear"), self.stride)

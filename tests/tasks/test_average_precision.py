@@ -19,7 +19,8 @@ def oracle(score, kind, box, label):
         about = {"image_id": image, "category_id": int(c) + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
         return about | {"area": (x1 - x0) * (y1 - y0)} | more
 
-    truth = [annotated(i, b[0], b[1:]) for i, boxes in enumerate(label) for b in boxes if b[0] >= 0]
+    kinds = [(i, b, int(b[0])) for i, boxes in enumerate(label) for b in boxes if b[0] != -1]
+    truth = [annotated(i, c if c >= 0 else -2 - c, b[1:], iscrowd=int(c < 0)) for i, b, c in kinds]
     rows = enumerate(zip(score, kind, box, strict=True))
     found = [annotated(i, c, b, score=float(s)) for i, row in rows for s, c, b in zip(*row, strict=True) if s > 0]
     gold = COCO()
@@ -56,6 +57,20 @@ def scene(seed, images=40, truths=6, boxes=30):
 def test_it_is_cocos(seed):
     given = scene(seed)
     np.testing.assert_allclose(average_precision(*given, CLASSES), oracle(*given), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crowds_are_as_in_coco(seed):
+    """Of an image's truths some are crowds: small, large, over one another; a class has nothing else."""
+    score, kind, box, label = scene(seed)
+    rng = np.random.default_rng(seed)
+    crowd = (label[..., 0] >= 0) & ((rng.random(label.shape[:2]) < 0.4) | (label[..., 0] == 1))
+    label[..., 3:] += (crowd & (rng.random(crowd.shape) < 0.5))[..., None] * 40
+    label[..., 0] = np.where(crowd, -2 - label[..., 0], label[..., 0])
+    found = average_precision(score, kind, box, label, CLASSES)
+    np.testing.assert_allclose(found, oracle(score, kind, box, label), atol=1e-12)
+    label[crowd, 0] = -1
+    assert (found > average_precision(score, kind, box, label, CLASSES)).any()
 
 
 def test_of_a_class_on_an_image_a_hundred_count(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
-from pipeline.tasks.segmentation import IGNORED, Segmentation
+from pipeline.tasks.segmentation import IGNORED, Segmentation, middles
 from pipeline.tasks.tagging import Tagging
 from tests.laws import check_task
 
@@ -62,12 +62,30 @@ def test_detection_metrics_at_their_ends():
     assert detection.summarize([detection.tally(nothing, BOXES)]) == {"mAP50": 0, "mAP": 0}
 
 
+def test_a_crowd_is_neither_learned_nor_wrong_to_find():
+    crowd = BOXES.clone()
+    crowd[1, 0, 0] = -2  # of class 0
+    none = BOXES.clone()
+    none[1, 0, 0] = -1
+    pred = perfect_detection()
+    torch.testing.assert_close(detection.loss(pred, crowd), detection.loss(pred, none))
+    assert detection.summarize([detection.tally(pred, crowd)]) == {"mAP50": 1, "mAP": 1}
+    assert detection.truth(crowd.numpy())["boxes"][1] == []
+
+
 def test_detection_of_shifted_boxes_counts_at_half_overlap_only():
     pred = perfect_detection()
     pred[:, 10] += 0.5  # 2 pixels of about 9: IoU about 0.64
     scores = detection.summarize([detection.tally(pred, BOXES)])
     assert scores["mAP50"] > 0.9
     assert scores["mAP"] < 0.5
+
+
+@pytest.mark.parametrize(("stride", "first"), [(1, 0), (2, 0), (3, 1), (4, 1)])
+def test_a_class_map_is_read_in_the_middle_of_each_cell(stride, first):
+    maps = torch.arange(12 * 12).view(1, 12, 12)
+    assert torch.equal(middles(maps, stride), maps[:, first::stride, first::stride])
+    assert middles(maps, stride).shape == (1, 12 // stride, 12 // stride)
 
 
 def test_segmentation_metric_ignores_background_and_absent_classes():

@@ -17,7 +17,7 @@ BOX = "its bbox is no list of four numbers x, y, width, height"
 def read_coco(part: Part) -> Found:
     """Several files may speak of one image set: their categories are one by name, an image's objects come together.
 
-    Crowds are no boxes; on a class map they are ignored. Of objects that overlap the smaller one is on top.
+    Crowds are ignored, as boxes and on a class map. Of objects that overlap the smaller one is on top.
     """
     assert part.coco and part.images
     images, found = ImageFolder(part.images), Found()
@@ -119,7 +119,7 @@ def object_of(item: dict[str, Any], categories: dict[int, str], part: Part, size
 
 def label(part: Part, rows: list[tuple[str, bool, Any]]) -> Any:
     if part.kind == "boxes":
-        return [(name, *box) for name, crowd, box in rows if not crowd]
+        return [(name, *box, crowd) for name, crowd, box in rows]
     if part.kind == "classes":
         return sorted({name for name, _, _ in rows})
     return partial(class_map, rows)

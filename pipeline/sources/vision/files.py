@@ -197,7 +197,8 @@ class Files(Source):
         return np.array([[name in names for name in classes] for names in said], np.uint8)
 
     def boxes(self, label: Label, number: dict[str, int]) -> np.ndarray:
-        rows = np.array([(number[name], *corners) for name, *corners in label.said], float).reshape(-1, 5)
+        kinds = [(number[name], corners, ignored) for name, *corners, ignored in label.said]
+        rows = np.array([(-2 - n if ignored else n, *corners) for n, corners, ignored in kinds], float).reshape(-1, 5)
         return framed_boxes(rows, label.size, self.frame, self.how)
 
     def show(self, path: Path) -> np.ndarray:

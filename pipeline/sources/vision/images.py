@@ -155,7 +155,7 @@ def moved_boxes(
     x0, x1 = (moved_edge(x, wide, scale, shift_x) for x in (x0, x1))
     y0, y1 = (moved_edge(y, high, scale, shift_y) for y in (y0, y1))
     corners = np.stack([x0, y0, x1, y1], 2)
-    seen = (boxes[..., 0] >= 0) & (x1 - x0 >= 1) & (y1 - y0 >= 1)
+    seen = (boxes[..., 0] != -1) & (x1 - x0 >= 1) & (y1 - y0 >= 1)
     return np.where(seen[..., None], np.concatenate([boxes[..., :1], corners], 2), -1).astype(np.float32)
 
 

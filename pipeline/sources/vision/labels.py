@@ -103,8 +103,9 @@ def part_of(where: str, given: Any) -> Part:
 @dataclass
 class Found:
     """What one part holds. classes: names in order. labels: (image, its label), by kind: a name; a list of names; [(name,
-    x0, y0, x1, y1)] in pixels; a function of (classes, width, height) that draws a class map; a number. bad: a line for
-    each label that cannot be used, which says where it is. sizes: {image: (width, height)} where the labels state it."""
+    x0, y0, x1, y1, whether it is ignored)] in pixels; a function of (classes, width, height) that draws a class map; a
+    number. bad: a line for each label that cannot be used, which says where it is. sizes: {image: (width, height)} where the
+    labels state it."""
 
     classes: list[str] = field(default_factory=list)
     labels: list[tuple[Path, Any]] = field(default_factory=list)

@@ -13,7 +13,7 @@ from pipeline.sources.vision.labels import IGNORED, Found, ImageFolder, Part, ch
 
 
 def read_voc(part: Part) -> Found:
-    """Boxes of <object>s; difficult ones are left out, as VOC's own scores do. Its pixels count from 1, ends included."""
+    """Boxes of <object>s, difficult ones ignored, as COCO's crowds are. Its pixels count from 1, ends included."""
     assert part.voc and part.images
     images, found, folder = ImageFolder(part.images), Found(), Path(part.voc)
     files = sorted(path for path in folder.rglob("*.xml") if path.name[0] != ".")
@@ -35,12 +35,13 @@ def read_voc(part: Part) -> Found:
         if strange:
             found.bad.append(f"{part.voc}/{image.stem}.xml: {no_class(strange[0], found.classes)}")
         else:
-            found.labels.append((image, rows if part.kind == "boxes" else sorted({name for name, *_ in rows})))
+            plain = sorted({name for name, *_, difficult in rows if not difficult})
+            found.labels.append((image, rows if part.kind == "boxes" else plain))
     return found
 
 
 def objects_of(file: Path) -> tuple[tuple[int, int], list[tuple]]:
-    """The image's (width, height), and (name, x0, y0, x1, y1) of its objects, in pixel edges."""
+    """The image's (width, height), and (name, x0, y0, x1, y1, whether it is difficult) of its objects, in pixel edges."""
     text = text_of(file)
     if "<!ENTITY" in text:
         raise ValueError("declares entities, which are refused")
@@ -51,14 +52,13 @@ def objects_of(file: Path) -> tuple[tuple[int, int], list[tuple]]:
     width, height = (int(number(root, f"size/{side}")) for side in ("width", "height"))
     rows = []
     for place, item in enumerate(root.iter("object"), 1):
-        if item.findtext("difficult", "0").strip() == "1":
-            continue
+        difficult = item.findtext("difficult", "0").strip() == "1"
         name = (item.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no <name>")
             x0, y0, x1, y1 = (number(item, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax"))
-            rows.append((name, *checked_box((x0 - 1, y0 - 1, x1, y1), width, height)))
+            rows.append((name, *checked_box((x0 - 1, y0 - 1, x1, y1), width, height), difficult))
         except ValueError as error:
             raise ValueError(f"object {place}: {error}") from None
     return (width, height), rows

@@ -60,7 +60,7 @@ def test_boxes_and_masks_are_those_that_were_drawn(found):
     boxes, masks = dict(read().labels), dict(read(gives="masks").labels)
     for number, (_, kind, mask) in enumerate(shapes(8), 1):
         (path,) = [p for p in boxes if p.stem == f"{number:04}"]
-        ((name, *corners),) = boxes[path]
+        ((name, *corners, _),) = boxes[path]
         lines, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert (name, corners) == (SHAPES[kind], [columns[0], lines[0], columns[-1] + 1, lines[-1] + 1])
         np.testing.assert_array_equal(masks[path](list(SHAPES), *mask.shape[::-1]), mask * (kind + 1))
@@ -78,7 +78,7 @@ def test_several_files_speak_of_one_image_set(tmp_path, found):
     assert dict(both.labels) == dict(read().labels)
 
 
-def test_a_crowd_is_no_box_and_is_ignored_on_the_map(tmp_path):
+def test_a_crowd_is_ignored_as_a_box_and_on_the_map(tmp_path):
     content = make_coco(tmp_path, 1)
     (_, kind, mask) = shapes(1)[0]
     crowd = np.ones_like(mask)
@@ -86,7 +86,8 @@ def test_a_crowd_is_no_box_and_is_ignored_on_the_map(tmp_path):
     content["annotations"].insert(0, item)
     write_json(tmp_path / "instances.json", content)
     part = {"coco": str(tmp_path / "instances.json"), "images": str(tmp_path / "images")}
-    assert [len(boxes) for _, boxes in read_coco(Part(**part)).labels] == [1]
+    ((_, boxes),) = read_coco(Part(**part)).labels
+    assert boxes[0] == (SHAPES[kind], 0, 0, 9, 9, True) and not boxes[1][-1] and len(boxes) == 2
     ((_, draw),) = read_coco(Part(**part, gives="masks")).labels
     np.testing.assert_array_equal(draw(list(SHAPES), *mask.shape[::-1]), np.where(mask, kind + 1, IGNORED))
 
