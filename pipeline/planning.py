@@ -115,7 +115,7 @@ def planned_field(
     field = recipe.field(few) if recipe and not isinstance(few, list) else field_of(few)
     check_fields({name: field}, rows, shard_rows, store)
     small = replace(field, chunk_rows=len(few))
-    basis = principal_basis(few, field.dims) if field.dims and not isinstance(few, list) else None
+    basis = principal_basis([few], field.dims) if field.dims and not isinstance(few, list) else None
     parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)), basis)
     row_bytes = 0.0
     for array, layout in arrays_of(name, small, len(few)).items():

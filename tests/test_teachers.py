@@ -3,19 +3,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from sklearn.decomposition import PCA
 
+from pipeline.batches.batches import MASK
 from pipeline.checkpoints import load_network, save_network, teacher_network
 from pipeline.cli import main
 from pipeline.encoders.pretrained import located
-from pipeline.network import Network
+from pipeline.network import Network, Outputs
 from pipeline.project.class_spec import CLONE, ClassSpec, ParamsError
 from pipeline.project.lineage import sync
 from pipeline.project.validation import load_params
+from pipeline.stores.layout import Field
+from pipeline.stores.store import open_store
+from pipeline.stores.writer import StoreWriter
+from pipeline.teachers.extraction import calibrate
 
 CPU = torch.device("cpu")
 SHAPES = {"image": [[1, 24, 24], "uint8"]}
@@ -164,3 +171,22 @@ def test_a_model_on_a_hub_is_named_with_its_commit():
     assert located(f"org/model@{commit}") == ("org/model", {"revision": commit})
     with pytest.raises(ValueError, match="no folder org/model@main; for a model on a hub give its commit too"):
         located("org/model@main")
+
+
+def test_components_are_of_positions_that_exist(tmp_path):
+    """Of sequences of 1 to 5; where they have ended, a feature is so large that it would be the first component."""
+    rng, ids = np.random.default_rng(0), np.arange(90 * 16, dtype=np.uint16).astype(np.uint8).reshape(90, 16)
+    mask = np.arange(5) < rng.integers(1, 6, (90, 1))
+    x = np.where(mask[:, None], rng.normal(size=(90, 4, 5)), 1e3).astype(np.float32)
+    writer = StoreWriter(tmp_path / "in.zarr", ids, np.zeros(90, "i4"), {MASK: Field((5,), "bool")}, identity={}, shard_rows=64)
+    writer.write_rest(lambda rows: {MASK: mask[rows]})
+    writer.publish()
+
+    def forward(rows, batch_size):
+        yield Outputs({"trunk": torch.from_numpy(x[rows])}, {})
+
+    fields = {"features/t/trunk": Field((4, 5), "float32", dims=2)}
+    bases, _ = calibrate(forward, "t", open_store(tmp_path / "in.zarr"), fields, 0)
+    wanted = PCA(2).fit(x.transpose(0, 2, 1)[mask])
+    np.testing.assert_allclose(bases["features/t/trunk"][0], wanted.mean_, atol=1e-5)
+    np.testing.assert_allclose(abs(bases["features/t/trunk"][1:] @ wanted.components_.T), np.eye(2), atol=1e-4)

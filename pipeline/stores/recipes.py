@@ -3,6 +3,8 @@
 Each is a pair of pure functions on the rows of one shard; FORMAT.md publishes how to decode them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
@@ -50,11 +52,12 @@ def dequantize(stored: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return values
 
 
-def principal_basis(values: np.ndarray, dims: int) -> np.ndarray:
-    """(1 + dims, D) float32: the mean of (R, D, *grid) over rows and positions, then its leading principal components."""
-    x_PD = np.moveaxis(values, 1, -1).reshape(-1, values.shape[1]).astype(np.float64)
-    mean = x_PD.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(x_PD - mean, rowvar=False, bias=True).reshape(len(mean), -1))
+def principal_basis(batches: Sequence[np.ndarray], dims: int) -> np.ndarray:
+    """(1 + dims, D) float32: the mean of batches (R, D, *grid) over rows and positions, then their leading components."""
+    lines = [np.moveaxis(x, 1, -1).reshape(-1, x.shape[1]) for x in batches]
+    mean = sum(x_PD.sum(0, dtype=np.float64) for x_PD in lines) / sum(map(len, lines))
+    scatter = sum(centred.T @ centred for x_PD in lines for centred in [x_PD - mean])
+    _, vectors = np.linalg.eigh(scatter)
     leading = vectors[:, ::-1][:, :dims].T
     # eigh leaves the sign of a component open: make its largest entry positive
     leading = leading * np.sign(np.take_along_axis(leading, np.abs(leading).argmax(1)[:, None], 1))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches.batches import Batch, in_order, input_fields, narrowed, part, tensors
+from pipeline.batches.batches import MASK, Batch, existing, in_order, input_fields, narrowed, part, tensors
 from pipeline.batches.pools import Rows
 from pipeline.losses.sparse import sample, top_k
 from pipeline.network import Network, Outputs
@@ -101,12 +101,20 @@ def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
 
 
 def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
-    """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows."""
+    """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows.
+
+    Positions that do not exist have no say.
+    """
     dims = {field: f.dims for field, f in fields.items() if f.dims}
     if not dims:
         return {}, ""
     blocks = blocks_of_rows(store.n_rows, CALIBRATION, seed)
-    live = [outputs_on(forward, name, block, BLOCK, lambda field: WHOLE) for block in blocks]
-    bases = {field: principal_basis(np.concatenate([found[field] for found in live]), d) for field, d in dims.items()}
+    live: dict[str, list[np.ndarray]] = {field: [] for field in dims}
+    for block in blocks:
+        mask = torch.from_numpy(store.read(MASK, block)) if MASK in store.fields else None
+        found = outputs_on(forward, name, block, BLOCK, lambda field: WHOLE)
+        for field, seen in live.items():
+            seen.append(existing(torch.from_numpy(found[field]), mask).numpy())
+    bases = {field: principal_basis(seen, dims[field]) for field, seen in live.items()}
     rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     return bases, digest_ids(store.sample_id[rows], store.view[rows])
