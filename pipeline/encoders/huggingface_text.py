@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.encoders.pretrained import fetched, from_config, load_pretrained
 from pipeline.encoders.tapped import Size, TappedEncoder
-from pipeline.encoders.text import free_axes, on_words, tokens_of
+from pipeline.encoders.text import free_axes, on_words, tokens_of, until_all_ended
 from pipeline.project.class_spec import ClassSpec
 from pipeline.sources.text.vocabulary import about_tokenizer, own_ids, read_tokenizer
 from pipeline.tasks.task import Task
@@ -86,6 +86,8 @@ class HuggingFaceText(TappedEncoder):
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         tokens_BT = tokens_of(inputs, self.input, self.vocabulary if self.tokenizer is None else len(self.own))
         self.check_length(tokens_BT.shape[1])
+        if f"words_{self.input}" in inputs and not self.to_logits:  # features of words have places without padding, too
+            tokens_BT = until_all_ended(tokens_BT, self.padding)
         exist_BT = tokens_BT != self.padding
         tokens_BT = torch.where(exist_BT, self.own.to(tokens_BT.device)[tokens_BT], self.filler)
         exist_BT[:, 0] = True  # a row of none would attend to nothing

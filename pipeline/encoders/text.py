@@ -60,8 +60,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = tokens_of(inputs, self.input, self.vocabulary)
-        if not is_exporting():  # to a graph, whose shapes cannot follow from its data
-            tokens = tokens[:, : (tokens != 0).sum(1).max().clamp(min=1)]  # all rows have ended after that
+        tokens = until_all_ended(tokens, padding=0)
         if tokens.shape[1] > self.longest:
             raise ValueError(f"longest: {self.longest}, but a row has {tokens.shape[1]} tokens; raise it to that")
         x_BTD = self.transformer(tokens, attention_mask=tokens != 0).last_hidden_state
@@ -82,6 +81,14 @@ def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:
     if not is_exporting() and tokens.max() >= vocabulary:
         raise ValueError(f"vocabulary: {vocabulary}, but there is a token {tokens.max()}; raise it above that")
     return tokens
+
+
+def until_all_ended(tokens_BT: Tensor, padding: int) -> Tensor:
+    """Without the columns at the end that are padding in every row; all of them for a graph, whose shapes are fixed."""
+    if is_exporting():
+        return tokens_BT
+    ends = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
+    return tokens_BT[:, : ((tokens_BT != padding).any(0) * ends).max().clamp(min=1)]
 
 
 def on_words(x_BTD: Tensor, inputs: dict[str, Tensor], side: str) -> Tensor:

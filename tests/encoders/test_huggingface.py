@@ -122,6 +122,17 @@ def test_features_of_a_text_model_lie_on_words_where_a_source_says_which(bert):
     assert torch.equal(found[0], on_tokens[0][:, [0, 2, 5]]) and torch.equal(found[1, :, :2], on_tokens[1][:, [1, 4]])
 
 
+def test_padding_behind_all_rows_is_not_computed(bert):
+    inputs = {"tokens_first": torch.randint(1, 50, (2, 6)), "words_first": torch.tensor([[0, 2, 5], [1, 4, 0]])}
+    inputs["tokens_first"][0, 3] = 0  # no end: more comes after it
+    inputs["mask"] = torch.tensor([[True, True, True], [True, True, False]])
+    shown = []
+    bert.module.register_forward_pre_hook(lambda module, _, given: shown.append(given["input_ids"].shape[1]), with_kwargs=True)
+    (short,) = bert(inputs).features.values()
+    (padded,) = bert({**inputs, "tokens_first": F.pad(inputs["tokens_first"], (0, 9))}).features.values()
+    assert shown == [6, 6] and torch.equal(short, padded)
+
+
 def test_tokens_of_another_tokenizer_are_named(bert):
     with pytest.raises(ValueError, match="there is a token 50"):
         bert({"tokens_first": torch.full((1, 7), 50)})
