@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Container
 
 BLOCKS = "".join(
     (
@@ -19,6 +20,18 @@ UNSPACED = re.compile(rf"[{BLOCKS}]")
 def words_in(text: str) -> list[str]:
     """ "我用 the map" -> 我, 用, the, map: ideographs one by one, as BERT's tokenizer has them (1810.04805)."""
     return WORD.findall(text)
+
+
+def marks_apart(word: str, known: Container[str]) -> list[str]:
+    """ "(Paris)." -> (, Paris, ), . where these marks are known as words, and what they are part of, unlike "U.S.", is not."""
+    first, last = word[0], word[-1]
+    if word in known or len(word) == 1:
+        return [word]
+    if last in known and not last.isalnum():
+        return [*marks_apart(word[:-1], known), last]
+    if first in known and not first.isalnum():
+        return [first, *marks_apart(word[1:], known)]
+    return [word]
 
 
 def joined(words: list[str]) -> tuple[str, list[int]]:

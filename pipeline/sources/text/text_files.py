@@ -11,6 +11,7 @@ from pipeline.sources.bad import report_bad
 from pipeline.sources.source import Split
 from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
+from pipeline.sources.text.scripts import marks_apart, words_in
 from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
 from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, with_longest
 
@@ -147,6 +148,12 @@ class TextFiles(WordSource):
         if column not in columns:
             raise ValueError(f"{where}: no column {column!r}{near(column, columns)}; there are {', '.join(columns)}")
         raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
+
+    def words_of(self, line: str) -> list[str]:
+        """Files with a tag a word have marks as words of their own: so has a line."""
+        words = words_in(line)
+        known = {word for record in self.records()[0]["transfer"] for word in record.words} if self.tags else set(words)
+        return [part for word in words for part in marks_apart(word, known)]
 
     def learnt(self) -> Vocabulary | Borrowed:
         return self.learn([] if self.tokenizer else self.records()[0]["transfer"])

@@ -111,11 +111,14 @@ class WordSource(Source):
         """A line of text, said on the first side alone."""
         if os.path.isfile(given):  # of a long text, Path's own fails
             raise ValueError(f"{given}: is a file; give a line of text, or `xargs -d '\\n' -n 1` to take those of a file")
-        words = words_in(given)[: self.longest]
+        words = self.words_of(given)[: self.longest]
         if not words:
             raise ValueError("expected a line of text, found none")
         inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
         return [("", {name: x[0] for name, x in inputs.items()})]
+
+    def words_of(self, line: str) -> list[str]:
+        return words_in(line)
 
     def beside(self) -> dict[str, str]:
         """The tokenizer of the first side; its numbers are those that networks take."""

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001
 import pytest
 
-from pipeline.sources.text.scripts import joined, words_in
+from pipeline.sources.text.scripts import joined, marks_apart, words_in
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,18 @@ def test_what_is_written_without_blanks_is_joined_without():
     assert joined(["the", "soup"]) == ("the soup", [0, 4])
     assert joined(["中共中央", "总书记"]) == ("中共中央总书记", [0, 4])
     assert joined([]) == ("", [])
+
+
+def test_marks_are_apart_where_they_are_words_and_what_they_are_part_of_is_none():
+    known = {"(", ")", ".", ",", "U.S.", "Paris", "..."}
+    wanted = {
+        "(Paris),": ["(", "Paris", ")", ","],
+        "U.S.": ["U.S."],
+        "U.K.": ["U.K", "."],
+        "...": ["..."],
+        ".": ["."],
+        "Paris!": ["Paris!"],
+        "a.b": ["a.b"],
+        "..": [".", "."],
+    }
+    assert {word: marks_apart(word, known) for word in wanted} == wanted

@@ -395,3 +395,14 @@ def test_spans_of_any_kind_are_set_off_and_characters_are_drawn_side_by_side(fol
     at = [text.get_position()[0] for text in axis.texts]
     assert at[2] - at[1] == pytest.approx(at[1] - at[0]) and at[4] - at[3] > 2 * (at[1] - at[0])
     plt.close()
+
+
+def test_a_line_is_cut_as_files_with_a_tag_a_word_are(folder):
+    with (folder / "b.conll").open("a") as file:
+        file.write(
+            "\n".join(["", *(f"{word} NNP I-NP O" for word in ["Mr.", "Wu", "(", "of", "Lima", ")", ",", "late", "."]), ""])
+        )
+    ((_, row),) = source().read("Mr. Vo (of Quito), late.")
+    assert bytes(row["text_first"]).decode() == "Mr. Vo ( of Quito ) , late ."
+    ((_, row),) = source(tags={}).read("Mr. Vo (of Quito), late.")
+    assert bytes(row["text_first"]).decode() == "Mr. Vo (of Quito), late."
