@@ -1,5 +1,6 @@
 """A log in MovieLens' layout, with short lists and sampled negatives, through every stage by `dvc repro`."""
 
+import csv
 import json
 import os
 import re
@@ -8,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import yaml
 
+from pipeline.deployment.export import check_replaceable
 from pipeline.project.class_spec import CLONE
 from pipeline.stores.store import open_store
 from tests.samples import MOVIES, USERS, write_movielens
@@ -96,3 +100,20 @@ def test_a_log_that_grew_is_no_longer_the_students(finished):
     said = run(finished, *STILLROOM, "predict", "fused", "7", code=1)
     ratings.write_text(before)
     assert said.strip().endswith("prepared from other data, or params, than are here now; run `dvc repro`")
+
+
+def test_an_exported_student_ranks_all_items_as_predict_does(finished):
+    run(finished, *STILLROOM, "export", "fused")
+    out = finished / "exports/fused"
+    check_replaceable(out)
+    users, items = (list(csv.reader((out / f"{what}.csv").read_text().splitlines()))[1:] for what in ("users", "items"))
+    (user,) = [row[1:] for row in users if row[0] == "7"]
+    table = np.array([row[1:] for row in items], np.int32).T
+    session = onnxruntime.InferenceSession(next(out.glob("*.onnx")))
+    given = {"user": np.array([user], np.int32), "item": table[None], "mask": np.ones((1, len(items)), bool)}
+    (scores,) = session.run(["click"], given)[0]
+    rated = {row.split(",")[1] for row in (finished / "ml/ratings.csv").read_text().splitlines() if row.startswith("7,")}
+    ranked = [items[n][0] for n in np.argsort(-scores, kind="stable")]
+    best = [name for name in ranked if name.split()[1] not in rated][:10]
+    (line,) = run(finished, *STILLROOM, "predict", "fused", "7").splitlines()
+    assert re.findall(r"(Movie \d+ \(1999\)) \(\d", line.partition("; ")[0]) == best

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from pipeline.checkpoints import load_network
+from pipeline.sources.source import Source
 from pipeline.stores.store import Store, sha256
 from pipeline.tasks.segmentation import Segmentation
 from pipeline.tasks.task import Task
@@ -33,6 +34,7 @@ def card(
     exported: list[Exported],
     tested: dict[str, dict[str, float]],
     classes: dict[str, list[str]],
+    source: Source,
     beside: list[str],
 ) -> str:
     """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
@@ -47,6 +49,7 @@ def card(
         lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
         lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
         lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
+        lines += [f"- {made}" for made in [source.inputs_in_words()] if made]
         lines += [BESIDE.format(name) for name in beside]
         for name in tasks:
             named = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""

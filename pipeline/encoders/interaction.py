@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pipeline.encoders.two_tower import Tower, check_rooms, existing_only
+from pipeline.encoders.two_tower import LONGER_LISTS, Tower, check_rooms, existing_only
 from pipeline.project.class_spec import Count
 
 
@@ -16,6 +16,8 @@ class InteractionEncoder(nn.Module):
 
     Inputs, user, item: as of TwoTower. dims: of u and v. width: of the MLP. -> {"trunk": (B, dims + width, L)}.
     """
+
+    free_axes = LONGER_LISTS
 
     def __init__(self, *, user: list[int], item: list[int], dims: Count, width: Count, dropout: float = 0.0):
         super().__init__()

@@ -6,7 +6,7 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.encoders.two_tower import existing_only
+from pipeline.encoders.two_tower import LONGER_LISTS, existing_only
 from pipeline.project.class_spec import Count
 
 
@@ -16,6 +16,8 @@ class Popularity(nn.Module):
 
     What is beyond the last bucket counts as there.
     """
+
+    free_axes = LONGER_LISTS
 
     def __init__(self, *, buckets: Count, column: int = 1):
         super().__init__()

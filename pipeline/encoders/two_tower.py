@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from pipeline.project.class_spec import Count
 
+LONGER_LISTS = {"item": {2: ("candidates", None)}, "mask": {1: ("candidates", None)}}  # than any that taught: a whole catalogue
+
 
 class Tower(nn.Module):
     """The sum of a row's columns, each an embedding: (B, columns, ...) whole numbers -> (B, ..., width), of variance 1.
@@ -38,6 +40,8 @@ class TwoTower(nn.Module):
     inputs["user"] (B, columns), ["item"] (B, columns, L) and, where lists are of different lengths, ["mask"] (B, L) ->
     {"trunk": (B, 3/2 width, L)}. user, item: sizes of their columns. width: of a vector.
     """
+
+    free_axes = LONGER_LISTS
 
     def __init__(self, *, user: list[int], item: list[int], width: Count, dropout: float = 0.0):
         super().__init__()

@@ -106,6 +106,10 @@ class Source(ABC):
         """
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
+    def inputs_in_words(self) -> str:
+        """How inputs are made of what people have, for those who use an exported student."""
+        return ""
+
     def beside(self) -> dict[str, str]:
         """{file name: content} of what it takes to make inputs elsewhere, for those who use an exported student."""
         return {}

@@ -1,5 +1,7 @@
 """Lists of candidates from a log: divided by time, popularity from the past alone, negatives sampled where asked for."""
 
+import csv
+import io
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -135,9 +137,35 @@ class LoggedCandidates(Candidates):
         lists = maker.told_as(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
         return [("", {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
 
+    def inputs_in_words(self) -> str:
+        return (
+            "user: a line of users.csv; item: lines of items.csv, a column a candidate; mask: which candidates there are. The "
+            "id is 0 of whoever came up after all that was learned from; popularity is as the log ended"
+        )
+
+    def beside(self) -> dict[str, str]:
+        """All users and items by name, as networks take them."""
+        log, rng = self.read_log(), np.random.default_rng(self.seed)
+        maker = ListMaker(log, self.divided(log, rng)["transfer"], self.length, self.negatives, rng)
+        users = maker.users(np.arange(len(log.users)))
+        (items,) = maker.items(np.arange(len(log.items))[None], np.array([np.inf])).transpose(0, 2, 1)
+        return {
+            "users.csv": as_csv(["user", "id"], log.user_names, users),
+            "items.csv": as_csv(["item", "id", "popularity", "category"], log.item_names, items),
+        }
+
     def preview(self) -> tuple[int, Split]:
         transfer = self.splits()["transfer"]
         return len(transfer.view), transfer.first(PREVIEW)
+
+
+def as_csv(header: list[str], names: list[str], table: np.ndarray) -> str:
+    """A line each: its name, and its columns; those beyond the header are numbered."""
+    header = header + [f"column {n}" for n in range(len(header), table.shape[1] + 1)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([header, *([name, *row] for name, row in zip(names, table.tolist(), strict=True))])
+    return out.getvalue()
 
 
 class ListMaker:
@@ -228,18 +256,25 @@ class ListMaker:
         item = self.rng.choice(np.unique(self.log.item[self.rows]), (count, self.length))
         return self.told_as(self.log.user[row], self.log.time[row], item, np.ones(item.shape, bool), {})
 
+    def users(self, user: np.ndarray) -> np.ndarray:
+        """(N,) -> (N, columns) int32: the id, then side features."""
+        told, _ = self.told
+        return np.column_stack([np.where(told[user], user + 1, UNKNOWN), self.log.users[user]]).astype(np.int32)
+
+    def items(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """(N, L) at times (N,) -> (N, columns, L) int32: the id, popularity, then side features."""
+        _, told = self.told
+        known = np.where(told[item], item + 1, UNKNOWN), self.popularity(item, time)
+        return np.concatenate([np.stack(known, 1), self.log.items[item].transpose(0, 2, 1)], 1).astype(np.int32)
+
     def told_as(
         self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
     ) -> Lists:
-        user_id, item_id = (np.where(told[x], x + 1, UNKNOWN) for told, x in zip(self.told, (user, item), strict=True))
-        columns = np.concatenate(
-            [item_id[:, None], self.popularity(item, time)[:, None], self.log.items[item].transpose(0, 2, 1)], 1
-        )
         blank = np.zeros(item.shape)
         click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
         return Lists(
-            user=np.column_stack([user_id, self.log.users[user]]).astype(np.int32),
-            item=np.where(exists[:, None], columns, UNKNOWN).astype(np.int32),
+            user=self.users(user),
+            item=np.where(exists[:, None], self.items(item, time), UNKNOWN).astype(np.int32),
             number=np.where(exists, item, 0).astype(np.int32),
             click=click,
             conversion=bought,

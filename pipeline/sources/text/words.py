@@ -120,6 +120,12 @@ class WordSource(Source):
     def words_of(self, line: str) -> list[str]:
         return words_in(line)
 
+    def inputs_in_words(self) -> str:
+        return (
+            "tokens_first: of the words of a text, by tokenizer.json, 0 behind them; words_first: where among the tokens each "
+            "word begins; mask: which words there are"
+        )
+
     def beside(self) -> dict[str, str]:
         """The tokenizer of the first side; its numbers are those that networks take."""
         return {"tokenizer.json": self.learnt().tokenizer.to_str(pretty=True)}

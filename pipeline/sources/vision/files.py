@@ -13,13 +13,18 @@ from pipeline.sources.source import Answer, Arrays, Made, Source, Split
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.duplicates import assign, near_duplicates
 from pipeline.sources.vision.gathering import Label, Sample, classes_of, look_at_all, merged, read_labels
-from pipeline.sources.vision.images import How, augmented, corrupted, framed, framed_boxes, framed_mask, open_upright
+from pipeline.sources.vision.images import GREY, How, augmented, corrupted, framed, framed_boxes, framed_mask, open_upright
 from pipeline.sources.vision.labels import ImageFolder, parts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PREVIEW = 16  # images
+SHOWN_AS = {
+    "pad": f"the whole image in proportion, {GREY} beside it, in",
+    "crop": "its middle in proportion, filling",
+    "stretch": "stretched to",
+}
 Classes = dict[str, list[str]]  # {task: names}
 
 
@@ -203,6 +208,14 @@ class Files(Source):
 
     def show(self, path: Path) -> np.ndarray:
         return framed(open_upright(path, self.mode), self.frame, self.how)
+
+    def inputs_in_words(self) -> str:
+        height, width = self.frame
+        colours = "red, green and blue" if self.mode == "RGB" else "one channel, grey"
+        return (
+            f"image: {colours}, 0 to 255, as a person sees it (EXIF applied; {GREY} where it is transparent); "
+            f"{SHOWN_AS[self.how]} {height} x {width} pixels, bilinear with antialiasing, as Pillow resizes"
+        )
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         return augmented(rng, inputs, labels, self.flip)
