@@ -7,7 +7,8 @@ import numpy as np
 
 from pipeline.project.class_spec import Count
 from pipeline.sources.recsys.candidates import RESPONSES
-from pipeline.sources.recsys.logged import Log, LoggedCandidates
+from pipeline.sources.recsys.list_maker import Log
+from pipeline.sources.recsys.logged import LoggedCandidates
 from pipeline.sources.recsys.tables import Table, codes, read_table
 
 REQUIRED = ("user", "item", "time")

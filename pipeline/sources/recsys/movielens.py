@@ -9,7 +9,8 @@ from typing import final
 import numpy as np
 
 from pipeline.project.class_spec import Count
-from pipeline.sources.recsys.logged import Log, LoggedCandidates
+from pipeline.sources.recsys.list_maker import Log
+from pipeline.sources.recsys.logged import LoggedCandidates
 from pipeline.sources.recsys.tables import Table, codes, read_lines, read_table
 
 YEAR = re.compile(r"\((\d{4})\)\s*$")

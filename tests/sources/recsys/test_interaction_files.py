@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.sources.recsys.candidates import ID, POPULARITY
 from pipeline.sources.recsys.interaction_files import InteractionFiles
-from pipeline.sources.recsys.logged import ListMaker
+from pipeline.sources.recsys.list_maker import ListMaker
 from pipeline.sources.recsys.tables import read_table
 
 COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}

@@ -1,0 +1,143 @@
+"""Lists of candidates out of a log, as networks may know them: popularity from the past alone, negatives sampled."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.sources.recsys.candidates import UNKNOWN, Lists
+from pipeline.sources.source import Arrays
+
+BUCKETS = 24  # of popularity, two an octave
+
+
+@dataclass(frozen=True)
+class Log:
+    """N interactions of U users with I items, in any order.
+
+    user, item: (N,), numbers from 0. time: (N,). outcomes: {task: (N,)}: responses 1 or 0, ratings 0 where there is none.
+    users: (U, columns) and items: (I, columns), side features as numbers from 1, 0 unknown; an item's first is its category.
+    user_names, item_names: what people call them.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    outcomes: dict[str, np.ndarray]
+    users: np.ndarray
+    items: np.ndarray
+    user_names: list[str]
+    item_names: list[str]
+
+
+class ListMaker:
+    """Lists as networks may know them: ids of what is in the log's `learned` rows, popularity before the list's time.
+
+    Popularity counts the users who clicked on an item, as if as many clicks had come before as are learned from: a log only
+    grows, and a network knows nothing of numbers beyond those that it learned from.
+    """
+
+    def __init__(self, log: Log, learned: np.ndarray, length: int, negatives: int, rng: np.random.Generator):
+        self.log, self.length, self.negatives, self.rng = log, length, negatives, rng
+        self.rows = np.flatnonzero(learned)
+        self.told = [
+            np.isin(np.arange(len(table)), ids[learned]) for table, ids in ((log.users, log.user), (log.items, log.item))
+        ]
+        self.pairs = log.user * len(log.items) + log.item
+        early = np.flatnonzero(log.outcomes["click"] > 0)
+        early = early[np.argsort(log.time[early], kind="stable")]
+        early = early[np.unique(self.pairs[early], return_index=True)[1]]  # who clicks twice counts once
+        self.enough = max(1, learned[early].sum())
+        self.times, self.moments = np.sort(log.time[early]), np.unique(log.time)
+        self.clicks = np.sort(log.item[early] * (len(self.moments) + 1) + self.moment(log.time[early]))
+
+    def moment(self, time: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.moments, time)
+
+    def seen(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Users who clicked on items (N, L) before a time (N,)."""
+        first = item * (len(self.moments) + 1)
+        return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
+
+    def popularity(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Buckets of items (N, L) at a time (N,), from 1; of few clicks so far no more is made than eight times as many."""
+        before = np.searchsorted(self.times, time)[:, None]
+        seen = self.seen(item, time) * (self.enough / np.maximum(before, self.enough / 8))
+        return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + seen))
+
+    def lists(self, of: np.ndarray, like: np.ndarray, known: np.ndarray) -> Lists:
+        """Each user's interactions in order of time, so many a list; with negatives, all in random order.
+
+        Who meets an item again, as who views and then buys it, has it once, when they first met it, with the best outcomes.
+        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. known: (N,) bool, those
+        that no negative may be.
+        """
+        order, pool, met = np.flatnonzero(of), np.unique(self.log.item[like]), np.unique(self.pairs[known])
+        order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
+        order, best = self.once(order)
+        user, most = self.log.user[order], self.length - self.negatives
+        begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+        nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
+        first = np.flatnonzero(nth % most == 0)
+        row, place = np.cumsum(nth % most == 0) - 1, nth % most
+        logged = np.full((len(first), self.length), -1)
+        logged[row, place] = order
+        item = np.where(logged >= 0, self.log.item[logged], -1)
+        for at in range(most, self.length):
+            item[:, at] = self.unmet(user[first], pool, met)
+        if self.negatives:
+            mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
+            item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
+        outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in best.items()}
+        return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
+
+    def once(self, order: np.ndarray) -> tuple[np.ndarray, Arrays]:
+        """Of these interactions the first of each pair of user and item, and {task: (N,)}, its best outcome."""
+        _, first, pair = np.unique(self.pairs[order], return_index=True, return_inverse=True)
+        best = {task: np.zeros(len(self.log.user)) for task in self.log.outcomes}
+        for task, found in self.log.outcomes.items():
+            np.maximum.at(best[task], order[first][pair], found[order])
+        return order[np.sort(first)], best
+
+    def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray) -> np.ndarray:
+        """An item of the pool that each user did not meet; -1 where eight draws find none.
+
+        met: numbers of pairs of a user and an item, sorted, so that a draw costs by how many are asked, not by all that is met.
+        """
+        found = np.full(len(user), -1)
+        for _ in range(8):
+            drawn = self.rng.choice(pool, len(user))
+            pair = user * len(self.log.items) + drawn
+            fresh = np.searchsorted(met, pair) == np.searchsorted(met, pair, "right")
+            found = np.where((found < 0) & fresh, drawn, found)
+        return found
+
+    def random(self, count: int) -> Lists:
+        """Learned users at times of theirs, with candidates drawn from all that was learned; no outcome is known."""
+        row = self.rng.choice(self.rows, count)
+        item = self.rng.choice(np.unique(self.log.item[self.rows]), (count, self.length))
+        return self.told_as(self.log.user[row], self.log.time[row], item, np.ones(item.shape, bool), {})
+
+    def users(self, user: np.ndarray) -> np.ndarray:
+        """(N,) -> (N, columns) int32: the id, then side features."""
+        told, _ = self.told
+        return np.column_stack([np.where(told[user], user + 1, UNKNOWN), self.log.users[user]]).astype(np.int32)
+
+    def items(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """(N, L) at times (N,) -> (N, columns, L) int32: the id, popularity, then side features."""
+        _, told = self.told
+        known = np.where(told[item], item + 1, UNKNOWN), self.popularity(item, time)
+        return np.concatenate([np.stack(known, 1), self.log.items[item].transpose(0, 2, 1)], 1).astype(np.int32)
+
+    def told_as(
+        self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
+    ) -> Lists:
+        blank = np.zeros(item.shape)
+        click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
+        return Lists(
+            user=self.users(user),
+            item=np.where(exists[:, None], self.items(item, time), UNKNOWN).astype(np.int32),
+            number=np.where(exists, item, 0).astype(np.int32),
+            click=click,
+            conversion=bought,
+            rating=np.where(exists, outcomes.get("rating", blank), 0).astype(np.float32),
+        )
