@@ -183,6 +183,13 @@ def test_a_student_learns_from_a_store_of_another_team(project, finished):
     leak += ["--test", "data/splits/test", "--unseen", "data/splits/unseen", "--scores", "data/scores/students/guest"]
     said = run(project, sys.executable, "-m", "stages.evaluate", *leak, fails=True)
     assert "are samples of data/splits/test/clean.zarr: who learns from them cannot be measured" in said
+    edit(project, lambda p: p["sweep"].update(start="guest"))
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    shutil.copytree(project / "data/knowledge/theirs.zarr", project / "leak/clean.zarr")  # as if the test had been dumped
+    sweep = ["--knowledge", "data/knowledge", "--val", "data/splits/val.zarr", "--test", "leak"]
+    sweep += ["--scores", "data/scores/students", "--out", "swept", "--cost", "swept.json"]
+    said = run(project, sys.executable, "-m", "stages.sweep", *sweep, fails=True)
+    assert "are samples of leak/clean.zarr: who learns from them cannot be measured" in said
 
 
 def test_a_teachers_parameter_runs_it_the_fusions_and_who_reads_them(project):
