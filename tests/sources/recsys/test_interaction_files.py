@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.sources.recsys.candidates import ID, POPULARITY
 from pipeline.sources.recsys.interaction_files import InteractionFiles
-from pipeline.sources.recsys.list_maker import ListMaker
+from pipeline.sources.recsys.list_maker import END, ListMaker
 from pipeline.sources.recsys.tables import read_table
 
 COLUMNS = {"user": "who", "item": "what", "time": "at", "click": "clicked", "rating": "stars"}
@@ -292,8 +292,8 @@ def test_whoever_met_nothing_may_be_given_anything_and_whoever_met_all_is_given_
     (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"ann,i{n},{n},1,3\n" for n in range(3)))
     maker = ListMaker(source(items=None).read_log(), np.ones(3, bool), 3, 2, np.random.default_rng(0))
     user, pool = np.zeros(50, int), np.arange(3)
-    assert set(maker.unmet(user, pool, np.zeros(0, int))) == {0, 1, 2}
-    assert set(maker.unmet(user, pool, np.arange(3))) == {-1}
+    assert set(maker.unmet(user, pool, np.array([END]))) == {0, 1, 2}
+    assert set(maker.unmet(user, pool, np.array([0, 1, 2, END]))) == {-1}
 
 
 def test_ids_of_what_was_never_learned_are_unknown(many):
