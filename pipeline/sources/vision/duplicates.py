@@ -19,7 +19,7 @@ def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
     x = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     x -= x.mean(1, keepdims=True)
     x /= np.maximum(x.std(1, keepdims=True), FAINT) * np.sqrt(x.shape[1])
-    few = x @ np.linalg.eigh(x.T.astype(float) @ x)[1][:, -COORDINATES:]
+    few = x @ np.linalg.eigh(x.T @ x)[1][:, -COORDINATES:]
     tree, groups = cKDTree(few), np.full(len(x), -1)
     for first in range(len(x)):
         if groups[first] < 0:
