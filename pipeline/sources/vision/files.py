@@ -198,8 +198,10 @@ class Files(Source):
             return np.array([given(i).said if has[i] else 0 for i in range(len(rows))], np.float32)
         if kind == "class":
             return np.array([number[given(i).said] if has[i] else -1 for i in range(len(rows))], np.int64)
-        said = [set(given(i).said) if has[i] else set() for i in range(len(rows))]
-        return np.array([[name in names for name in classes] for names in said], np.uint8)
+        present = np.zeros((len(rows), len(classes)), np.uint8)
+        for i in np.flatnonzero(has):
+            present[i, [number[name] for name in given(i).said]] = 1
+        return present
 
     def boxes(self, label: Label, number: dict[str, int]) -> np.ndarray:
         kinds = [(number[name], corners, ignored) for name, *corners, ignored in label.said]
