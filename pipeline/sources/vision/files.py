@@ -199,7 +199,7 @@ class Files(Source):
         if kind == "class":
             return np.array([number[given(i).said] if has[i] else -1 for i in range(len(rows))], np.int64)
         present = np.zeros((len(rows), len(classes)), np.uint8)
-        for i in np.flatnonzero(has):
+        for i in np.flatnonzero(has).tolist():
             present[i, [number[name] for name in given(i).said]] = 1
         return present
 
