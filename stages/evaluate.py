@@ -36,7 +36,7 @@ def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores
             check_held_out(open_store(store), split)
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     folders = sorted(student.glob("seed-*"), key=lambda folder: int(folder.name.removeprefix("seed-")))
-    results, strip = [], {}
+    results = []
     with progress(f"evaluate {name}", total=len(folders), unit="seeds") as advance:
         for folder in folders:
             files = sorted(folder.glob("*.safetensors"))
@@ -53,8 +53,8 @@ def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores
             }
             weights = {path.name: sha256(path) for path in files}
             results.append({"weights": weights, "test": tested, "unseen": shots})
-            strip = {k: x for net in networks for k, x in predictions(net, splits["clean"]).items()}
             advance(1)
+    strip = {k: x for net in networks for k, x in predictions(net, splits["clean"]).items()}  # of the last seed
     write_json(scores / "scores.json", results)
     write_whole(scores / "curve.json", (student / "curve.json").read_bytes())
     write_whole(scores / "predictions.safetensors", save(strip))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.batches.batches import Batch, in_order, input_fields, part, tensors
 from pipeline.batches.pools import Rows
 from pipeline.checkpoints import load_network, weights_of
-from pipeline.deployment.model_card import BESIDE, SAID, Exported, card, classes_of, tested_as
+from pipeline.deployment.model_card import SAID, Exported, card, classes_of, names_file, tested_as
 from pipeline.deployment.prediction import check_unchanged
 from pipeline.evaluation.scoring import judged, label_fields, score
 from pipeline.network import Network, Outputs
@@ -71,8 +71,7 @@ def check_replaceable(out: Path) -> None:
         raise ValueError(f"{out}: is a file; give a folder")
     names, model_card = [path.name for path in out.iterdir()], out / "README.md"
     said = model_card.read_text(errors="replace") if model_card.is_file() else ""
-    ours = {name for name in names if name.endswith(("README.md", ".onnx", ".safetensors")) or BESIDE.format(name) in said}
-    others = [name for name in names if SAID not in said or name not in ours]
+    others = [name for name in names if SAID not in said or not (name == "README.md" or names_file(said, name))]
     if others:
         raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
 

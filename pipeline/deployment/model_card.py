@@ -66,6 +66,12 @@ def card(
     return "\n".join(lines) + "\n"
 
 
+def names_file(said: str, name: str) -> bool:
+    """Whether a card is also of this file: weights have a heading, what is exported of them a line."""
+    weights = f"\n## {name.removesuffix('.safetensors')}\n" in said and name.endswith(".safetensors")
+    return weights or f"\n| {name} | " in said or BESIDE.format(name) in said
+
+
 def channels(task: Task, names: list[str]) -> list[str]:
     """Of a prediction: sources name classes, and background is none."""
     lacking = isinstance(task, Segmentation) and "background" not in names

@@ -163,7 +163,7 @@ def names_in(path: Path) -> list[str] | None:
 def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path], data: Path) -> set[Path]:
     used, sets = set(), SplitSets()
     for place in sorted(maps):
-        inside = sorted(place.glob("*.png"))
+        inside = sorted(path for path in place.iterdir() if path.suffix.lower() == ".png")
         home = home_of([path.stem for path in inside], photos, place)
         some = inside[:: max(1, len(inside) // SAMPLE)]
         seen = [np.unique(np.asarray(Image.open(path))).astype(int).tolist() for path in some]

@@ -191,7 +191,7 @@ def forms(word: str) -> set[str]:
 def fits(table: Table, column: str, role: str) -> bool:
     """Whether a column's values are those of its role."""
     try:
-        _ = table.numbers(column, low=0.01, gap=-1.0) if role == "rating" else table.flags(column)
+        _ = table.numbers(column, low=0.01, gap=0.0) if role == "rating" else table.flags(column)
     except ValueError:
         return False
     return True

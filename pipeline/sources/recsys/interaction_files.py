@@ -68,7 +68,7 @@ class InteractionFiles(LoggedCandidates):
         outcomes = {task: self.responses(table, task) for task in RESPONSES if task in self.columns}
         outcomes.setdefault("click", np.ones(len(table)))
         if "rating" in self.columns:
-            outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=-1.0).clip(0)
+            outcomes["rating"] = table.numbers(self.columns["rating"], low=0.01, gap=0.0)
         return Log(user, item, table.times(self.columns["time"]), outcomes, users, items, user_names, item_names)
 
     def responses(self, table: Table, task: str) -> np.ndarray:

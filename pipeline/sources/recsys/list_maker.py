@@ -84,7 +84,7 @@ class ListMaker:
         logged[row, place] = order
         item = np.where(logged >= 0, self.log.item[logged], -1)
         for at in range(most, self.length):
-            item[:, at] = self.unmet(user[first], pool, met)
+            item[:, at] = self.unmet(user[first], pool, met, item[:, :at])
         if self.negatives:
             mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
             item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
@@ -99,8 +99,8 @@ class ListMaker:
             np.maximum.at(best[task], order[first][pair], found[order])
         return order[np.sort(first)], best
 
-    def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray) -> np.ndarray:
-        """An item of the pool that each user did not meet; -1 where eight draws find none.
+    def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray, listed: np.ndarray) -> np.ndarray:
+        """An item of the pool that each user did not meet, and that is not listed (N, n); -1 where eight draws find none.
 
         met: numbers of pairs of a user and an item, sorted, END the last, so that a draw costs by how many are asked.
         """
@@ -109,15 +109,17 @@ class ListMaker:
             rows = np.flatnonzero(found < 0)
             drawn = self.rng.choice(pool, len(rows))
             pair = user[rows] * len(self.log.items) + drawn
-            fresh = met[np.searchsorted(met, pair)] != pair
+            fresh = (met[np.searchsorted(met, pair)] != pair) & (listed[rows] != drawn[:, None]).all(1)
             found[rows[fresh]] = drawn[fresh]
         return found
 
     def random(self, count: int) -> Lists:
         """Learned users at times of theirs, with candidates drawn from all that was learned; no outcome is known."""
         row = self.rng.choice(self.rows, count)
-        item = self.rng.choice(different(self.log.item[self.rows]), (count, self.length))
-        return self.told_as(self.log.user[row], self.log.time[row], item, np.ones(item.shape, bool), {})
+        pool, item = different(self.log.item[self.rows]), np.full((count, self.length), -1)
+        for at in range(self.length):
+            item[:, at] = self.unmet(self.log.user[row], pool, np.array([END]), item[:, :at])
+        return self.told_as(self.log.user[row], self.log.time[row], item, item >= 0, {})
 
     def users(self, user: np.ndarray) -> np.ndarray:
         """(N,) -> (N, columns) int32: the id, then side features."""

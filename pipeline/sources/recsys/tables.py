@@ -54,7 +54,7 @@ class Table:
                 found[row] = gap if gap is not None and not text else parse(text)
             except ValueError:
                 found[row] = math.nan
-            if not (found[row] == gap or (math.isfinite(found[row]) and low <= found[row] <= high)):
+            if (text or gap is None) and not (math.isfinite(found[row]) and low <= found[row] <= high):
                 raise self.problem(line, f"{name} is {text!r}, expected {expected}")
         return found
 
@@ -150,19 +150,19 @@ def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, 
             reader = csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
             check_columns(path, columns, names)
+            places = [names.index(name) for name in columns]
             for row in reader:
                 if not row:
                     continue
                 if len(row) < len(names) or (header and len(row) > len(names)):
                     raise ValueError(f"{path}, line {reader.line_num}: {len(row)} columns, expected {len(names)}")
-                rows.append(row)
+                rows.append([row[at].strip() for at in places])
                 lines.append(reader.line_num)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as text: {error}") from None
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    place = {name: names.index(name) for name in columns}
-    return filled(Table(path, {name: [row[at].strip() for row in rows] for name, at in place.items()}, lines))
+    return filled(Table(path, {name: [row[n] for row in rows] for n, name in enumerate(columns)}, lines))
 
 
 def check_columns(path: Path, wanted: list[str], known: list[str]) -> None:

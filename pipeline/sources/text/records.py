@@ -202,7 +202,10 @@ def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str
             if found[name] not in known:
                 raise ValueError(f"{name!r} is {found[name]!r}, expected one of {', '.join(known)}")
     for name in tags.keys() & found.keys():
-        found[name] = as_bio(found[name].split() if isinstance(found[name], str) else list(found[name]))
+        given = found[name].split() if isinstance(found[name], str) else found[name]
+        if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+            raise ValueError(f"{name!r} is {given!r:.80}, expected a tag a word, by name, such as B-PER")
+        found[name] = as_bio(given)
     return found
 
 
@@ -210,11 +213,12 @@ def check_tags(record: Record, name: str, kinds: list[str]) -> None:
     tags = record.labels.get(name)
     if tags is None:
         return
+    known = tags_of(kinds)
     if len(tags) != len(record.words):
         raise ValueError(f"{name!r}: {len(tags)} tags of {len(record.words)} words")
     for tag in tags:
-        if tag not in tags_of(kinds):
-            raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(tags_of(kinds))}")
+        if tag not in known:
+            raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(known)}")
 
 
 def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
@@ -241,7 +245,8 @@ def join(known: Record, other: Record, longest: int | None) -> None:
     """Add the labels of the same text. Raises ValueError where they differ."""
     same = f"same first {longest} words (raise longest if they differ later)" if len(known.words) == longest else "same text"
     for name, label in other.labels.items():
-        if known.labels.setdefault(name, label) != label:
+        if known.labels.get(name, label) != label:
             raise ValueError(
                 f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}; drop one of them"
             )
+    known.labels |= other.labels

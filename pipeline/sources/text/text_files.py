@@ -1,7 +1,7 @@
 """Your own text: CSV, JSONL, Parquet and CoNLL files, each row with the labels that it has."""
 
 import re
-from functools import partial
+from functools import cached_property, partial
 from typing import final
 
 import numpy as np
@@ -152,11 +152,15 @@ class TextFiles(WordSource):
     def words_of(self, line: str) -> list[str]:
         """Files with a tag a word have marks as words of their own: so has a line."""
         words = words_in(line)
-        known = {word for record in self.records()[0]["transfer"] for word in record.words} if self.tags else set(words)
+        known = {word for record in self.transfer for word in record.words} if self.tags else set(words)
         return [part for word in words for part in marks_apart(word, known)]
 
     def learnt(self) -> Vocabulary | Borrowed:
-        return self.learn([] if self.tokenizer else self.records()[0]["transfer"])
+        return self.learn([] if self.tokenizer else self.transfer)
+
+    @cached_property
+    def transfer(self) -> list[Record]:
+        return self.records()[0]["transfer"]
 
     def learn(self, records: list[Record]) -> Vocabulary | Borrowed:
         if self.tokenizer:

@@ -104,12 +104,14 @@ def numbers(values: Any, expected: str) -> np.ndarray:
 
 
 def object_of(item: dict[str, Any], categories: dict[int, str], part: Part, size: tuple[int, int]) -> tuple[str, bool, Any]:
-    """(class, whether it is a crowd, its box or run lengths). Raises ValueError, KeyError."""
+    """(class, whether it is a crowd, its box, or run lengths, or None). Raises ValueError, KeyError."""
     name, crowd = named(item, "category_id", categories, "category"), bool(item.get("iscrowd", 0))
     if part.names and name not in part.names:
         raise ValueError(no_class(name, part.names))
     if part.kind == "masks":
         return name, crowd, toggles(item["segmentation"], *size)
+    if part.kind == "classes":
+        return name, crowd, None
     box = numbers(item["bbox"], BOX)
     if len(box) != 4:
         raise ValueError(BOX)

@@ -38,7 +38,8 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
     """The split of each image: "train", "val" or "test".
 
     A group goes where one of its images is declared to be, else where the hash of its first id says, so that images which
-    are added move no others; without any label it is to learn from. Of what is declared to be in train, val takes its share.
+    are added move none but those that they are nearly the same as; without any label it is to learn from. Of what is declared
+    to be in train, val takes its share.
     Raises ValueError if a group would be torn.
     """
     members: dict[int, list[int]] = {}

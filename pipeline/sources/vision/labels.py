@@ -93,6 +93,8 @@ def part_of(where: str, given: Any) -> Part:
         raise ValueError(f"{where}.gives: {formats[0]} has no {part.kind}; it gives {' or '.join(FORMATS[formats[0]])}")
     if formats[0] != "folder" and not part.images:
         raise ValueError(f"{where}.images: missing; the folder of the images that {formats[0]} speaks of")
+    if not isinstance(part.label, str) and part.kind != "classes":
+        raise ValueError(f"{where}.label: several columns are classes; add `gives: classes`, or name one column")
     if part.names and len(set(part.names)) < len(part.names):
         raise ValueError(f"{where}.classes: a name comes twice")
     if part.values and not all(0 <= value <= IGNORED for value in part.values.values()):

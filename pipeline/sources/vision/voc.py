@@ -16,7 +16,7 @@ def read_voc(part: Part) -> Found:
     """Boxes of <object>s, difficult ones ignored, as COCO's crowds are. Its pixels count from 1, ends included."""
     assert part.voc and part.images
     images, found, folder = ImageFolder(part.images), Found(), Path(part.voc)
-    files = sorted(path for path in folder.rglob("*.xml") if path.name[0] != ".")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.name[0] != ".")
     if not files:
         raise ValueError(f"{part.voc}: no .xml file in this folder; expected one an image")
     wanted, boxes = listed(part, images, found.bad), {}
@@ -76,7 +76,7 @@ def read_masks(part: Part) -> Found:
     """A PNG an image, of the same name, its pixels class numbers (colours are no matter); 255 is ignored."""
     assert part.masks and part.images
     images, found, folder = ImageFolder(part.images), Found(classes=part.names or []), Path(part.masks)
-    files = sorted(path for path in folder.rglob("*.png") if path.name[0] != ".")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and path.name[0] != ".")
     if not files:
         raise ValueError(f"{part.masks}: no .png file in this folder; expected a class map an image")
     wanted = listed(part, images, found.bad)

@@ -73,6 +73,7 @@ def test_parquet_holds_the_same(folder):
         ("1,4.5", "0.6,4.5", "log.csv, line 2: clicked is '0.6', expected 0 or 1"),
         ("4.5", "nan", "log.csv, line 2: stars is 'nan'"),
         ("4.5", "0", "log.csv, line 2: stars is '0', expected a number from 0.01"),
+        ("4.5", "-1", "log.csv, line 2: stars is '-1', expected a number from 0.01"),
         (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
         ('"cake, plain",1704067260', "cake, plain,1704067260", "log.csv, line 3: 6 columns, expected 5"),
         ("tea", "milk", "log.csv, line 2: item 'milk' is not in items.csv"),
@@ -292,8 +293,20 @@ def test_whoever_met_nothing_may_be_given_anything_and_whoever_met_all_is_given_
     (folder / "log.csv").write_text("who,what,at,clicked,stars\n" + "".join(f"ann,i{n},{n},1,3\n" for n in range(3)))
     maker = ListMaker(source(items=None).read_log(), np.ones(3, bool), 3, 2, np.random.default_rng(0))
     user, pool = np.zeros(50, int), np.arange(3)
-    assert set(maker.unmet(user, pool, np.array([END]))) == {0, 1, 2}
-    assert set(maker.unmet(user, pool, np.array([0, 1, 2, END]))) == {-1}
+    none = np.zeros((50, 0), int)
+    assert set(maker.unmet(user, pool, np.array([END]), none)) == {0, 1, 2}
+    assert set(maker.unmet(user, pool, np.array([0, 1, 2, END]), none)) == {-1}
+
+
+def test_no_item_is_twice_in_a_list(many):
+    """Of thirty items, where draws that know nothing of each other would repeat most."""
+    many.length, many.negatives = 12, 8
+    for name, split in many.splits().items():
+        rows = split.labels["click"][split.labelled["click"]] if name == "transfer" else split.labels["click"]
+        for click, item, _ in np.moveaxis(rows, -1, 1):
+            assert len(set(item[click >= 0])) == (click >= 0).sum(), name
+    random = ListMaker(many.read_log(), np.ones(1500, bool), 12, 8, np.random.default_rng(0)).random(50)
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() >= 8 for row in np.where(random.click >= 0, random.number, -1))
 
 
 def test_ids_of_what_was_never_learned_are_unknown(many):

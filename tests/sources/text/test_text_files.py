@@ -406,3 +406,18 @@ def test_a_line_is_cut_as_files_with_a_tag_a_word_are(folder):
     assert bytes(row["text_first"]).decode() == "Mr. Vo ( of Quito ) , late ."
     ((_, row),) = source(tags={}).read("Mr. Vo (of Quito), late.")
     assert bytes(row["text_first"]).decode() == "Mr. Vo (of Quito), late."
+
+
+def test_tags_that_are_numbers_are_a_line(folder):
+    (folder / "val.jsonl").write_text('{"text": "a b", "entities": [0, 1]}\n{"text": "c", "entities": 5}\n')
+    with pytest.raises(ValueError) as error:
+        source().splits()
+    assert r"val.jsonl, line 1: 'entities' is [0, 1], expected a tag a word, by name, such as B-PER" in str(error.value)
+    assert "line 2: 'entities' is 5, expected a tag a word" in str(error.value)
+
+
+def test_a_row_that_contradicts_another_adds_nothing(folder):
+    (folder / "a.csv").write_text(CSV + "the soup was warm,meal,\nthe soup was warm,flight,for\n")
+    found, bad = source().records()
+    (row,) = [record for record in found["transfer"] if record.words[-1] == "warm"]
+    assert row.labels == {"topic": "meal"} and len(bad) == 1
