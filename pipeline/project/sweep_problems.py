@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.project.class_spec import near
 from pipeline.project.params import Params
 from pipeline.project.problems import Problem, first_problem, lead, no_store, stores
-from pipeline.project.sections import Range
+from pipeline.project.sections import Range, Student
 
 
 def sweep_problems(params: Params) -> list[Problem]:
@@ -39,6 +40,8 @@ def sweep_problems(params: Params) -> list[Problem]:
         found.append(
             ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
         )
+    if sweep.keep < 1 and "updates" in sweep.vary:
+        found.append(("sweep.keep", "compares students after the same share of their updates: not where these vary"))
     return found
 
 
@@ -69,6 +72,8 @@ def value_problems(params: Params, key: str, value: Any) -> list[Problem]:
         return (
             [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]
         )
+    if (name := key.split(".")[0]) not in Student.model_fields:
+        return [(where, f"not a parameter of a student{near(name, Student.model_fields)}")]
     try:
         student = params.varied({key: value})
         return [] if student.reads in stores(params) else [(where, no_store(student.reads, params))]

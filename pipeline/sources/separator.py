@@ -1,4 +1,6 @@
-"""What lies between the cells of a table."""
+"""What lies between the cells of a table, and what its columns are called."""
+
+from pathlib import Path
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -6,3 +8,10 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 def separator_of(header: str) -> str:
     """The one that its first line has most of."""
     return max(SEPARATORS, key=header.count)
+
+
+def check_header(path: Path, names: list[str]) -> None:
+    """Raises ValueError if two columns are called the same; those without a name are nobody's."""
+    for name in names:
+        if name and names.count(name) > 1:
+            raise ValueError(f"{path}: {names.count(name)} columns are called {name!r}; rename all but one")

@@ -9,7 +9,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import manners
@@ -46,11 +46,12 @@ def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
 
 
 def lines(records: list[Record], tasks: dict[str, Task], baseline: dict[str, float]) -> list[Line]:
-    """A line a student, the best on val first, in points; the test split beside it, by which nothing is chosen.
+    """A line a student, finished ones first, then the best on val, in points; beside it test, by which nothing is chosen.
 
     baseline: {task: points on test} that Delta_MTL is measured against. A student that diverged has no scores.
     """
-    found = sorted((line(record, tasks, baseline) for record in records), key=lambda one: -one.get("val", -math.inf))
+    made = (line(record, tasks, baseline) for record in records)
+    found = sorted(made, key=lambda one: (one["state"] != "finished", -one.get("val", -math.inf)))
     for one in found:
         one["pareto"] = one["state"] == "finished" and not any(beats(other, one) for other in found)
     return found
@@ -88,9 +89,10 @@ def write_csv(path: Path, found: list[Line]) -> None:
 
 
 def best(found: list[Line]) -> dict[str, Any]:
-    """Numbers of the student that is best on val, under names that stay the same, for `dvc metrics` and `dvc exp show`."""
+    """Of the student that is best on val its name and numbers, called alike in every sweep: for `dvc metrics` and `exp show`."""
     columns = [column for column in found[0] if column.split()[0] in ("val", "test", "delta_mtl", "parameters", "flops")]
-    return {"students": len(found), "best": {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}}
+    numbers = {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}
+    return {"students": len(found), "best": {"name": found[0]["name"], **numbers}}
 
 
 def shown(value: Any, spec: str) -> str:
@@ -100,7 +102,7 @@ def shown(value: Any, spec: str) -> str:
 def show(found: list[Line], varied: list[str]) -> None:
     """Print it, a * at those that no other beats."""
     columns = ["name", *varied, "val", "test", "delta_mtl", "parameters", "latency_ms", "seconds"]
-    table = Table("", *columns)
+    table = Table("", *(Column(name, no_wrap=name == "name") for name in columns))
     for one in found:
         mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
         table.add_row(mark, *(shown(one.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))

@@ -118,10 +118,11 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         (
             "sweep.vary",
             {"learning_rat": [0.1]},
-            "sweep.vary.learning_rat: learning_rat: unknown key",
+            "sweep.vary.learning_rat: not a parameter of a student; did you mean 'learning_rate'",
         ),
         ("sweep.vary", {"learning_rate": [0.1, -1]}, "sweep.vary.learning_rate: learning_rate: .*greater than 0, got -1"),
-        ("sweep.vary", {"encodr.width": [16]}, "sweep.vary.encodr.width: not a parameter of a student"),
+        ("sweep.vary", {"encodr.width": [16]}, "sweep.vary.encodr.width: not a parameter of a student; did you mean 'encoder'"),
+        ("sweep.vary", {"update": [20]}, "sweep.vary.update: not a parameter of a student; did you mean 'updates'"),
         ("sweep.vary", {"extends": ["fused"]}, "sweep.vary.extends: those of a sweep begin afresh"),
         ("sweep.vary", {"tasks": [["detection"]]}, "sweep.vary.tasks: students of other tasks cannot be ranked"),
         (
@@ -137,6 +138,11 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("sweep.vary", {"encoder.width": {"low": 4, "high": 8, "step": 0.5}}, "whole between whole numbers, got 0.5"),
         ("sweep.vary", {"encoder.width": {"low": 4, "high": 8, "step": float("inf")}}, "expected a step above 0, .* got inf"),
         ("sweep.vary", {"weights.logits": {"low": 0, "high": 1, "log": True}}, "log is of numbers above 0, got low 0"),
+        (
+            "sweep",
+            {"start": "logits", "vary": {"updates": [20, 40]}, "sampler": "tpe", "students": 4, "keep": 0.5},
+            "sweep.keep: compares students after the same share of their updates: not where these vary",
+        ),
         ("sweep.sampler", "tpe", "sweep.students: missing; say how many tpe may try"),
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),

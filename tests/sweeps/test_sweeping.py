@@ -234,6 +234,9 @@ def test_no_other_beats_those_on_the_front(trials):
     tasks = trials(**GRID).tasks
     records = [record("a", 0.5, 10), record("b", 0.6, 20), record("c", 0.55, 20), record("d", 0.7, 9, state="stopped")]
     assert {one["name"]: one["pareto"] for one in lines(records, tasks, {})} == {"a": True, "b": True, "c": False, "d": False}
+    found = lines(records, tasks, {})
+    assert [one["name"] for one in found] == ["b", "c", "a", "d"]  # what was stopped was not trained to its end
+    assert best(found)["best"] | {"name": "b", "val": 60.0, "parameters": 20} == best(found)["best"]
 
 
 def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):

@@ -50,16 +50,20 @@ class LoggedCandidates(Candidates):
     def read_log(self) -> Log:
         """The log, whole. Raises ValueError with file and line."""
 
-    def splits(self) -> dict[str, Split]:
+    def opened(self) -> tuple[Log, dict[str, np.ndarray], ListMaker]:
+        """The log, its rows by split, and what makes lists of them."""
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         rows = self.divided(log, rng)
+        return log, rows, ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
+
+    def splits(self) -> dict[str, Split]:
+        log, rows, maker = self.opened()
+        learned, ever = rows["transfer"], np.ones(len(log.user), bool)
         for task, outcome in log.outcomes.items():
-            if not outcome[rows["transfer"]].any():
+            if not outcome[learned].any():
                 raise ValueError(
                     f"{task}: no interaction that is learned from has any; leave its column out, or change val, test"
                 )
-        maker = ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
-        learned, ever = rows["transfer"], np.ones(len(log.user), bool)
         # who learns must not be told, by what is never a negative, what users meet later; nor may an unknown id tell a click
         made = {
             name: maker.lists(
@@ -71,7 +75,7 @@ class LoggedCandidates(Candidates):
         tasks = tuple(task for task in TASKS if task in log.outcomes)
         user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
         sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
-        splits = {"transfer": transfer(parts, self.views, rng, tasks)} | {
+        splits = {"transfer": transfer(parts, self.views, maker.rng, tasks)} | {
             name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
         }
         about = {name: {"sizes": found} for name, found in sizes.items()}
@@ -107,14 +111,13 @@ class LoggedCandidates(Candidates):
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
         """A user of the log, by name, with all items that they never met, as they are known when it ends."""
-        log, rng = self.read_log(), np.random.default_rng(self.seed)
+        log, _, maker = self.opened()
         if given not in log.user_names:
             raise ValueError(f"{given!r}: no such user; expected one as in the log, such as {log.user_names[0]!r}")
         user = log.user_names.index(given)
         item = np.setdiff1d(np.arange(len(log.items)), log.item[log.user == user])[None]
         if not item.size:
             raise ValueError(f"{given!r}: has met every item; expected a user for whom some are left")
-        maker = ListMaker(log, self.divided(log, rng)["transfer"], self.length, self.negatives, rng)
         lists = maker.told_as(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
         return [("", {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
 
@@ -126,8 +129,7 @@ class LoggedCandidates(Candidates):
 
     def beside(self) -> dict[str, str]:
         """All users and items by name, as networks take them."""
-        log, rng = self.read_log(), np.random.default_rng(self.seed)
-        maker = ListMaker(log, self.divided(log, rng)["transfer"], self.length, self.negatives, rng)
+        log, _, maker = self.opened()
         users = maker.users(np.arange(len(log.users)))
         (items,) = maker.items(np.arange(len(log.items))[None], np.array([np.inf])).transpose(0, 2, 1)
         return {

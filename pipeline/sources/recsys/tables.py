@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.sources.separator import separator_of
+from pipeline.sources.separator import check_header, separator_of
 
 csv.field_size_limit(2**31 - 1)  # a text, of no concern here, may lie in another column
 
@@ -149,6 +149,7 @@ def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, 
             text, mark = (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
             reader = csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
+            check_header(path, names)
             check_columns(path, columns, names)
             places = [names.index(name) for name in columns]
             for row in reader:

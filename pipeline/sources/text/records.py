@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.sources.bad import SHOWN
-from pipeline.sources.separator import separator_of
+from pipeline.sources.separator import check_header, separator_of
 from pipeline.sources.text.scripts import words_in
 from pipeline.sources.text.words import tags_of
 
@@ -99,6 +99,7 @@ def csv_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     reader = csv.reader(io.StringIO("\n".join(lines) + "\n"), strict=True, **form)
     try:
         header = next(reader, [])
+        check_header(path, header)
         if text is not None and text not in header:
             raise ValueError(f"{path}, line 1: no column {text!r}; there are {', '.join(header) or 'none'}")
         for cells in reader:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.separator import check_header
 from pipeline.sources.vision.labels import Found, ImageFolder, Part, listed, no_class, text_of
 
 
@@ -58,6 +59,7 @@ def read_rows(path: Path, delimiter: str, columns: list[str] | None = None) -> t
     except csv.Error as error:
         raise ValueError(f"{path}, line {lines[reader.line_num - 1][0]}: {error}") from None
     header = columns or (rows.pop(0)[1] if rows else [])
+    check_header(path, header)
     if not rows:
         raise ValueError(f"{path}: no line below the header")
     for line, cells in rows:
