@@ -1,5 +1,6 @@
 """What a project for data of one's own begins with: params with comments, and how long it should train."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,11 @@ class Draft:
 
 def first_params() -> Any:
     """The demo's, with their comments; what follows is set by each domain."""
-    params = round_trip().load((CLONE / "params.yaml").read_text())
+    text = (CLONE / "params.yaml").read_text()
+    params = round_trip().load(text)
+    about = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # to YAML it is behind students, which are others here
+    assert about
+    params.yaml_set_comment_before_after_key("sweep", before="\n" + re.sub("^# ", "", about[1].strip(), flags=re.MULTILINE))
     del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other data
     params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
     params["report"] |= {"baseline": "single", "strip": flow(["labels", "fused"])}

@@ -40,7 +40,8 @@ def sweep_problems(params: Params) -> list[Problem]:
         found.append(
             ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
         )
-    if sweep.keep < 1 and "updates" in sweep.vary:
+    updates = sweep.vary.get("updates", [])
+    if sweep.keep < 1 and (isinstance(updates, Range) or len(updates) > 1):
         found.append(("sweep.keep", "compares students after the same share of their updates: not where these vary"))
     return found
 

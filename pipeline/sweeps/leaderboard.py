@@ -89,7 +89,7 @@ def write_csv(path: Path, found: list[Line]) -> None:
 
 
 def best(found: list[Line]) -> dict[str, Any]:
-    """Of the student that is best on val its name and numbers, called alike in every sweep: for `dvc metrics` and `exp show`."""
+    """Of the student that is best on val its name and numbers, called alike in every sweep, for `dvc metrics`, `exp show`."""
     columns = [column for column in found[0] if column.split()[0] in ("val", "test", "delta_mtl", "parameters", "flops")]
     numbers = {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}
     return {"students": len(found), "best": {"name": found[0]["name"], **numbers}}

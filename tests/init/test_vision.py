@@ -202,7 +202,8 @@ def test_a_project_is_whole(here, monkeypatch):
         p.name for p in Path().iterdir()
     }
     assert {"/predictions/", "/exports/", "/dvc_plots/"} <= set(Path(".gitignore").read_text().splitlines())
-    assert "bench/" not in Path("params.yaml").read_text()
+    written = Path("params.yaml").read_text()
+    assert "bench/" not in written and "\n\n# Many students, each batch read once" in written
 
 
 def test_numbers_are_unseen_and_what_is_no_label_is_said(here):
