@@ -140,7 +140,7 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
         names = sorted(set(objects))
         words = f"VOC boxes of {len(names)} classes{counted(objects)} in {many} files of {named}"
         parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["voc"]), "Main")]
-        found.add("detection", parts, words)
+        found.add("detection", parts, words + by_which(parts))
     return used
 
 
@@ -149,6 +149,12 @@ def by_lists(part: Spec, labels: Path, kind: str) -> list[Spec]:
     lists = {split: labels.parent / f"ImageSets/{kind}/{split}.txt" for split in ("train", "val", "test")}
     parts = [part | {"only": str(path), "split": split} for split, path in lists.items() if path.is_file()]
     return parts if parts and "split" not in part else [part]
+
+
+def by_which(parts: list[Spec]) -> str:
+    """What these lists leave out is not used: let it be said."""
+    lists = [part["only"] for part in parts if "only" in part]
+    return f"; only images that are listed in {', '.join(lists)}" if lists else ""
 
 
 def names_in(path: Path) -> list[str] | None:
@@ -181,7 +187,7 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
         said = f"class maps of {len(names)} classes beside background in {many} files of {named}"
         said += f"; {IGNORED} is that class" if "values" in parts[0] else ""
         parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["masks"]), "Segmentation")]
-        found.add("segmentation", parts, said)
+        found.add("segmentation", parts, said + by_which(parts))
     return used
 
 

@@ -167,6 +167,12 @@ LAYOUTS = [
 ]
 
 
+def test_lists_that_divide_are_said(here):
+    make_voc(here / "own", 12)
+    lists = "own/ImageSets/Main/train.txt, own/ImageSets/Main/val.txt"
+    assert any(line.endswith(f"; only images that are listed in {lists} (train, val)") for line in proposed().said)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda make: make.__name__.removeprefix("layout_"))
 def test_a_layout_is_recognised_and_there_is_enough_to_learn_from(here, layout):
     wanted = layout(here / "own")
