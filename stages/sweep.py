@@ -52,6 +52,10 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     write_json(out / "best.json", best(found))
     write_json(out / "leaderboard.json", found)
     show(found, list(params.sweep.vary))
+    if params.sweep.sampler != "grid" and len(found) < (params.sweep.students or 0):
+        click.echo(
+            f"sweep: {params.sweep.students} were asked for, {len(found)} differ: the search proposed some again", err=True
+        )
     for stale in set(scratch.parent.iterdir()) - {scratch}:
         shutil.rmtree(stale)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import click
 import torch
 from rich.table import Column, Table
 from torch.utils.flop_counter import FlopCounterMode
@@ -95,6 +96,23 @@ def best(found: list[Line]) -> dict[str, Any]:
     return {"students": len(found), "best": {"name": found[0]["name"], **numbers}}
 
 
+def without_effect(found: list[Line], varied: list[str]) -> list[str]:
+    """A line for each key that students differ in alone, and score the same to the last digit: so much was trained in vain."""
+    said = []
+    for key in varied:
+        alike: dict[str, list[Line]] = {}
+        for one in found:
+            if "val" in one:
+                alike.setdefault(repr([one.get(other) for other in varied if other != key]), []).append(one)
+        groups = [group for group in alike.values() if len(group) > 1]
+        if groups and all(len({(one["val"], one["test"]) for one in group}) == 1 for group in groups):
+            a, b = groups[0][:2]
+            said.append(
+                f"{key}: makes no difference to such students: {a['name']} and {b['name']} differ in it alone, and score alike"
+            )
+    return said
+
+
 def shown(value: Any, spec: str) -> str:
     return format(value, spec) if isinstance(value, float) else str(value)
 
@@ -107,3 +125,5 @@ def show(found: list[Line], varied: list[str]) -> None:
         mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
         table.add_row(mark, *(shown(one.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))
     manners.show(table)
+    for said in without_effect(found, varied):
+        click.echo(f"sweep: {said}", err=True)

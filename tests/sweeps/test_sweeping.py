@@ -18,7 +18,7 @@ from pipeline.stores.layout import Field
 from pipeline.stores.store import open_store
 from pipeline.stores.writer import StoreWriter
 from pipeline.sweeps import sweeping
-from pipeline.sweeps.leaderboard import best, lines, show, write_csv
+from pipeline.sweeps.leaderboard import best, lines, show, without_effect, write_csv
 from pipeline.sweeps.sweeping import Trials, hurdles_after, run
 from pipeline.training.distilling import distil
 
@@ -237,6 +237,16 @@ def test_no_other_beats_those_on_the_front(trials):
     found = lines(records, tasks, {})
     assert [one["name"] for one in found] == ["b", "c", "a", "d"]  # what was stopped was not trained to its end
     assert best(found)["best"] | {"name": "b", "val": 60.0, "parameters": 20} == best(found)["best"]
+
+
+def test_what_makes_no_difference_is_said(trials):
+    choices = [{"temperature": t, "weights.logits": w} for w in (1, 3) for t in (1, 4)]
+    records = [record(f"{n}", 0.5 + choice["weights.logits"] / 10, 10, choice=choice) for n, choice in enumerate(choices)]
+    found = lines(records, trials(**GRID).tasks, {})
+    (said,) = without_effect(found, ["temperature", "weights.logits"])
+    assert said.startswith("temperature: makes no difference to such students: 2 and 3 differ in it alone")
+    records[0]["curve"][-1][f"val/{TASK}/macro_AP"] = 0.9
+    assert without_effect(lines(records, trials(**GRID).tasks, {}), ["temperature", "weights.logits"]) == []
 
 
 def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
