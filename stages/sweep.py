@@ -11,7 +11,7 @@ from pipeline.cost import measured
 from pipeline.evaluation.held_out import check_held_out
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.class_spec import ParamsError
-from pipeline.project.dependencies import code_digest
+from pipeline.project.dependencies import common_code_digest
 from pipeline.project.lineage import open_project
 from pipeline.reports.summary import CLEAN, mean_primaries
 from pipeline.stores.trust import open_verified
@@ -40,7 +40,7 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     start = params.student(params.sweep.start)
     seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())
-    scratch = out / ".scratch" / code_digest("sweep", params)[:16]
+    scratch = out / ".scratch" / common_code_digest(params)[:16]
     with measured(cost) as ledger, progress("sweep", total=total_updates(params.sweep, start), unit="updates") as advance:
         records = run(Trials(params, stores, *splits, scratch, advance))
         ledger |= {"students": len(records), "updates": sum(record["updates"] + record["head_updates"] for record in records)}

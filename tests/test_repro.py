@@ -156,6 +156,19 @@ def test_a_students_parameter_runs_that_student_alone(project):
     assert repro(project) == ["sweep"]  # which starts from that student
 
 
+def test_a_class_that_one_student_has_re_runs_no_other(project):
+    loss = {"code": "pipeline/losses/pkd.py", "class": "PKD"}
+    edit(project, lambda p: p["students"].update(parted={**STUDENTS["fused"], "feature_loss": loss}))
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    assert repro(project) == ["distill@parted", "evaluate@parted", "report"]
+    edit(project, lambda p: p["sweep"]["vary"].update(feature_loss=[p["distill"]["feature_loss"], loss]))
+    run(project, sys.executable, "-m", "pipeline.cli", "sync")
+    before = {file: file.stat().st_mtime_ns for file in project.glob("data/sweep/.scratch/*/*/record.json")}
+    assert repro(project) == ["sweep"]
+    after = {file: file.stat().st_mtime_ns for file in project.glob("data/sweep/.scratch/*/*/record.json")}
+    assert len(before) == 4 and after.items() > before.items()  # those of before are students of this sweep, too
+
+
 def test_a_student_begins_as_the_one_that_it_extends_and_runs_again_after_it(project):
     grown = {**STUDENTS["labels"], "extends": "logits", "frozen": True, "updates": 3}
     edit(project, lambda p: p["students"].update(grown=grown))

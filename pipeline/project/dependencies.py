@@ -19,13 +19,18 @@ USES = {
     "train_teacher": ("prepare.", "tasks."),
     "extract": ("tasks.",),
     "fuse": ("fusions.", "tasks."),
-    "distill": ("prepare.", "tasks.", "distill.", "students."),
-    "evaluate": ("tasks.", "distill.encoder", "students."),
+    "distill": ("prepare.", "tasks.", "distill."),
+    "evaluate": ("tasks.", "distill.encoder"),
     "report": ("prepare.", "tasks."),
-    "sweep": ("prepare.", "tasks.", "distill.", "students.", "sweep."),
+    "sweep": ("prepare.", "tasks.", "distill."),
 }
-
-OF_A_TEACHER = ("train_teacher", "extract")
+# And of one teacher or student, where a stage is of one.
+OWN = {
+    "train_teacher": "teachers.{}.",
+    "extract": "teachers.{}.",
+    "distill": "students.{}.",
+    "evaluate": "students.{}.encoder",
+}
 WRITTEN = {".", "data", "exports", "predictions"}  # by stages and commands
 
 
@@ -82,21 +87,33 @@ def check_classes(params: Params) -> None:
         spec.given(spec.load())
 
 
-def code_of(stage: str, params: Params, teacher: str | None = None) -> set[Path]:
-    """The code that can change what a stage writes, of one teacher if named."""
-    prefixes = (*USES[stage], f"teachers.{teacher}.") if teacher else USES[stage]
+def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
+    """The code that can change what a stage writes, of one teacher or student if named; of a sweep all that it may train."""
+    own: tuple[str, ...] = (OWN[stage].format(name),) if name else ()
+    if stage == "sweep" and params.sweep:
+        own = ("sweep.", f"students.{params.sweep.start}.")
+    return code_under(stage, params, USES[stage] + own)
+
+
+def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Path]:
+    """What a stage imports, and the classes that params name under these keys."""
     classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefixes)}
     return closure({CLONE / "stages" / f"{stage}.py", *classes})
 
 
-def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
-    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}; of teachers' stages {teacher: ...}."""
+def names_of(stage: str, params: Params) -> Iterable[str]:
+    """The teachers or students that a stage is run for, one by one; none: it is run once."""
+    return getattr(params, OWN[stage].split(".")[0]) if stage in OWN else ()
 
-    def ours(stage: str, teacher: str | None = None) -> str:
-        return digest({file for file in code_of(stage, params, teacher) if file.is_relative_to(CLONE)})
+
+def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
+    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}, or {teacher or student: ...}."""
+
+    def ours(stage: str, name: str | None = None) -> str:
+        return digest({file for file in code_of(stage, params, name) if file.is_relative_to(CLONE)})
 
     return {
-        stage: {name: ours(stage, name) for name in params.teachers} if stage in OF_A_TEACHER else ours(stage)
+        stage: {name: ours(stage, name) for name in names_of(stage, params)} if stage in OWN else ours(stage)
         for stage in stages
     }
 
@@ -116,9 +133,11 @@ def code_deps(stage: str, params: Params) -> list[str]:
 
 
 def own_files(stage: str, name: str, params: Params) -> set[str]:
-    """Files and folders that one teacher alone is made of, relative to the project folder, or absolute as they were named."""
-    teacher = params.teachers[name]
+    """Files and folders that one teacher or student alone is made of, relative to the project folder, or absolute as named."""
     found = listed_code(code_of(stage, params, name) - code_of(stage, params))
+    teacher = params.teachers.get(name) if OWN[stage].startswith("teachers") else None
+    if teacher is None:
+        return found
     if teacher.imported:
         found.add(teacher.imported.files)
     elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
@@ -126,9 +145,19 @@ def own_files(stage: str, name: str, params: Params) -> set[str]:
     return found
 
 
-def code_digest(stage: str, params: Params, teacher: str | None = None) -> str:
-    """SHA-256, in hex, of the code that can change what a stage writes, of one teacher if named."""
-    return digest(code_of(stage, params, teacher))
+def code_digest(stage: str, params: Params, name: str | None = None) -> str:
+    """SHA-256, in hex, of the code that can change what a stage writes, of one teacher or student if named."""
+    return digest(code_of(stage, params, name))
+
+
+def common_code_digest(params: Params) -> str:
+    """SHA-256, in hex, of the code that all students of a sweep are made of, whatever classes vary."""
+    return digest(code_under("sweep", params, USES["sweep"]))
+
+
+def class_code_digest(specs: Iterable[ClassSpec]) -> str:
+    """SHA-256, in hex, of the code of some classes, and of those among their arguments."""
+    return digest(closure({part.file() for spec in specs for part in (spec, *spec.inner().values())}))
 
 
 def digest(files: Iterable[Path]) -> str:

@@ -1,8 +1,9 @@
 """dvc.yaml as params.yaml would have it: what each stage depends on, and lists of stores.
 
 DVC cannot unroll a list into dependencies, so `stillroom sync` writes these into dvc.yaml, and every stage checks that
-they are current: a teacher added without `sync` is an error, never "up to date". What one teacher alone is made of (its
-class, its weights, files that are imported) DVC can index: `foreach` names it by teacher, and changing it re-runs no other.
+they are current: a teacher added without `sync` is an error, never "up to date". What one teacher or student alone is made
+of (its classes, its weights, files that are imported) DVC can index: `foreach` names it by name, and changing it re-runs no
+other.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.atomic import write_whole
 from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.project.commented import dumped, plain, round_trip
-from pipeline.project.dependencies import OF_A_TEACHER, USES, code_deps, data_deps, library, outside, own_files
+from pipeline.project.dependencies import OWN, USES, code_deps, data_deps, library, outside, own_files
 from pipeline.project.params import Params
 from pipeline.project.validation import load_params
 
@@ -30,41 +31,41 @@ LISTS = {
 }
 TAUGHT_FROM = "data/knowledge/transfer.zarr"
 CODE = Path("code.yaml")  # of a project outside of the clone: digests of the clone's code, by stage
-SECTIONS = dict.fromkeys(OF_A_TEACHER, "teachers") | {"distill": "students"}  # that stages with a `foreach` of ours go over
+SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # that stages with a `foreach` of ours go over
 
 
 def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
-    """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored.
-
-    All are equally long: what is too short says its last item again, or what all depend on.
-    """
+    """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored."""
     own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
     if stage == "train_teacher":
         own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
+    return equally_long(own, dict.fromkeys(params.teachers, TAUGHT_FROM))
+
+
+def by_student(stage: str, params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
+    """{student: "reads", its own code as "deps", the student that it "extends"}; all students, where none has any."""
+    (store,) = [dep for dep in definition["deps"] if "${item.reads}" in dep]
+    stores = {name: store.replace("${item.reads}", student.reads) for name, student in params.students.items()}
+    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.students}}
+    if stage == "distill":
+        folders = {name: definition["outs"][0].replace("${key}", s.extends or "") for name, s in params.students.items()}
+        own["extends"] = {name: [folders[name]] if s.extends else [] for name, s in params.students.items()}
+    own = {key: lists for key, lists in own.items() if any(lists.values())}
+    if not own:
+        return "${students}"
+    lists = equally_long(own, stores)
+    return {name: {"reads": student.reads, **lists[name]} for name, student in params.students.items()}
+
+
+def equally_long(own: dict[str, dict[str, list[str]]], common: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    """{name: {key: list}} of {key: {name: list}}; what is too short says its last item again, or what each has in common."""
     longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
     return {
         name: {
-            key: lists[name] + (lists[name] or [TAUGHT_FROM])[-1:] * (longest[key] - len(lists[name]))
+            key: lists[name] + (lists[name] or [common[name]])[-1:] * (longest[key] - len(lists[name]))
             for key, lists in own.items()
         }
-        for name in params.teachers
-    }
-
-
-def by_student(params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
-    """All students; if any extends another, {student: "reads", and the folder of what it extends, else its store again}."""
-    if not any(student.extends for student in params.students.values()):
-        return "${students}"
-    folder = definition["outs"][0]
-    (store,) = [dep for dep in definition["deps"] if "${item.reads}" in dep]
-    return {
-        name: {
-            "reads": student.reads,
-            "extends": [
-                folder.replace("${key}", student.extends) if student.extends else store.replace("${item.reads}", student.reads)
-            ],
-        }
-        for name, student in params.students.items()
+        for name in common
     }
 
 
@@ -111,7 +112,7 @@ def ours(stages: dict[str, Any]) -> dict[str, Any]:
 def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first.
 
-    Of the stages of a teacher also "foreach": what is each one's own.
+    Of the stages of a teacher or student also "foreach": what is each one's own.
     """
     taught = sorted({task for teacher in params.teachers.values() for task in teacher.tasks})
     result: dict[str, dict[str, Any]] = {}
@@ -122,7 +123,7 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
             by_hand = data_deps(params, by_hand)
         numbers = [key for key in definition["params"] if isinstance(key, str)]
         result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": numbers}
-    for stage in OF_A_TEACHER:
+    for stage in ("train_teacher", "extract"):
         result[stage]["foreach"] = own = by_teacher(stage, params)
         counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
         result[stage]["deps"] += [f"${{item.deps[{number}]}}" for number in counts["deps"]]
@@ -131,15 +132,17 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
             others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
             mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
             result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
-    distill = result["distill"]
-    distill["foreach"] = by_student(params, stages["distill"]["do"])
-    distill["deps"] += ["${item.extends[0]}"] if isinstance(distill["foreach"], dict) else []
+    for stage in ("distill", "evaluate"):
+        result[stage]["foreach"] = students = by_student(stage, params, stages[stage]["do"])
+        lists = next(iter(students.values())) if isinstance(students, dict) else {}
+        places = [(key, number) for key in ("deps", "extends") for number in range(len(lists.get(key, [])))]
+        result[stage]["deps"] += [f"${{item.{key}[{number}]}}" for key, number in places]
     if "sweep" in result:
         others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
         result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
     if outside():
         for stage, wanted in result.items():
-            wanted["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OF_A_TEACHER else stage]})
+            wanted["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OWN else stage]})
     return result
 
 
@@ -205,8 +208,19 @@ def sync() -> dict[str, list[str]]:
         write_whole(path, dumped(content).encode())
     if outside() and (then := read_code()) != (now := library(ours(content["stages"]), params)):
         write_whole(CODE, dumped(now).encode())
-        changes |= {stage: [*changes.get(stage, []), "other code"] for stage in now if now[stage] != then.get(stage)}
+        changes |= {
+            stage: [*changes.get(stage, []), other_code(then.get(stage), now[stage])]
+            for stage in now
+            if now[stage] != then.get(stage)
+        }
     return changes
+
+
+def other_code(then: Any, now: Any) -> str:
+    """What has to run again: all of a stage, or these teachers or students."""
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return "other code"
+    return f"other code: {', '.join(name for name in {**now, **then} if now.get(name) != then.get(name))}"
 
 
 def read_code() -> dict[str, Any]:

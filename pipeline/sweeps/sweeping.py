@@ -17,7 +17,8 @@ from pipeline.atomic import write_json
 from pipeline.checkpoints import input_shapes, save_network
 from pipeline.evaluation.scoring import score
 from pipeline.project.class_spec import ParamsError
-from pipeline.project.params import Params
+from pipeline.project.dependencies import class_code_digest
+from pipeline.project.params import Params, specs_in
 from pipeline.project.problems import student_problems
 from pipeline.project.sections import PARTS, FilledStudent, Range, Student, Sweep
 from pipeline.seeds import derive_seed
@@ -98,7 +99,8 @@ class Trials:
         settings = params.distill.model_dump(exclude=students_own)
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
         splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
-        depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles]
+        code = class_code_digest(specs_in("", student).values())
+        depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles, code]
         return Candidate(digest(depends)[:10], choice, spec, student, seed)
 
     def train(self, candidates: list[Candidate], hurdles: list[float]) -> None:

@@ -45,7 +45,7 @@ def test_the_clones_own_dvc_yaml_is_in_sync(monkeypatch):
 
 def test_outside_of_the_clone_its_code_is_known_by_digest_so_that_either_may_lie_elsewhere(project, monkeypatch):
     assert not [dep for stage in stages(project).values() for dep in stage["deps"] if dep.endswith(".py")]
-    assert stages(project)["distill"]["params"][-1] == {"code.yaml": ["distill"]}
+    assert stages(project)["distill"]["params"][-1] == {"code.yaml": ["distill.${key}"]}
     assert stages(project)["extract"]["params"][-1] == {"code.yaml": ["extract.${key}"]}
     code = yaml.safe_load((project / "code.yaml").read_text())
     assert code.keys() == stages(project).keys() and code["extract"].keys() == code["train_teacher"].keys()
@@ -68,7 +68,11 @@ def test_digests_are_of_what_a_stage_is_made_of(project):
     edit(project, lambda p: p["students"]["fused"].update(feature_loss=loss))
     sync()
     now = yaml.safe_load((project / "code.yaml").read_text())
-    assert {stage for stage in now if now[stage] != code[stage]} == {"distill", "evaluate", "sweep"}
+    assert {stage for stage in now if now[stage] != code[stage]} == {"distill"}  # no sweep starts from it
+    assert {name for name in now["distill"] if now["distill"][name] != code["distill"][name]} == {"fused"}
+    encoder = {"code": "pipeline/encoders/bag_of_words.py", "class": "BagOfWords", "input": "x", "vocabulary": 9, "width": 9}
+    edit(project, lambda p: p["students"]["logits"].update(encoder=encoder))
+    assert "distill: other code: logits\nevaluate: other code: logits\nsweep: other code\n" in sync()
 
 
 def test_what_a_plugin_imports_of_the_project_is_a_dependency_too(project):
@@ -164,8 +168,24 @@ def test_a_teacher_whose_class_lies_in_a_tasks_file_takes_no_dependency_from_oth
 
 def test_a_new_student_reaches_the_report_alone(project):
     edit(project, lambda p: p["students"].update(wide=p["students"]["fused"]))
-    changed = {line.split(":")[0] for line in sync().splitlines() if ": " in line}
-    assert changed == {"report"}
+    changed = dict(line.split(": ", 1) for line in sync().splitlines() if ": " in line)
+    assert changed.keys() == {"report", "distill", "evaluate"}
+    assert changed["distill"] == changed["evaluate"] == "other code: wide"
+
+
+def test_a_class_of_one_student_is_a_dependency_of_it_alone(project):
+    (project / "mine.py").write_text((CLONE / "pipeline/losses/pkd.py").read_text().replace("class PKD", "class Mine"))
+    edit(project, lambda p: p["students"]["fused"].update(feature_loss={"code": "mine.py", "class": "Mine"}))
+    sync()
+    content = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    over, evaluated = content["distill"]["foreach"], content["evaluate"]["foreach"]
+    assert over["fused"] == {"reads": "pca", "deps": ["mine.py"]} and evaluated == "${students}"
+    assert over["labels"] == {"reads": "transfer", "deps": ["data/knowledge/transfer.zarr"]}
+    assert stages(project)["distill"]["deps"][-1] == "${item.deps[0]}" and "mine.py" not in stages(project)["distill"]["deps"]
+    assert "mine.py" not in stages(project)["sweep"]["deps"]
+    edit(project, lambda p: p["students"]["fused"].pop("feature_loss"))
+    sync()
+    assert yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["distill"]["foreach"] == "${students}"
 
 
 def test_a_student_depends_on_the_one_that_it_extends(project):
