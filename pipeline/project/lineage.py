@@ -44,7 +44,11 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
 
 def by_student(stage: str, params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
     """{student: "reads", its own code as "deps", the student that it "extends"}; all students, where none has any."""
-    (store,) = [dep for dep in definition["deps"] if "${item.reads}" in dep]
+    store = next((dep for dep in definition["deps"] if "${item.reads}" in dep), None)
+    if not store:
+        raise ParamsError(
+            f"dvc.yaml: stage {stage} depends on no store ${{item.reads}}; take that stage from {CLONE / 'dvc.yaml'}"
+        )
     stores = {name: store.replace("${item.reads}", student.reads) for name, student in params.students.items()}
     own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.students}}
     if stage == "distill":

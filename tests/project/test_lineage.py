@@ -188,6 +188,15 @@ def test_a_class_of_one_student_is_a_dependency_of_it_alone(project):
     assert yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["distill"]["foreach"] == "${students}"
 
 
+def test_a_stage_of_before_that_names_no_store_is_one_line(project):
+    text = (project / "dvc.yaml").read_text()
+    before, _, after = text.partition("  evaluate:")
+    (project / "dvc.yaml").write_text(before + "  evaluate:" + after.replace("- data/knowledge/${item.reads}.zarr", "- x", 1))
+    result = CliRunner().invoke(main, ["sync"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: dvc.yaml: stage evaluate depends on no store ${item.reads}; take that stage from ")
+
+
 def test_a_student_depends_on_the_one_that_it_extends(project):
     def over():
         return yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["distill"]["foreach"]
