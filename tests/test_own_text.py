@@ -23,6 +23,7 @@ from pipeline.project.validation import load_params
 from pipeline.reports.pictures import strip
 from pipeline.stores.store import open_store
 from stages import distill, extract, prepare, train_teacher
+from stages.prepare import check_names
 
 WORDS = ["the", "soup", "was", "cold", "a", "seat", "at", "last", "late", "again", "good", "bad"]
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -215,3 +216,10 @@ def test_answers_name_their_tasks_in_the_order_of_params(project):
     source.draw = lambda axis, inputs, answer: drawn.append(source.words(inputs, answer))
     strip(source, tasks, open_store(project / "data/splits/val.zarr"), {"labels": said}, 1, project / "strip.png")
     assert drawn == ["", "topic: meal; stance: for", "topic: meal; stance: against"]
+
+
+@pytest.mark.parametrize("name", ["topic", "average", "delta_mtl"])
+def test_a_test_split_is_not_called_as_a_column_of_the_report(name):
+    check_names(["transfer", "val", "test/clean", "test/hard", "unseen/test"], ["topic"])
+    with pytest.raises(ValueError, match=f"test/{name}: a test split cannot have the name of a task"):
+        check_names(["transfer", "val", "test/clean", f"test/{name}"], ["topic"])

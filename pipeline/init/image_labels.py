@@ -2,13 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from pipeline.init.image_places import SAMPLE, are_maps, home_of, other_masks, shared_stems
-from pipeline.init.image_proposal import Proposal, Spec, SplitSets, with_split
+from pipeline.init.image_places import SAMPLE, are_maps, home_of, names_in, other_masks, shared_stems
+from pipeline.init.image_proposal import Proposal, Spec, SplitSets, by_lists, by_which, with_split
 from pipeline.init.label_columns import counted, label_of_column, task_name
 from pipeline.init.splits import SPLITS
 from pipeline.sources.separator import SEPARATORS, separator_of
@@ -20,7 +19,6 @@ from pipeline.sources.vision.labels_csv import read_rows
 SHOWN = 3  # files left out, in an error
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # images in formats that are not
 UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are no class
-MAPS = "PNG files of one class number a pixel, each called as its image is"
 BOXES = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "width", "height"})  # columns
 
 Coco = tuple[tuple[str, ...], Path, set[str], list[str]]  # classes, images' folder, boxes or masks or both, each object's class
@@ -40,7 +38,9 @@ def propose(folder: Path, files: list[Path]) -> Proposal:
         del by_folder[place]
     maps &= set(by_folder)
     for place in other_masks(by_folder, maps):
-        found.leave_out(place, f"masks, by its name; expected {MAPS}")
+        found.leave_out(
+            place, "masks, by its name; expected PNG files of one class number a pixel, each called as its image is"
+        )
         del by_folder[place]
     photos = {place: inside for place, inside in by_folder.items() if place not in maps}
     used = coco_files(found, files, photos, folder) | voc_folders(found, files, photos, folder)
@@ -142,28 +142,6 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
         parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["voc"]), "Main")]
         found.add("detection", parts, words + by_which(parts))
     return used
-
-
-def by_lists(part: Spec, labels: Path, kind: str) -> list[Spec]:
-    """A part for each split that VOC's own lists, beside the labels, have images of; the part itself if there are none."""
-    lists = {split: labels.parent / f"ImageSets/{kind}/{split}.txt" for split in ("train", "val", "test")}
-    parts = [part | {"only": str(path), "split": split} for split, path in lists.items() if path.is_file()]
-    return parts if parts and "split" not in part else [part]
-
-
-def by_which(parts: list[Spec]) -> str:
-    """What these lists leave out is not used: let it be said."""
-    lists = [part["only"] for part in parts if "only" in part]
-    return f"; only images that are listed in {', '.join(lists)}" if lists else ""
-
-
-def names_in(path: Path) -> list[str] | None:
-    """Of objects; None if it is no XML."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError):
-        return None
-    return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]
 
 
 def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path], data: Path) -> set[Path]:

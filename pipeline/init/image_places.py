@@ -1,8 +1,9 @@
-"""What the names and places of images tell: which names mean them, whether they are class maps."""
+"""What the names and places of images tell: which names mean them, whether they are class maps, what an XML has objects of."""
 
 from collections import Counter
 from pathlib import Path
 from statistics import mode
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -64,3 +65,12 @@ def are_maps(inside: list[Path], shared: set[str]) -> bool:
         if image.mode not in ("P", "L", "1") or (image.mode == "L" and len(np.unique(np.asarray(image))) > 64):
             return False
     return True
+
+
+def names_in(path: Path) -> list[str] | None:
+    """Of objects in an XML as VOC has them; None if it is no XML."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError):
+        return None
+    return [(item.findtext("name") or "").strip() for item in root.iter("object") if item.findtext("name")]

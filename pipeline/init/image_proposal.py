@@ -47,6 +47,19 @@ def with_split(part: Spec, data: Path, *places: Path) -> Spec:
     return part | ({"split": split} if split else {})
 
 
+def by_lists(part: Spec, labels: Path, kind: str) -> list[Spec]:
+    """A part for each split that VOC's own lists, beside the labels, have images of; the part itself if there are none."""
+    lists = {split: labels.parent / f"ImageSets/{kind}/{split}.txt" for split in ("train", "val", "test")}
+    parts = [part | {"only": str(path), "split": split} for split, path in lists.items() if path.is_file()]
+    return parts if parts and "split" not in part else [part]
+
+
+def by_which(parts: list[Spec]) -> str:
+    """What these lists leave out is not used: let it be said."""
+    lists = [part["only"] for part in parts if "only" in part]
+    return f"; only images that are listed in {', '.join(lists)}" if lists else ""
+
+
 class SplitSets:
     """Folders of labels of one kind: those that are named after different splits are parts of one task, any other is its own.
 

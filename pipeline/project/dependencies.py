@@ -102,8 +102,8 @@ def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Pat
 
 
 def names_of(stage: str, params: Params) -> Iterable[str]:
-    """The teachers or students that a stage is run for, one by one; none: it is run once."""
-    return getattr(params, OWN[stage].split(".")[0]) if stage in OWN else ()
+    """The teachers or students that a stage of OWN is run for, one by one."""
+    return getattr(params, OWN[stage].split(".")[0])
 
 
 def library(stages: Iterable[str], params: Params) -> dict[str, Any]:

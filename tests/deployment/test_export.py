@@ -15,6 +15,8 @@ from PIL import Image
 from pipeline.checkpoints import build_network, load_network, save_network
 from pipeline.cli import main
 from pipeline.deployment import export
+from pipeline.deployment.export import check_replaceable
+from pipeline.deployment.model_card import BESIDE, SAID
 from pipeline.project.class_spec import CLONE
 from pipeline.project.dependencies import source_identity
 from pipeline.project.validation import load_params
@@ -207,3 +209,15 @@ def test_what_is_no_image_is_one_line(project, given, message):
     (project / "broken.png").write_bytes(b"\x89PNG no")
     output = run("predict", "fused", given, fails=True)
     assert message in output and output.count("\n") == 1
+
+
+def test_what_lies_beside_an_export_and_is_none_stays(tmp_path):
+    (tmp_path / "README.md").write_text(f"{SAID}\n\n## a\n{BESIDE.format('t.json')}\n| file | x |\n| a.onnx | 1 |\n")
+    for name in ("a.safetensors", "a.onnx", "t.json"):
+        (tmp_path / name).touch()
+    check_replaceable(tmp_path)
+    for name in ("mine.safetensors", "b.onnx", "notes_README.md"):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=f"holds {name}, which no export wrote"):
+            check_replaceable(tmp_path)
+        (tmp_path / name).unlink()

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.sources.bad import SHOWN
 from pipeline.sources.separator import check_header, separator_of
 from pipeline.sources.text.scripts import words_in
-from pipeline.sources.text.words import tags_of
+from pipeline.sources.text.words import as_bio, tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
 BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read, but always so many
@@ -168,14 +168,6 @@ def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row
 
 READERS = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
 ENDINGS = (*READERS, ".conll")
-
-
-def as_bio(tags: list[str]) -> list[str]:
-    """A span begins with B- even where none of its kind ends just before."""
-    before = ["O", *tags]
-    return [
-        "B" + tag[1:] if tag.startswith("I-") and last[2:] != tag[2:] else tag for tag, last in zip(tags, before, strict=False)
-    ]
 
 
 def words_of(row: dict[str, Any], text: str, tags: Iterable[int] = ()) -> list[str]:

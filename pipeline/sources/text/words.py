@@ -91,6 +91,14 @@ def tags_of(kinds: list[str]) -> list[str]:
     return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
 
 
+def as_bio(tags: list[str]) -> list[str]:
+    """A span begins with B- even where none of its kind ends just before."""
+    before = ["O", *tags]
+    return [
+        "B" + tag[1:] if tag.startswith("I-") and last[2:] != tag[2:] else tag for tag, last in zip(tags, before, strict=False)
+    ]
+
+
 class WordSource(Source):
     """A source of rows of words: how they are augmented, drawn, and spoken of.
 

@@ -108,3 +108,12 @@ def test_the_smaller_of_two_objects_is_on_top(tmp_path):
     drawn = draw(found.classes, 20, 20)
     assert path == Path(tmp_path / "images/a.png")
     assert (drawn[5, 5], drawn[15, 15], drawn[19, 19]) == (1, 2, 0)
+
+
+def test_classes_need_no_boxes(tmp_path):
+    content = make_coco(tmp_path, 3)
+    for item in content["annotations"]:
+        del item["bbox"], item["segmentation"]
+    write_json(tmp_path / "instances.json", content)
+    part = Part(coco=str(tmp_path / "instances.json"), images=str(tmp_path / "images"), gives="classes")
+    assert [label for _, label in read_coco(part).labels] == [[SHAPES[kind]] for _, kind, _ in shapes(3)]

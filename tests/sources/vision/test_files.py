@@ -340,3 +340,18 @@ def test_an_image_that_two_files_speak_of_has_the_same_boxes_in_any_order(here):
     write_json(here / "coco/again.json", content | {"annotations": content["annotations"][::-1]})
     parts = [{"coco": f"coco/{name}.json", "images": "coco/images"} for name in ("instances", "again")]
     assert len(everything(files({"found": parts}).splits())) == 12
+
+
+def test_endings_may_be_in_capitals(here):
+    make_voc(here, 12)
+    for folder in ("Annotations", "SegmentationClass"):
+        for path in (here / folder).iterdir():
+            path.rename(path.with_suffix(path.suffix.upper()))
+    labels = {"where": {"voc": "Annotations"}, "which": {"masks": "SegmentationClass"}}
+    parts = {task: {**part, "images": "JPEGImages"} for task, part in labels.items()}
+    assert len(everything(files(parts).splits())) == 12
+
+
+def test_several_columns_are_classes(here):
+    with pytest.raises(ValueError, match=r"labels.a.label: several columns are classes; add `gives: classes`"):
+        files({"a": {"csv": "a.csv", "images": "images", "label": ["u", "v"]}})
