@@ -11,7 +11,7 @@ from pipeline.batches.pools import Rows
 from pipeline.cost import measured
 from pipeline.device import pick_device
 from pipeline.fusions.linear import AffineFusion
-from pipeline.fusions.quality import assess, lines
+from pipeline.fusions.quality import assess, held_out, lines
 from pipeline.manners import named, one_line_errors, progress
 from pipeline.project.dependencies import code_digest
 from pipeline.project.lineage import open_project
@@ -45,15 +45,15 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "device": pick_device(params.device).type,
         **identity_of(fusion, params),
     }
-    seen = inputs.n_rows - max(1, inputs.n_rows // 10)
-    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else seen) + lessons(fusion)
+    seen, held = held_out(inputs.sample_id)
+    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + lessons(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         sample, quality = {}, None  # teachers that gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
-            named(f"fusions.{name}")(fusion.fit)(stream(slice(0, seen), masked=True))
-            readable = refine(fusion, params, name, inputs, stores, seen, advance)
-            quality = assess(fusion, stream(slice(0, seen), masked=True), stream(slice(seen, None), masked=True))
+            named(f"fusions.{name}")(fusion.fit)(stream(seen, masked=True))
+            readable = refine(fusion, params, name, inputs, stores, seen, held, advance)
+            quality = assess(fusion, stream(seen, masked=True), stream(held, masked=True))
             quality = quality._replace(readable=readable)
             sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.batches.pools import InStore, Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
-from pipeline.stores.store import Store
+from pipeline.stores.store import Selection, Store
 
 TOGETHER = 2**26  # bytes of features that a fusion looks at together
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
@@ -70,8 +70,12 @@ def input_fields(store: Store) -> list[str]:
     return with_prefix(store, "inputs/")
 
 
-def in_order(store: Store, fields: list[str], batch_size: int, rows: slice | None = None) -> Iterator[Rows]:
-    """Rows (all: None) once, in order; a batch never straddles a shard."""
+def in_order(store: Store, fields: list[str], batch_size: int, rows: Selection = None) -> Iterator[Rows]:
+    """Rows (all: None) once, in order; of a range no batch straddles a shard."""
+    if isinstance(rows, np.ndarray):
+        for first in range(0, len(rows), batch_size):
+            yield load(store, fields, rows[first : first + batch_size])
+        return
     first, end, _ = (rows or slice(None)).indices(store.n_rows)
     while first < end:
         last = min(first + batch_size, end, (first // store.shard_rows + 1) * store.shard_rows)
@@ -85,7 +89,7 @@ def features_of(
     batch_size: int,
     device: torch.device,
     advance: Callable[[int], None],
-    rows: slice,
+    rows: Selection,
     masked: bool = False,
 ) -> Iterator[Batch]:
     """{"teacher/tap": (B, D, *grid)} of aligned stores, row by row together. masked: only positions that exist, as (P, D).

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.batches.batches import MASK, Batch, in_order, part, tensors, with_prefix
@@ -15,7 +16,7 @@ from pipeline.losses.mse import MSE
 from pipeline.network import Network
 from pipeline.project.params import Params
 from pipeline.seeds import derive_seed
-from pipeline.stores.store import Store
+from pipeline.stores.store import Selection, Store
 from pipeline.tasks.task import Task
 from pipeline.training.objective import Objective
 from pipeline.training.optimize import Schedule, optimize
@@ -33,19 +34,25 @@ def lessons(fusion: Fusion) -> int:
 
 
 def refine(
-    fusion: Fusion, params: Params, name: str, inputs: Store, stores: list[Store], seen: int, advance: Callable[[int], None]
+    fusion: Fusion,
+    params: Params,
+    name: str,
+    inputs: Store,
+    stores: list[Store],
+    seen: np.ndarray,
+    held: np.ndarray,
+    advance: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a fitted fusion on the first `seen` rows, if it is one that learns; returns what `learn_fusion` does."""
+    """Train a fitted fusion on rows `seen`, if it is one that learns; returns what `learn_fusion` does, of rows `held`."""
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
     tasks = {task: spec.build() for task, spec in params.tasks.items()}
     rows = partial(taught_rows, inputs, stores, fusion.batch_size)
-    learnt, held = partial(rows, slice(0, seen)), rows(slice(seen, None))
-    return learn_fusion(fusion, tasks, learnt, held, pick_device(params.device), advance)
+    return learn_fusion(fusion, tasks, partial(rows, seen), rows(held), pick_device(params.device), advance)
 
 
-def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: slice) -> Iterator[Rows]:
+def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: Selection) -> Iterator[Rows]:
     """Features, logits and which positions exist, of aligned stores, row by row together, once and in order.
 
     In order, because rows of a transfer set lie in random order, and stores of different chunks have no other in common.
