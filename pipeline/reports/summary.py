@@ -26,11 +26,14 @@ def primaries(tasks: dict[str, Task], tested: Tested, split: str) -> dict[str, f
     return {name: 100 * metrics[tasks[name].primary] for name, metrics in tested[split].items()}
 
 
+def average(tasks: dict[str, Task], points: dict[str, float]) -> float:
+    """Over the tasks at hand, the better the higher: points of a metric where lower is better count as negative."""
+    return mean(tasks[name].sign * x for name, x in points.items())
+
+
 def delta_mtl(tasks: dict[str, Task], points: dict[str, float], single: dict[str, float]) -> float:
     """`100/T sum (-1)^{lower is better} (M - M_single) / M_single` over the tasks at hand, in percent (1904.08918)."""
-    signed = [
-        (1 if tasks[t].higher_is_better else -1) * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)
-    ]
+    signed = [tasks[t].sign * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)]
     return 100 * mean(signed) if signed else 0.0
 
 
@@ -38,10 +41,10 @@ def student_row(tasks: dict[str, Task], seeds: list[dict[str, Any]], single: dic
     """One student's line of the table, in the table's order."""
     clean = [primaries(tasks, seed["test"], CLEAN) for seed in seeds]
     row = {task: cell([points[task] for points in clean]) for task in clean[0]}
-    row["average"] = cell([mean(points.values()) for points in clean])
+    row["average"] = cell([average(tasks, points) for points in clean])
     row["delta_mtl"] = cell([delta_mtl(tasks, points, single) for points in clean])
     for split in sorted(seeds[0]["test"].keys() - {CLEAN}):
-        row[split] = cell([mean(primaries(tasks, seed["test"], split).values()) for seed in seeds])
+        row[split] = cell([average(tasks, primaries(tasks, seed["test"], split)) for seed in seeds])
     for label, shots in seeds[0]["unseen"].items():
         for k in shots:
             row[f"{label}@{k}"] = cell([100 * mean(seed["unseen"][label][k]) for seed in seeds])
@@ -79,7 +82,7 @@ def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[st
     for name, tested in teachers.items():
         rows[name] = {task: (points, 0.0) for task, points in primaries(tasks, tested, CLEAN).items()}
         for split in sorted(split for split in tested.keys() - {CLEAN} if tested[split]):
-            rows[name][split] = (mean(primaries(tasks, tested, split).values()), 0.0)
+            rows[name][split] = (average(tasks, primaries(tasks, tested, split)), 0.0)
         rows[name] |= other_metrics(tasks, [tested])
     return rows
 
@@ -94,7 +97,7 @@ def weak_teachers(
     lines = []
     for name, row in teachers.items():
         for task in [task for task in tasks if task in row]:
-            sign, primary = 1 if tasks[task].higher_is_better else -1, tasks[task].primary
+            sign, primary = tasks[task].sign, tasks[task].primary
             behind, ahead_of_all, mine = [], True, row[task][0]
             for rival in [r for r in dict.fromkeys([baseline, labels or baseline]) if task in students[r]]:
                 theirs, spread = students[rival][task]
@@ -168,13 +171,13 @@ def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
 
 
 def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float, float]]:
-    """(update, mean and spread over seeds of the average of the primary metrics on val, in points).
+    """(update, mean and spread over seeds of the average of the primary metrics on val, in points; as `average` has it).
 
     A seed's average is over all tasks, those of separate networks too.
     """
     found: dict[int, dict[float, list[float]]] = {}
     for point in curve:
-        values = [100 * point[f"val/{n}/{t.primary}"] for n, t in tasks.items() if f"val/{n}/{t.primary}" in point]
+        values = [100 * t.sign * point[f"val/{n}/{t.primary}"] for n, t in tasks.items() if f"val/{n}/{t.primary}" in point]
         if values:
             found.setdefault(int(point["update"]), {}).setdefault(point["seed"], []).extend(values)
     return [(update, *cell([mean(values) for values in seeds.values()])) for update, seeds in sorted(found.items())]

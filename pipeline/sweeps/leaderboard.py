@@ -5,7 +5,7 @@ import io
 import math
 import time
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import click
@@ -17,7 +17,7 @@ from pipeline import manners
 from pipeline.atomic import write_whole
 from pipeline.checkpoints import Shapes
 from pipeline.network import Network
-from pipeline.reports.summary import delta_mtl
+from pipeline.reports.summary import average, delta_mtl
 from pipeline.tasks.task import Task
 from pipeline.training.learning import quality
 
@@ -64,7 +64,7 @@ def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> 
         last = record["curve"][-1]
         names = [name for name, task in tasks.items() if f"val/{name}/{task.primary}" in last]
         test = {name: 100 * record["test"][name][tasks[name].primary] for name in names}
-        found |= {"val": 100 * quality(tasks, last), "test": mean(test.values()), "delta_mtl": delta_mtl(tasks, test, baseline)}
+        found |= {"val": 100 * quality(tasks, last), "test": average(tasks, test), "delta_mtl": delta_mtl(tasks, test, baseline)}
         found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
         found |= {f"test {name}": points for name, points in test.items()}
     told = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")

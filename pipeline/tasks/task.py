@@ -28,6 +28,11 @@ class Task(ABC):
     higher_is_better = True
     plain: tuple[str, ...] = ()  # further metrics that are no shares, such as errors in units of their own: shown as they are
 
+    @property
+    def sign(self) -> int:
+        """What a primary metric is multiplied by where it is added to those of other tasks: -1 if lower is better."""
+        return 1 if self.higher_is_better else -1
+
     @abstractmethod
     def head(self, width: int, grid: Grid) -> nn.Module:
         """A module from the encoder's last feature (B, width, *grid) to this task's prediction."""

@@ -158,7 +158,7 @@ class Learner:
 def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     """Mean over the tasks at hand of the primary metric on val, the better the higher."""
     found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
-    return mean(x if tasks[name].higher_is_better else -x for name, x in found.items() if x is not None)
+    return mean(tasks[name].sign * x for name, x in found.items() if x is not None)
 
 
 def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Batch) -> list[list[Learner]]:

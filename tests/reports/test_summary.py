@@ -28,8 +28,8 @@ def test_delta_mtl_counts_lower_as_better_where_it_is():
 def test_rows_have_mean_and_spread_in_points():
     rows = student_rows(TASKS, STUDENTS, "single")
     assert rows["fused"]["a"] == pytest.approx((75, 4.2426), abs=1e-3)
-    assert rows["fused"]["average"][0] == pytest.approx((75 + 10) / 2)
-    assert rows["fused"]["noisy"][0] == pytest.approx((37.5 + 10) / 2)
+    assert rows["fused"]["average"][0] == pytest.approx((75 - 10) / 2)
+    assert rows["fused"]["noisy"][0] == pytest.approx((37.5 - 10) / 2)
     assert rows["fused"]["count@20"][0] == pytest.approx(60)
     assert rows["fused"]["delta_mtl"][0] == pytest.approx((25 + 50) / 2)
     assert rows["single"]["delta_mtl"][0] == pytest.approx(0)
@@ -102,4 +102,4 @@ def test_curves_have_a_spread_over_seeds_of_what_is_averaged_over_separate_netwo
         {"seed": 1, "update": 10, "val/a/macro_AP": 0.6, "val/b/error": 0.2},
         {"seed": 0, "update": 20, "val/a/macro_AP": 0.9},
     ]
-    assert val_curves(TASKS, curve) == [(10, pytest.approx(35), pytest.approx(50**0.5)), (20, pytest.approx(90), 0)]
+    assert val_curves(TASKS, curve) == [(10, pytest.approx(15), pytest.approx(50**0.5)), (20, pytest.approx(90), 0)]
