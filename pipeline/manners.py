@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import click
 from rich.console import Console
@@ -65,15 +65,24 @@ def named(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from error
 
 
+class Advance(Protocol):
+    """Told of every unit that is done; of those `skipped`, since an earlier run did them, which say nothing of the rate."""
+
+    def __call__(self, units: int, skipped: bool = False) -> None: ...
+
+
 @contextmanager
-def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on a terminal, a line now and then in a log. Yields `advance(units)`."""
+def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+    """A bar with rate and time left on a terminal, a line now and then in a log."""
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bars:
             task = bars.add_task(label, total=total, rate="")
 
-            def advance(units: int) -> None:
+            def advance(units: int, skipped: bool = False) -> None:
+                if skipped:
+                    bars.update(task, total=(bars.tasks[0].total or 0) - units)
+                    return
                 bars.advance(task, units)
                 bars.update(task, rate=f"{bars.tasks[0].speed or 0:.0f} {unit}/s")
 
@@ -82,8 +91,11 @@ def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None
     start = last = time.monotonic()
     done = 0
 
-    def log(units: int) -> None:
-        nonlocal done, last
+    def log(units: int, skipped: bool = False) -> None:
+        nonlocal done, last, total
+        if skipped:
+            total -= units
+            return
         done, now = done + units, time.monotonic()
         if now - last > LOG_EVERY:
             rate = done / (now - start)

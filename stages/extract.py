@@ -54,7 +54,8 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         identity |= {"calibrated_on": calibrated_on} if bases else {}
         ids, code = (store.sample_id, store.view), code_digest("extract", params, name)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
-        timed = sum(len(store.view[writer.rows(shard)]) for shard in writer.unfinished)
+        timed = writer.rows_left
+        advance(store.n_rows - timed, skipped=True)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)
@@ -71,8 +72,7 @@ def open_teacher(params: Params, name: str, folder: Path, store: Store, device: 
     imported = params.teachers[name].imported
     if imported:
         return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())
-    weights = folder / "teacher.safetensors"
-    network, _, header = load_network(weights, device)
+    network, _, header = load_network(weights := folder / "teacher.safetensors", device)
     return shown(network, store), {"weights": sha256(weights), "header": header}
 
 

@@ -53,14 +53,14 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         if any(with_prefix(store, "features/") for store in stores):
             named(f"fusions.{name}")(fusion.fit)(stream(seen, masked=True))
             readable = refine(fusion, params, name, inputs, stores, seen, held, advance)
-            quality = assess(fusion, stream(seen, masked=True), stream(held, masked=True))
-            quality = quality._replace(readable=readable)
+            quality = assess(fusion, stream(seen, masked=True), stream(held, masked=True))._replace(readable=readable)
             sample = fusion.transform(next(stream(slice(0, 2))))
         fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
         fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
         ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
+        advance(inputs.n_rows - writer.rows_left, skipped=True)
         for store, names in kept.items():
             writer.link(store, names)
 

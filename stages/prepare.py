@@ -1,6 +1,6 @@
 """prepare: get the samples; write the transfer set, and the splits that measure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cost import bytes_in, measured
-from pipeline.manners import one_line_errors, progress
+from pipeline.manners import Advance, one_line_errors, progress
 from pipeline.project.dependencies import code_digest, source_identity
 from pipeline.project.lineage import open_project
 from pipeline.sources.source import Split
@@ -51,15 +51,14 @@ def check_names(splits: Iterable[str], tasks: Iterable[str]) -> None:
             raise ValueError(f"{name}: a test split cannot have the name of a task, or of a column of the report; rename it")
 
 
-def write(
-    path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Callable[[int], None]
-) -> None:
+def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Advance) -> None:
     """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
     arrays = split.fields()
     about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
     about |= {f"inputs/{name}": said for name, said in split.about.items()}
     fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
     writer = StoreWriter(path, split.sample_id, split.view, fields, **made)
+    advance(len(split.view) - writer.rows_left, skipped=True)
 
     def rows_of(rows: slice) -> dict[str, Any]:
         found = {name: x[rows] for name, x in arrays.items()}

@@ -1,6 +1,7 @@
 import errno
 import gc
 import os
+import time
 
 import click
 import numpy as np
@@ -86,3 +87,14 @@ def test_progress_in_a_log_is_plain_lines_that_end_in_a_rate(capsys):
         for _ in range(3):
             advance(10)
     assert capsys.readouterr().err.startswith("dump cls: 30 rows in ")
+
+
+def test_what_an_earlier_run_did_is_no_progress_of_this_one(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with progress("dump cls", total=1000, unit="rows") as advance:
+        advance(900, skipped=True)
+        advance(40)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "dump cls: 40/100 rows, 2/s, 30 s left"
+    assert last.startswith("dump cls: 40 rows in ")

@@ -113,6 +113,11 @@ class StoreWriter:
         """Shards still to write."""
         return [shard for shard in range(self.n_shards) if not self.note(shard).exists()]
 
+    @property
+    def rows_left(self) -> int:
+        """Rows of these."""
+        return sum(rows.stop - rows.start for rows in map(self.rows, self.unfinished))
+
     def note(self, shard: int) -> Path:
         return self.scratch / "notes" / f"{shard}.json"
 

@@ -64,7 +64,11 @@ def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> 
         last = record["curve"][-1]
         names = [name for name, task in tasks.items() if f"val/{name}/{task.primary}" in last]
         test = {name: 100 * record["test"][name][tasks[name].primary] for name in names}
-        found |= {"val": 100 * quality(tasks, last), "test": average(tasks, test), "delta_mtl": delta_mtl(tasks, test, baseline)}
+        found |= {
+            "val": 100 * quality(tasks, last),
+            "test": average(tasks, test),
+            "delta_mtl": delta_mtl(tasks, test, baseline),
+        }
         found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
         found |= {f"test {name}": points for name, points in test.items()}
     told = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")

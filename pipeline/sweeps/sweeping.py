@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby, product, zip_longest
 from pathlib import Path
@@ -16,6 +15,7 @@ from optuna.trial import TrialState
 from pipeline.atomic import write_json
 from pipeline.checkpoints import input_shapes, save_network
 from pipeline.evaluation.scoring import score
+from pipeline.manners import Advance
 from pipeline.project.class_spec import ParamsError
 from pipeline.project.dependencies import class_code_digest
 from pipeline.project.params import Params, specs_in
@@ -59,7 +59,7 @@ class Trials:
         val: Store,
         test: Store,
         scratch: Path,
-        advance: Callable[[int], None],
+        advance: Advance,
     ):
         assert params.sweep
         self.params, self.sweep, self.stores, self.val, self.test = params, params.sweep, stores, val, test
@@ -74,7 +74,8 @@ class Trials:
         asked = [self.candidate(choice, hurdles) for choice in choices]
         new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # hurdles were others then
         missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
-        self.advance(sum(updates_of(c.student) for c in asked) - sum(updates_of(c.student) for c in missing.values()))
+        asked_for, left = (sum(updates_of(c.student) for c in some) for some in (asked, missing.values()))
+        self.advance(asked_for - left, skipped=True)
         for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
         for key, c in new.items():

@@ -75,14 +75,16 @@ def trials(stores, tmp_path, monkeypatch):
     def make(**sweep):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(small(sweep), sort_keys=False))
         none, val = stores
-        return Trials(
-            load_params(tmp_path / "params.yaml"), {"none": none}, val, val, tmp_path / "scratch", lambda updates: None
-        )
+        return Trials(load_params(tmp_path / "params.yaml"), {"none": none}, val, val, tmp_path / "scratch", told)
 
     return make
 
 
-trained = []
+trained, skipped_updates = [], []
+
+
+def told(updates, skipped=False):
+    skipped_updates.extend([updates] if skipped else [])
 
 
 def counted(params, students, *more):
@@ -135,10 +137,12 @@ def test_what_was_finished_before_a_kill_is_not_trained_again(trials, monkeypatc
         run(other)
     monkeypatch.setattr(sweeping, "distil", counted)
     trained.clear()
+    skipped_updates.clear()
     again = trials(**GRID)
     again.scratch = other.scratch
     assert lasting(run(again)) == whole
     assert sum(trained) == 8 - 4
+    assert sum(skipped_updates) == 4 * 6
 
 
 @pytest.fixture
