@@ -13,6 +13,7 @@ from pipeline.manners import one_line_errors, printable, show
 from pipeline.project.dependencies import check_classes
 from pipeline.project.lineage import open_project, sync
 from pipeline.project.problems import lead
+from pipeline.project.sweep_problems import check_grid
 from pipeline.stores.inspection import describe, differences, flat
 from pipeline.stores.store import open_store
 from pipeline.sweeps.promotion import promote
@@ -51,7 +52,9 @@ def init(folder: Path, data: Path | None, domain: str | None) -> None:
 def sync_command() -> None:
     """Write into dvc.yaml what DVC cannot derive from params.yaml: lists of stores, scores and code."""
     changes = sync()
-    check_classes(open_project())
+    params = open_project()
+    check_classes(params)
+    check_grid(params)
     for stage, lines in changes.items():
         code = [line for line in lines if line.endswith(".py")]
         told = [line for line in lines if line not in code and "${" not in line]  # the rest is DVC's wiring

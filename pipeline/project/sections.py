@@ -1,6 +1,7 @@
 """The sections of params.yaml, typed, and what their keys mean."""
 
 import re
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -203,6 +204,11 @@ class Sweep(Section):
     students: Count | None = None
     together: Count = 16
     keep: Share = 1.0
+
+    def combinations(self) -> list[dict[str, Any]]:
+        """Of all values, [{dotted key: value}]: the students of a grid."""
+        lists = [values for values in self.vary.values() if isinstance(values, list)]
+        return [dict(zip(self.vary, values, strict=True)) for values in product(*lists)]
 
 
 def on_a_hub(pretrained: str) -> bool:

@@ -5,14 +5,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.project.class_spec import near
+from pipeline.project.class_spec import ParamsError, near
 from pipeline.project.params import Params
-from pipeline.project.problems import Problem, first_problem, lead, no_store, stores
-from pipeline.project.sections import Range, Student
+from pipeline.project.problems import Problem, first_problem, lead, no_store, stores, student_problems
+from pipeline.project.sections import FilledStudent, Range, Student
 
 
 def sweep_problems(params: Params) -> list[Problem]:
-    """Of the sweep as such, and of each of its values by itself; combinations are judged when they are made."""
+    """Of the sweep as such, and of each of its values by itself."""
     sweep = params.sweep
     if not sweep:
         return []
@@ -44,6 +44,21 @@ def sweep_problems(params: Params) -> list[Problem]:
     if sweep.keep < 1 and (isinstance(updates, Range) or len(updates) > 1):
         found.append(("sweep.keep", "compares students after the same share of their updates: not where these vary"))
     return found
+
+
+def swept(params: Params, choice: dict[str, Any]) -> tuple[Student, FilledStudent]:
+    """The student of one combination of values, as params would have it and with nothing left open. Raises ParamsError."""
+    spec = params.varied({key: value for key, value in choice.items() if key != "seed"})
+    student = params.filled(spec)
+    for where, problem in student_problems(params, f"sweep, {choice}", student):
+        raise ParamsError(f"{where}: {problem}")
+    return spec, student
+
+
+def check_grid(params: Params) -> None:
+    """Raises ParamsError for a student of a grid that could not learn. Of a search nobody knows which students it will try."""
+    for choice in params.sweep.combinations() if params.sweep and params.sweep.sampler == "grid" else []:
+        swept(params, choice)
 
 
 def range_problems(values: Range, sampler: str) -> list[str]:

@@ -89,7 +89,7 @@ def write_csv(path: Path, found: list[Line]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows({key: in_words(value) for key, value in one.items()} for one in found)
     write_whole(path, text.getvalue().encode())
 
 
@@ -117,8 +117,16 @@ def without_effect(found: list[Line], varied: list[str]) -> list[str]:
     return said
 
 
+def in_words(value: Any) -> Any:
+    """Numbers and names as they are, a class with its arguments as "Name(width=32)"."""
+    if not (isinstance(value, dict) and "class" in value):
+        return value
+    arguments = ", ".join(f"{key}={in_words(x)}" for key, x in value.items() if key not in ("code", "class"))
+    return f"{value['class']}({arguments})"
+
+
 def shown(value: Any, spec: str) -> str:
-    return format(value, spec) if isinstance(value, float) else str(value)
+    return format(value, spec) if isinstance(value, float) else str(in_words(value))
 
 
 def show(found: list[Line], varied: list[str]) -> None:

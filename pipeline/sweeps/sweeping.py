@@ -4,7 +4,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from itertools import groupby, product, zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, final
 
@@ -19,8 +19,8 @@ from pipeline.manners import Advance
 from pipeline.project.class_spec import ParamsError
 from pipeline.project.dependencies import class_code_digest
 from pipeline.project.params import Params, specs_in
-from pipeline.project.problems import student_problems
 from pipeline.project.sections import PARTS, FilledStudent, Range, Student, Sweep
+from pipeline.project.sweep_problems import swept
 from pipeline.seeds import derive_seed
 from pipeline.stores.layout import canonical, digest
 from pipeline.stores.store import Store
@@ -92,10 +92,7 @@ class Trials:
 
     def candidate(self, choice: Choice, hurdles: list[float]) -> Candidate:
         params, seed = self.params, choice.get("seed", 0)
-        spec = params.varied({key: value for key, value in choice.items() if key != "seed"})
-        student = params.filled(spec)
-        for where, problem in student_problems(params, f"sweep, {choice}", student):
-            raise ParamsError(f"{where}: {problem}")
+        spec, student = swept(params, choice)
         students_own = {*PARTS, "seeds", "batch_size", "learning_rate"}
         settings = params.distill.model_dump(exclude=students_own)
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
@@ -168,17 +165,11 @@ def hurdles_after(qualities: list[list[float]], keep: float) -> list[float]:
     return [column[math.ceil(keep * len(column)) - 1] for column in scores]
 
 
-def grid(sweep: Sweep) -> list[Choice]:
-    """Every combination of what varies."""
-    lists = [values for values in sweep.vary.values() if isinstance(values, list)]
-    return [dict(zip(sweep.vary, values, strict=True)) for values in product(*lists)]
-
-
 def total_updates(sweep: Sweep, start: FilledStudent) -> int:
     """As far as it can be known before: a search may vary updates, and stop students."""
     if sweep.sampler == "grid":
         parts = ("updates", "head_updates")
-        return sum(choice.get(part, getattr(start, part)) for choice in grid(sweep) for part in parts)
+        return sum(choice.get(part, getattr(start, part)) for choice in sweep.combinations() for part in parts)
     return (sweep.students or 0) * updates_of(start)
 
 
@@ -186,7 +177,7 @@ def run(trials: Trials) -> list[Record]:
     """All students of a sweep, each once, in the order in which they were first asked for."""
     sweep = trials.sweep
     if sweep.sampler == "grid":
-        choices = grid(sweep)
+        choices = sweep.combinations()
         choices.sort(key=lambda choice: by_stream(trials.candidate(choice, [])))
         for first in range(0, len(choices), sweep.together):
             trials.finish(choices[first : first + sweep.together])

@@ -7,6 +7,7 @@ import yaml
 
 from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.project.dependencies import check_classes
+from pipeline.project.sweep_problems import check_grid
 from pipeline.project.validation import load_params
 
 RAW = {"dtype": "float16", "codec": "raw"}
@@ -234,6 +235,7 @@ def test_classes_are_checked_when_they_are_built(tmp_path, key, value, message):
     [
         ("students.fused.encoder", {**NARROW, "widht": 8}, "students.fused.encoder.widht: no argument .* did you mean 'width'"),
         ("sweep.vary", {"encoder.width": [16, -2]}, r"sweep.vary: .*encoder.width: .* greater than 0, got -2"),
+        ("sweep.vary", {"weights.logits": [0, 1], "weights.labels": [0, 1]}, "sweep, .*'weights.labels': 0.*: all are zero"),
         ("fusions.pca.dims", "64d", "fusions.pca.dims: input should be a valid integer"),
         ("prepare.source.views", "two", "prepare.source.views: input should be a valid integer"),
     ],
@@ -242,6 +244,7 @@ def test_all_classes_are_checked_before_any_work(tmp_path, key, value, message):
     params = load_params(write(tmp_path, changed(key, value)))
     with pytest.raises(ParamsError, match=message):
         check_classes(params)
+        check_grid(params)
 
 
 def test_names_are_what_dvc_reads(tmp_path):

@@ -243,6 +243,17 @@ def test_no_other_beats_those_on_the_front(trials):
     assert best(found)["best"] | {"name": "b", "val": 60.0, "parameters": 20} == best(found)["best"]
 
 
+def test_a_class_that_varies_is_said_in_words_but_kept_as_params_have_it(trials, tmp_path, capsys):
+    encoder = {"code": "pipeline/encoders/conv.py", "class": "Conv", "width": 8, "blocks": 1}
+    board = lines([record("a", 0.5, 10, choice={"encoder": encoder})], trials(**GRID).tasks, {})
+    assert board[0]["encoder"] == encoder
+    write_csv(tmp_path / "board.csv", board)
+    with (tmp_path / "board.csv").open() as file:
+        assert next(csv.DictReader(file))["encoder"] == "Conv(width=8, blocks=1)"
+    show(board, ["encoder"])
+    assert "Conv(width=8" in capsys.readouterr().out
+
+
 def test_what_makes_no_difference_is_said(trials):
     choices = [{"temperature": t, "weights.logits": w} for w in (1, 3) for t in (1, 4)]
     records = [record(f"{n}", 0.5 + choice["weights.logits"] / 10, 10, choice=choice) for n, choice in enumerate(choices)]
