@@ -16,6 +16,7 @@ from pipeline.project.lineage import open_project
 from pipeline.reports.summary import CLEAN, mean_primaries
 from pipeline.stores.trust import open_verified
 from pipeline.sweeps.leaderboard import best, lines, show, write_csv
+from pipeline.sweeps.picture import draw
 from pipeline.sweeps.sweeping import Trials, run, total_updates
 from pipeline.training.distilling import check_foreign
 
@@ -51,6 +52,7 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     write_csv(out / "leaderboard.csv", found)
     write_json(out / "best.json", best(found))
     write_json(out / "leaderboard.json", found)
+    draw(found, out / "front.png")
     show(found, list(params.sweep.vary))
     if params.sweep.sampler != "grid" and len(found) < (params.sweep.students or 0):
         click.echo(

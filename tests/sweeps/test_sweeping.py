@@ -19,6 +19,7 @@ from pipeline.stores.store import open_store
 from pipeline.stores.writer import StoreWriter
 from pipeline.sweeps import sweeping
 from pipeline.sweeps.leaderboard import best, lines, show, without_effect, write_csv
+from pipeline.sweeps.picture import draw
 from pipeline.sweeps.sweeping import Trials, hurdles_after, run
 from pipeline.training.distilling import distil
 
@@ -217,6 +218,8 @@ def test_one_that_diverges_is_last_and_stops_no_other(trials, tmp_path, capsys):
         good, bad = csv.DictReader(file)
     assert float(good[f"val {TASK}"]) == board[0]["val"] and bad["val"] == ""
     assert best(board)["best"]["val"] == pytest.approx(board[0]["val"], abs=0.01)
+    draw(board, tmp_path / "front.png")
+    assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     show(board, ["learning_rate"])
     assert "diverged" in capsys.readouterr().out
 

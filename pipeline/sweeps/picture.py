@@ -1,0 +1,26 @@
+"""A sweep as a picture: how good its students are against how large, and which of them no other beats."""
+
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+
+from pipeline.reports.pictures import COLOURS, save
+from pipeline.sweeps.leaderboard import Line
+
+
+def draw(found: list[Line], path: Path) -> None:
+    """Points on val against parameters, a dot a finished student; those that no other beats are joined and named."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    finished = [one for one in found if one["state"] == "finished"]
+    front = sorted((one for one in finished if one["pareto"]), key=lambda one: one["parameters"])
+    sizes, scores = ([[one[key] for one in some] for some in (finished, front)] for key in ("parameters", "val"))
+    axis.scatter(sizes[0], scores[0], s=16, color=COLOURS[0], alpha=0.7, label=f"students that finished: {len(finished)}")
+    style = {"marker": "o", "linewidth": 1, "drawstyle": "steps-post", "color": COLOURS[1]}
+    axis.plot(sizes[1], scores[1], **style, label="Pareto front: none as small is better")
+    for one in front:
+        axis.annotate(one["name"], (one["parameters"], one["val"]), (6, 3), textcoords="offset points", fontsize=7)
+    axis.set(xscale="log", xlabel="parameters", ylabel="average over tasks on val (points: 100 x metric)")
+    axis.grid(alpha=0.3, which="both")
+    axis.margins(x=0.15, y=0.1)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    save(figure, path)
