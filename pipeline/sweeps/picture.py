@@ -15,8 +15,8 @@ def draw(found: list[Line], path: Path) -> None:
     front = sorted((one for one in finished if one["pareto"]), key=lambda one: one["parameters"])
     sizes, scores = ([[one[key] for one in some] for some in (finished, front)] for key in ("parameters", "val"))
     axis.scatter(sizes[0], scores[0], s=16, color=COLOURS[0], alpha=0.7, label=f"students that finished: {len(finished)}")
-    style = {"marker": "o", "linewidth": 1, "drawstyle": "steps-post", "color": COLOURS[1]}
-    axis.plot(sizes[1], scores[1], **style, label="Pareto front: none as small is better")
+    label = "Pareto front: none as small is better"
+    axis.plot(sizes[1], scores[1], marker="o", linewidth=1, drawstyle="steps-post", color=COLOURS[1], label=label)
     for one in front:
         axis.annotate(one["name"], (one["parameters"], one["val"]), (6, 3), textcoords="offset points", fontsize=7)
     axis.set(xscale="log", xlabel="parameters", ylabel="average over tasks on val (points: 100 x metric)")

@@ -79,17 +79,10 @@ class InteractionFiles(LoggedCandidates):
 
     def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Numbers from 0 of the log's users or items, side features and names of all; an item without any has category 0."""
-        logged = table.texts(self.columns[what])
+        column = self.columns[what]
         if not spec:
-            numbers, (_, *names) = codes(logged)
+            numbers, (_, *names) = codes(table.texts(column))
             return numbers - 1, np.zeros((len(names), 1 if what == "item" else 0), np.int64), names
         about = read_table(Path(spec["path"]), [spec["id"], *spec["columns"]])
-        names = about.texts(spec["id"])
-        place = {name: row for row, name in enumerate(names)}
-        if len(place) < len(about):
-            raise ValueError(f"{about.path}: {len(about)} rows of {len(place)} different {spec['id']}; expected each once")
-        for line, name in zip(table.lines, logged, strict=True):
-            if name not in place:
-                raise table.problem(line, f"{what} {name!r} is not in {about.path}; add it, or drop the row")
-        side = [codes(about.columns[name])[0] for name in spec["columns"]]
-        return np.array([place[name] for name in logged]), np.stack(side, 1), names
+        side = np.stack([codes(about.columns[name])[0] for name in spec["columns"]], 1)
+        return about.rows_of(spec["id"], table, column), side, about.columns[spec["id"]]

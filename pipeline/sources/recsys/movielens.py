@@ -52,15 +52,19 @@ class MovieLens(LoggedCandidates):
     def read_log(self) -> Log:
         ratings, movies, users = layout_of(self.path)(self.path)
         stars, (user, (_, *names)) = ratings.numbers("rating", 0.5, 5), codes(ratings.texts("user"))
-        place = {name: row for row, name in enumerate(movies.texts("item"))}
-        for line, name in zip(ratings.lines, ratings.texts("item"), strict=True):
-            if name not in place:
-                raise ratings.problem(line, f"movie {name!r} is not in {movies.path}")
-        item = np.array([place[name] for name in ratings.columns["item"]])
         items = np.stack([codes(movies.columns[name])[0] for name in ("genre", "decade")], 1)
         outcomes = {"click": np.ones(len(stars)), "conversion": (stars >= self.liked) * 1.0, "rating": stars}
         side = people(users, ratings) if users else np.zeros((len(names), 0), np.int64)
-        return Log(user - 1, item, ratings.times("time"), outcomes, side, items, names, movies.columns["title"])
+        return Log(
+            user - 1,
+            movies.rows_of("item", ratings, "item"),
+            ratings.times("time"),
+            outcomes,
+            side,
+            items,
+            names,
+            movies.columns["title"],
+        )
 
 
 def layout_of(path: Path) -> Callable[[Path], Tables]:
@@ -116,10 +120,5 @@ def people(table: Table, ratings: Table) -> np.ndarray:
     """Side features of those who rate, in the order of their numbers."""
     ages = [str(int(age) // 10) for age in table.numbers("age", 0, 150)]
     side = np.stack([codes(values)[0] for values in (ages, table.columns["gender"], table.columns["occupation"])], 1)
-    place = {name: row for row, name in enumerate(table.texts("id"))}
-    for line, name in zip(ratings.lines, ratings.columns["user"], strict=True):
-        if name not in place:
-            raise ratings.problem(line, f"user {name!r} is not in {table.path}")
-    number = codes(ratings.columns["user"])[0]
-    order = {int(n): place[name] for n, name in zip(number, ratings.columns["user"], strict=True)}
-    return side[[order[n] for n in sorted(order)]]
+    _, first = np.unique(codes(ratings.columns["user"])[0], return_index=True)
+    return side[table.rows_of("id", ratings, "user")[first]]

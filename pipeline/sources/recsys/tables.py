@@ -58,6 +58,16 @@ class Table:
                 raise self.problem(line, f"{name} is {text!r}, expected {expected}")
         return found
 
+    def rows_of(self, key: str, other: "Table", column: str) -> np.ndarray:
+        """Which row of this table each row of another is about, (N,): that whose `key`, its own alone, is `column` there."""
+        place = {name: row for row, name in enumerate(self.texts(key))}
+        if len(place) < len(self):
+            raise ValueError(f"{self.path}: {len(self)} rows of {len(place)} different {key}; expected each once")
+        for line, name in zip(other.lines, other.texts(column), strict=True):
+            if name not in place:
+                raise other.problem(line, f"{column} {name!r} is not in {self.path}; add it, or drop the row")
+        return np.array([place[name] for name in other.columns[column]])
+
     def problem(self, line: int, what: str) -> ValueError:
         return ValueError(f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {line}: {what}")
 

@@ -77,7 +77,7 @@ def test_parquet_holds_the_same(folder):
         (",1,4.5", ",1", "log.csv, line 2: 4 columns, expected 5"),
         ('"cake, plain",1704067260', "cake, plain,1704067260", "log.csv, line 3: 6 columns, expected 5"),
         ("who,what", "who,who", "log.csv: 2 columns are called 'who'; rename all but one"),
-        ("tea", "milk", "log.csv, line 2: item 'milk' is not in items.csv"),
+        ("tea", "milk", "log.csv, line 2: what 'milk' is not in items.csv"),
         ("clicked", "hit", "log.csv: no column 'clicked'; there are who, what, at, hit, stars"),
         (LOG.partition("\n")[2], "", "log.csv: no rows"),
     ],

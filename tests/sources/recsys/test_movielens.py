@@ -87,8 +87,9 @@ def test_a_folder_without_movielens_is_told_what_it_lacks(folder):
     ("file", "text", "message"),
     [
         ("ratings.csv", RATINGS + "3,10,five,1\n", r"ratings\.csv, line 4: rating is 'five'"),
-        ("ratings.csv", RATINGS + "3,11,5,1\n", r"ratings\.csv, line 4: movie '11' is not in movies\.csv"),
+        ("ratings.csv", RATINGS + "3,11,5,1\n", r"ratings\.csv, line 4: item '11' is not in movies\.csv"),
         ("movies.csv", MOVIES + '7,"No end\n', r"movies\.csv, line 4"),
+        ("movies.csv", MOVIES + MOVIES.splitlines(True)[-1], r"movies\.csv: 3 rows of 2 different item; expected each once"),
     ],
 )
 def test_malformed_movielens_is_refused_by_file_and_line(folder, file, text, message):
