@@ -2,14 +2,14 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.sources.parquet import naming_parquet
 from pipeline.sources.separator import check_header, separator_of
 
 csv.field_size_limit(2**31 - 1)  # a text, of no concern here, may lie in another column
@@ -121,17 +121,6 @@ def first_line(path: Path) -> str:
             return file.readline()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as text: {error}") from None
-
-
-@contextmanager
-def naming_parquet(path: Path) -> Iterator[None]:
-    """Whatever is wrong with a Parquet file is a ValueError that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
 def read_parquet(path: Path, columns: list[str]) -> Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.sources.bad import SHOWN
+from pipeline.sources.parquet import naming_parquet
 from pipeline.sources.separator import check_header, separator_of
 from pipeline.sources.text.scripts import words_in
 from pipeline.sources.text.words import as_bio, tags_of
@@ -130,14 +131,10 @@ def jsonl_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
 
 def parquet_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     """Rows, which have no lines, counted from 1."""
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import parquet
 
-    try:
+    with naming_parquet(path):
         table = parquet.read_table(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except ArrowInvalid as error:
-        raise ValueError(f"{path}: cannot be read as Parquet: {error}") from None
     if text is not None and text not in table.column_names:
         raise ValueError(f"{path}: no column {text!r}; there are {', '.join(table.column_names) or 'none'}")
     for number, row in enumerate(table.to_pylist(), 1):

@@ -110,6 +110,7 @@ def test_long_texts_are_cut_with_their_tags(folder):
         ("val.jsonl", '{"text": "a b", "entities": "O"}\n', "val.jsonl, line 1: 'entities': 1 tags of 2 words"),
         ("val.jsonl", '{"text": "nothing to say"}\n', "val.jsonl, line 1: this text of val is in transfer too .a.csv, line 4."),
         ("test.parquet", "no", "test.parquet: cannot be read as Parquet"),
+        ("test.parquet", b"PAR1" + bytes(60) + b"\x10\0\0\0PAR1", "test.parquet: cannot be read as Parquet: .*thrift"),
         (
             "val.jsonl",
             '{"text": "fine", "Topic": "meal", "sentiment": "for"}\n',
