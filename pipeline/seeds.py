@@ -2,8 +2,15 @@
 
 import hashlib
 
+import numpy as np
+
 
 def derive_seed(seed: int, *path: str | int) -> int:
     """A seed in [0, 2^63) for one use, e.g. `derive_seed(seed, "teacher", name)`: independent of every other path's."""
     text = "/".join(str(part) for part in (seed, *path))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """Random numbers of one part of made-up data, whatever the size of the others."""
+    return np.random.default_rng([seed, *name.encode()])

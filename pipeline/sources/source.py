@@ -115,6 +115,11 @@ class Source(ABC):
         return {}
 
 
+def where_labelled(labels: np.ndarray, flag: np.ndarray, blank: float = 0) -> np.ndarray:
+    """Labels (N, ...) of the rows that are flagged, (N,) bool; `blank` elsewhere, of the same type."""
+    return np.where(flag.reshape(-1, *(1 for _ in labels.shape[1:])), labels, labels.dtype.type(blank))
+
+
 def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:
     """Ids of samples by their content: (N, 16) uint8, the head of each row's SHA-256."""
     digests = b"".join(hashlib.sha256(bytes(row)).digest()[:16] for row in rows)

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids, where_labelled
 
 COLOURS = matplotlib.color_sequences["tab20"]
 RESPONSES = ("click", "conversion")
@@ -93,10 +93,7 @@ def hide(rng: np.random.Generator, inputs: Arrays) -> Arrays:
 
 def as_split(lists: Lists, flags: Arrays, view: np.ndarray | None = None, sample_id: np.ndarray | None = None) -> Split:
     """Rows with these labels, where they are flagged. Without view and ids, lists as they are, identified by content."""
-    labels: dict[str, np.ndarray | list[np.ndarray]] = {}
-    for task, flag in flags.items():
-        label = lists.label(task)
-        labels[task] = np.where(flag.reshape(-1, *(1 for _ in label.shape[1:])), label, np.zeros_like(label))
+    labels: dict[str, np.ndarray | list[np.ndarray]] = {t: where_labelled(lists.label(t), flag) for t, flag in flags.items()}
     view = np.zeros(len(lists), np.int32) if view is None else view
     return Split(lists.inputs(), labels, flags, view, ids_of(lists) if sample_id is None else sample_id)
 

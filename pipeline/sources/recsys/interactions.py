@@ -5,6 +5,7 @@ from typing import final
 
 import numpy as np
 
+from pipeline.seeds import stream
 from pipeline.sources.recsys.candidates import TASKS, Candidates, Lists, transfer, whole
 from pipeline.sources.recsys.world import COLD, ITEMS, NEW, TEST, TRAINED, USERS, VAL, VISITS, World, make_world, play
 from pipeline.sources.source import Arrays, Split
@@ -37,15 +38,11 @@ class Interactions(Candidates):
         self.labelled, self.unlabelled, self.views, self.length = labelled, unlabelled, views, length
         self.val, self.test, self.unseen, self.seed = val, test, unseen, seed
 
-    def stream(self, name: str) -> np.random.Generator:
-        """Random numbers of one part, whatever the size of the others."""
-        return np.random.default_rng([self.seed, *name.encode()])
-
     def splits(self) -> dict[str, Split]:
-        world = make_world(self.stream("world"))
-        log, late, seen = play(world, self.stream("log"), self.length)
+        world = make_world(stream(self.seed, "world"))
+        log, late, seen = play(world, stream(self.seed, "log"), self.length)
         tested = Lists.join([log[period] for period in TEST])
-        fresh = late["new"].take(self.stream("unseen").permutation(len(late["new"])))
+        fresh = late["new"].take(stream(self.seed, "unseen").permutation(len(late["new"])))
         fresh = fresh.take(np.flatnonzero(fresh.click.any(1)))
         few = fresh.take(np.arange(self.unseen))
         far = fresh.take(np.flatnonzero(~np.isin(fresh.user[:, 0], few.user[:, 0])))  # no user's pair is in both
@@ -64,9 +61,9 @@ class Interactions(Candidates):
         """A user by number, those after the known ones by side features alone; every item of the taught domains."""
         if not given.isdecimal() or not 1 <= int(given) <= USERS + COLD:
             raise ValueError(f"{given!r}: no such user; expected a number from 1 to {USERS + COLD}, above {USERS} a new one's")
-        world, item = make_world(self.stream("world")), np.arange(sum(ITEMS[:NEW]))[None]
-        _, _, seen = play(world, self.stream("log"), self.length)
-        lists = world.lists(self.stream("read"), np.array([int(given) - 1]), item, np.array([TEST[1]]), seen)
+        world, item = make_world(stream(self.seed, "world")), np.arange(sum(ITEMS[:NEW]))[None]
+        _, _, seen = play(world, stream(self.seed, "log"), self.length)
+        lists = world.lists(stream(self.seed, "read"), np.array([int(given) - 1]), item, np.array([TEST[1]]), seen)
         return [("", {name: x[0] for name, x in lists.inputs().items()})]
 
     def preview(self) -> tuple[int, Split]:
@@ -75,16 +72,16 @@ class Interactions(Candidates):
             **{"unlabelled": PREVIEW, "views": self.views, "length": self.length, "val": 1, "test": 1, "unseen": 1},
             seed=self.seed,
         )
-        world = make_world(self.stream("world"))
-        log, _, seen = play(world, self.stream("log"), self.length)
+        world = make_world(stream(self.seed, "world"))
+        log, _, seen = play(world, stream(self.seed, "log"), self.length)
         return (sum(self.labelled.values()) + self.unlabelled) * self.views, few.transfer(world, log, seen)
 
     def some(self, name: str, lists: Lists, size: int) -> Lists:
-        return lists.take(self.stream(name).permutation(len(lists))[:size])
+        return lists.take(stream(self.seed, name).permutation(len(lists))[:size])
 
     def transfer(self, world: World, log: dict[int, Lists], seen: np.ndarray) -> Split:
         """Lists of the early periods: labelled, logged without labels, and of candidates that nobody chose."""
-        rng, logged = self.stream("transfer"), Lists.join([log[period] for period in TRAINED])
+        rng, logged = stream(self.seed, "transfer"), Lists.join([log[period] for period in TRAINED])
         rows, parts = rng.permutation(len(logged)), {}
         for task, size in self.labelled.items():
             fit = rows[logged.rating[rows].any(1)] if task == "rating" else rows
@@ -100,7 +97,7 @@ class Interactions(Candidates):
 
     def catalogue(self, world: World, seen: np.ndarray) -> Lists:
         """Some users, asked about every item of a domain, in random order: no bias of what was shown."""
-        rng = self.stream("catalogue")
+        rng = stream(self.seed, "catalogue")
         user, at = rng.permutation(USERS)[:CATALOGUE], np.full(CATALOGUE, TEST[1])
         item = np.tile(np.arange(ITEMS[0]), (CATALOGUE, 1)) + (np.arange(CATALOGUE) % NEW * ITEMS[0])[:, None]
         return world.lists(rng, user, rng.permuted(item, axis=1), at, seen)

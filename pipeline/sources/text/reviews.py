@@ -9,7 +9,8 @@ from typing import final
 
 import numpy as np
 
-from pipeline.sources.source import Split
+from pipeline.seeds import stream
+from pipeline.sources.source import Split, where_labelled
 from pipeline.sources.text.grammar import (
     ADVERBS,
     CLOSINGS,
@@ -33,7 +34,6 @@ from pipeline.sources.text.words import (
     ids_of,
     padded,
     tags_of,
-    where_labelled,
     with_longest,
 )
 
@@ -105,18 +105,14 @@ class Reviews(WordSource):
         rows = like.transfer_rows()
         return sum(self.labelled.values()) + self.unlabelled, like.transfer(rows, like.learn(rows))
 
-    def stream(self, name: str) -> np.random.Generator:
-        """Random numbers of one split, whatever the size of the others."""
-        return np.random.default_rng([self.seed, *name.encode()])
-
     def name_pools(self) -> dict[str, list[str]]:
         cuts = np.cumsum(list(NAMES.values()))[:-1]
-        parts = np.split(np.array(names(self.stream("names"), sum(NAMES.values()))), cuts)
+        parts = np.split(np.array(names(stream(self.seed, "names"), sum(NAMES.values()))), cuts)
         return {name: part.tolist() for name, part in zip(NAMES, parts, strict=True)}
 
-    def compose(self, stream: str, many: int, names: list[str], words: dict[int, list[str]]) -> Rows:
+    def compose(self, name: str, many: int, names: list[str], words: dict[int, list[str]]) -> Rows:
         """So many reviews, no two alike."""
-        rng, second = self.stream(stream), SecondLanguage(self.stream("second"))
+        rng, second = stream(self.seed, name), SecondLanguage(stream(self.seed, "second"))
         rows: dict[str, tuple[Sentence, dict[str, int]]] = {}
         while len(rows) < many:
             made = review(rng, names, words, second)
@@ -135,10 +131,12 @@ class Reviews(WordSource):
 
     def transfer(self, rows: Rows, vocabularies: list[Vocabulary]) -> Split:
         """Each review has the label of at most one task."""
-        owner = self.stream("order").permutation(np.repeat([*self.labelled, ""], [*self.labelled.values(), self.unlabelled]))
+        owner = stream(self.seed, "order").permutation(
+            np.repeat([*self.labelled, ""], [*self.labelled.values(), self.unlabelled])
+        )
         split = self.split(rows, vocabularies, tuple(self.labelled))
         flags = {task: owner == task for task in self.labelled}
-        labels = {task: where_labelled(np.asarray(split.labels[task]), flag) for task, flag in flags.items()}
+        labels = {task: where_labelled(np.asarray(split.labels[task]), flag, -1) for task, flag in flags.items()}
         return replace(split, labels=labels, labelled=flags)
 
     def split(self, rows: Rows, vocabularies: list[Vocabulary], labels: tuple[str, ...]) -> Split:

@@ -76,11 +76,6 @@ def padded(rows: list[Any], value: int, dtype: Any) -> np.ndarray:
     return out
 
 
-def where_labelled(labels: np.ndarray, flag: np.ndarray) -> np.ndarray:
-    """Labels of the rows that are flagged, (N, ...) int64; -1 elsewhere."""
-    return np.where(flag.reshape(-1, *(1 for _ in labels.shape[1:])), labels, -1).astype(np.int64)
-
-
 def width_of(word: str) -> int:
     """In characters of a line; ideographs are two wide."""
     return sum(1 + (east_asian_width(character) in "WF") for character in word)

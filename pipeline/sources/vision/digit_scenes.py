@@ -11,7 +11,8 @@ from typing import final
 import numpy as np
 from matplotlib.axes import Axes
 
-from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids
+from pipeline.seeds import stream
+from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids, where_labelled
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.scenes import CLUTTER, SIZE, Digits, as_pixels, compose, corrupt, split_digits
 
@@ -41,16 +42,16 @@ class DigitScenes(Source):
 
     def splits(self) -> dict[str, Split]:
         digits = split_digits(np.random.default_rng(self.seed))
-        clean = compose(digits["test"], self.test, self.stream("test"))
-        cluttered = compose(digits["test"], self.test, self.stream("cluttered"), clutter=3 * CLUTTER)
+        clean = compose(digits["test"], self.test, stream(self.seed, "test"))
+        cluttered = compose(digits["test"], self.test, stream(self.seed, "cluttered"), clutter=3 * CLUTTER)
         return {
             "transfer": self.transfer(digits),
-            "val": whole(compose(digits["val"], self.val, self.stream("val")), TASKS),
+            "val": whole(compose(digits["val"], self.val, stream(self.seed, "val")), TASKS),
             "test/clean": whole(clean, TASKS),
-            "test/corrupted": whole(clean | {"image": corrupt(clean["image"], self.stream("corrupted"))}, TASKS),
+            "test/corrupted": whole(clean | {"image": corrupt(clean["image"], stream(self.seed, "corrupted"))}, TASKS),
             "test/cluttered": whole(cluttered, TASKS),
-            "unseen/train": whole(compose(digits["few"], self.unseen, self.stream("few")), TASKS + UNSEEN),
-            "unseen/test": whole(compose(digits["test"], self.test, self.stream("unseen")), TASKS + UNSEEN),
+            "unseen/train": whole(compose(digits["few"], self.unseen, stream(self.seed, "few")), TASKS + UNSEEN),
+            "unseen/test": whole(compose(digits["test"], self.test, stream(self.seed, "unseen")), TASKS + UNSEEN),
         }
 
     def preview(self) -> tuple[int, Split]:
@@ -59,28 +60,23 @@ class DigitScenes(Source):
         rows = (sum(self.labelled.values()) + self.unlabelled) * self.views
         return rows, few.transfer(split_digits(np.random.default_rng(self.seed)))
 
-    def stream(self, name: str) -> np.random.Generator:
-        """Random numbers of one split, whatever the size of the others."""
-        return np.random.default_rng([self.seed, *name.encode()])
-
     def transfer(self, digits: dict[str, Digits]) -> Split:
-        parts = {task: compose(digits["source"], n, self.stream(task)) for task, n in self.labelled.items()}
-        parts["none"] = compose(digits["pool"], self.unlabelled, self.stream("pool"))
+        parts = {task: compose(digits["source"], n, stream(self.seed, task)) for task, n in self.labelled.items()}
+        parts["none"] = compose(digits["pool"], self.unlabelled, stream(self.seed, "pool"))
         scenes = {name: np.concatenate([part[name] for part in parts.values()]) for name in parts["none"]}
         owner = np.repeat(list(parts), [len(part["image"]) for part in parts.values()])
-        order = self.stream("order").permutation(len(owner) * self.views)
+        order = stream(self.seed, "order").permutation(len(owner) * self.views)
         scene, view = order % len(owner), order // len(owner)
         image = np.concatenate([scenes["image"], *(self.look(scenes["image"], v) for v in range(1, self.views))])
         flags = {task: (owner[scene] == task) & (view == 0) for task in self.labelled}
-        labels = {task: np.where(expand(flag, scenes[task]), scenes[task][scene], BLANK[task]) for task, flag in flags.items()}
+        labels = {task: where_labelled(scenes[task][scene], flag, BLANK[task]) for task, flag in flags.items()}
         rows = {**labels, "image": image[order]}
         return as_split(rows, list(self.labelled), flags, view.astype(np.int32), content_ids(scenes["image"])[scene])
 
     def look(self, image: np.ndarray, view: int) -> np.ndarray:
-        return self.augment(self.stream(f"view {view}"), {"image": image}, {})[0]["image"]
+        return self.augment(stream(self.seed, f"view {view}"), {"image": image}, {})[0]["image"]
 
-    @staticmethod
-    def augment(rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
+    def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
         """Shift by up to 2 pixels, scale by up to 10 %, brightness, contrast and noise; labels move along."""
         image = inputs["image"][:, 0].astype(np.float32)
         batch, grid, centre = len(image), np.arange(SIZE, dtype=np.float32), (SIZE - 1) / 2
@@ -98,12 +94,10 @@ class DigitScenes(Source):
             moved["detection"] = move_boxes(labels["detection"], scale, shift_y, shift_x)
         return {"image": as_pixels(image)}, moved
 
-    @classmethod
-    def draw(cls, axis: Axes, inputs: Arrays, answer: Answer) -> None:
+    def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         draw_image(axis, inputs, answer)
 
-    @staticmethod
-    def words(inputs: Arrays, answer: Answer) -> str:
+    def words(self, inputs: Arrays, answer: Answer) -> str:
         return image_in_words(inputs, answer)
 
     def read(self, given: str) -> Iterator[tuple[str, Arrays]]:
@@ -121,10 +115,6 @@ def move_boxes(boxes: np.ndarray, scale: np.ndarray, shift_y: np.ndarray, shift_
     shift = np.stack([shift_x, shift_y, shift_x, shift_y], 2)
     corners = np.clip((boxes[..., 1:] - SIZE / 2) * scale[..., None] + SIZE / 2 + shift, 0, SIZE)
     return np.where(boxes[..., :1] < 0, boxes, np.concatenate([boxes[..., :1], corners], 2)).astype(np.float32)
-
-
-def expand(flag: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return flag.reshape(-1, *(1 for _ in like.shape[1:]))
 
 
 def whole(scenes: Arrays, labels: tuple[str, ...]) -> Split:

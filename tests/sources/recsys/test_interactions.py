@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
+from pipeline.seeds import stream
 from pipeline.sources.recsys.candidates import ID, POPULARITY, TASKS
 from pipeline.sources.recsys.interactions import Interactions
 from pipeline.sources.recsys.world import ITEMS, TEST, TRAINED, USERS, VAL, make_world, play
@@ -20,8 +21,8 @@ def splits():
 
 @pytest.fixture(scope="module")
 def log():
-    world = make_world(source().stream("world"))
-    return (world, *play(world, source().stream("log"), 12))
+    world = make_world(stream(source().seed, "world"))
+    return (world, *play(world, stream(source().seed, "log"), 12))
 
 
 def test_no_list_is_in_two_splits(splits):

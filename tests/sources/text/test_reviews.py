@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
+from pipeline.seeds import stream
 from pipeline.sources.text.grammar import ARTICLES, NOUNS, SUFFIXES, SecondLanguage, chunks, names, opinions, sentence
 from pipeline.sources.text.reviews import TAGS, TASKS, UNSEEN, Reviews
 
@@ -113,7 +114,7 @@ def test_the_partner_of_a_word_is_where_its_position_begins(splits):
     """Positions of a name: the tokens that begin there are of the name's translation."""
     source = reviews()
     transfer = splits["transfer"]
-    second = SecondLanguage(source.stream("second"))
+    second = SecondLanguage(stream(source.seed, "second"))
     rows = source.learn(source.compose("transfer", 220, source.name_pools()["transfer"], opinions(novel=False)))
     for row in range(40):
         words, other = said(transfer)[row], said(transfer, "second")[row]

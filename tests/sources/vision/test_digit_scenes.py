@@ -107,7 +107,7 @@ def test_augmentation_moves_labels_along():
     alone = made["count"] == 1
     labels = {task: made[task][alone] for task in TASKS}
     before = {name: x.copy() for name, x in labels.items()}
-    _, moved = DigitScenes.augment(np.random.default_rng(4), {"image": made["image"][alone]}, labels)
+    _, moved = scenes().augment(np.random.default_rng(4), {"image": made["image"][alone]}, labels)
     overlaps = []
     for row in range(alone.sum()):
         lines, columns = np.nonzero(moved["segmentation"][row])
