@@ -6,8 +6,9 @@ import torch
 from matplotlib import image as pixels
 from matplotlib import pyplot as plt
 
+from pipeline.project.class_spec import CLONE
+from pipeline.project.validation import load_params
 from pipeline.reports import pictures
-from pipeline.sources.vision.digit_scenes import DigitScenes
 from pipeline.sources.vision.drawing import classes_in_words, draw_image
 from pipeline.stores.layout import Field
 from pipeline.stores.store import open_store
@@ -16,6 +17,7 @@ from pipeline.tasks.detection import Detection
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
 
+SCENES = load_params(CLONE / "params.yaml").source()
 TASKS = {
     "what": MultiLabel(classes=10),
     "where": Detection(classes=10, stride=4, box_weight=1),
@@ -55,7 +57,7 @@ def test_answers_are_what_networks_say():
 
 def test_the_strip_shows_every_column_and_is_the_same_bytes_twice(split, tmp_path):
     for name in ("a.png", "b.png"):
-        pictures.strip(DigitScenes, TASKS, split, {"teacher where": predictions()}, 2, tmp_path / name)
+        pictures.strip(SCENES, TASKS, split, {"teacher where": predictions()}, 2, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = pixels.imread(tmp_path / "a.png")[..., :3]
     thirds = np.array_split(picture[25:], 3, axis=1)
@@ -99,7 +101,7 @@ def test_curves_have_a_band_of_their_spread(figures, tmp_path):
 
 def test_titles_of_the_strip_keep_apart(split, figures, tmp_path):
     columns = {f"teacher {name}": predictions() for name in ("classification", "detection", "segmentation")}
-    pictures.strip(DigitScenes, TASKS, split, columns, 2, tmp_path / "s.png")
+    pictures.strip(SCENES, TASKS, split, columns, 2, tmp_path / "s.png")
     (figure,) = figures
     titles = [axis.title.get_window_extent() for axis in figure.axes[:5]]
     assert all(b.x0 - a.x1 > 8 for a, b in pairwise(titles))
