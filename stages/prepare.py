@@ -1,6 +1,6 @@
 """prepare: get the samples; write the transfer set, and the splits that measure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pipeline.cost import bytes_in, measured
 from pipeline.manners import Advance, one_line_errors, progress
 from pipeline.project.dependencies import code_digest, source_identity
 from pipeline.project.lineage import open_project
+from pipeline.sources.checks import check_splits
 from pipeline.sources.source import Split
 from pipeline.stores.layout import field_of
 from pipeline.stores.writer import StoreWriter
@@ -30,7 +31,7 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
     unseen.mkdir(parents=True, exist_ok=True)
     with measured(cost) as ledger:
         splits = source.splits()
-        check_names(splits, params.tasks)
+        check_splits(splits, params.tasks)
         total = sum(len(split.view) for split in splits.values())
         with progress("write stores", total=total, unit="rows") as advance:
             for name, split in splits.items():
@@ -41,14 +42,6 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
         if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
-
-
-def check_names(splits: Iterable[str], tasks: Iterable[str]) -> None:
-    """Raises ValueError if a test split is called as a column of the report is that says something else."""
-    for name in splits:
-        kind, _, rest = name.partition("/")
-        if kind == "test" and rest in (*tasks, "average", "delta_mtl"):
-            raise ValueError(f"{name}: a test split cannot have the name of a task, or of a column of the report; rename it")
 
 
 def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Advance) -> None:

@@ -21,9 +21,9 @@ from pipeline.deployment.export import check_replaceable
 from pipeline.project.class_spec import CLONE, ClassSpec
 from pipeline.project.validation import load_params
 from pipeline.reports.pictures import strip
+from pipeline.sources.checks import check_names
 from pipeline.stores.store import open_store
 from stages import distill, extract, prepare, train_teacher
-from stages.prepare import check_names
 
 WORDS = ["the", "soup", "was", "cold", "a", "seat", "at", "last", "late", "again", "good", "bad"]
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -220,6 +220,6 @@ def test_answers_name_their_tasks_in_the_order_of_params(project):
 
 @pytest.mark.parametrize("name", ["topic", "average", "delta_mtl"])
 def test_a_test_split_is_not_called_as_a_column_of_the_report(name):
-    check_names(["transfer", "val", "test/clean", "test/hard", "unseen/test"], ["topic"])
+    check_names(["transfer", "val", "test/clean", "test/hard", "unseen/train", "unseen/test"], ["topic"])
     with pytest.raises(ValueError, match=f"test/{name}: a test split cannot have the name of a task"):
         check_names(["transfer", "val", "test/clean", f"test/{name}"], ["topic"])

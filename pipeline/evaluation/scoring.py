@@ -1,5 +1,6 @@
 """What a network predicts on a split, and its metrics there."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -50,7 +51,20 @@ def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Sco
     for name, tally in tallies.items():
         if not tally:
             raise ValueError(f"no row of this split carries a label of task {name!r}; give it some, or drop the task")
-    return {name: task.summarize(tallies[name]) for name, task in tasks.items()}
+    found = {name: task.summarize(tallies[name]) for name, task in tasks.items()}
+    for name, metrics in found.items():
+        check_metrics(name, tasks[name], metrics)
+    return found
+
+
+def check_metrics(name: str, task: Task, metrics: dict[str, float]) -> None:
+    """Raises ValueError for what no student could be chosen by."""
+    if task.primary not in metrics:
+        given = f"{type(task).__name__}.summarize gives {', '.join(metrics)}"
+        raise ValueError(f"task {name!r}: {given}, but not its primary {task.primary}")
+    for metric, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"task {name!r}: its {metric} is {value}; {type(task).__name__}.summarize must give numbers")
 
 
 def predictions(network: Network, split: Store) -> dict[str, Tensor]:

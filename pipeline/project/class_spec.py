@@ -66,7 +66,13 @@ class ClassSpec(BaseModel):
         module = import_file(self.file())
         if not hasattr(module, self.class_):
             raise ParamsError(f"{self._where}.class: {self.code} has no class {self.class_!r}{near(self.class_, vars(module))}")
-        return getattr(module, self.class_)
+        found = getattr(module, self.class_)
+        if inspect.isabstract(found):
+            lacking = ", ".join(sorted(found.__abstractmethods__))
+            raise ParamsError(
+                f"{self._where}.class: {self.class_} of {self.code} lacks {lacking}, which its base class asks for"
+            )
+        return found
 
     def given(self, cls: Any) -> dict[str, Any]:
         """The arguments in params, of the types that the class's constructor names. Raises ParamsError.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from pipeline.losses.soft import soft_kl
 from pipeline.losses.sparse import Sparse
 from pipeline.project.class_spec import Count, Positive
-from pipeline.tasks.task import Answers, Grid, Task, too_many
+from pipeline.tasks.task import Answers, Grid, Task, no_class
 
 
 class Pooled(nn.Module):
@@ -48,7 +48,7 @@ class Classification(Task):
         return soft_kl(student, teacher, self.temperature)
 
     def misfit(self, label: Tensor, grid: Grid) -> str | None:
-        return too_many(label.max(), self.classes)
+        return no_class(label, self.classes)
 
     def answers(self, pred: Tensor) -> Answers:
         return {"classes": [[c] for c in pred.argmax(1).tolist()]}

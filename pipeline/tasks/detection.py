@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.project.class_spec import Count, Weight
 from pipeline.tasks.average_precision import average_precision
-from pipeline.tasks.task import Answers, Grid, Task, too_many
+from pipeline.tasks.task import Answers, Grid, Task, no_class
 
 SHOWN = 0.4  # score from which a box is drawn
 THRESHOLDS = np.linspace(0.05, 0.95, 19).tolist()  # of a box's score, when boxes are counted
@@ -99,7 +99,8 @@ class Detection(Task):
                 f"boxes lie as far as x {x.max():.0f} and y {y.max():.0f}, beyond predictions of {grid[0]} x {grid[1]} cells "
                 f"of stride {self.stride}; set stride to image pixels a cell"
             )
-        return too_many(label[..., 0].max(), self.classes)
+        kind = label[..., 0]
+        return no_class(torch.where(kind < -1, -2 - kind, kind), self.classes)
 
     def answers(self, pred: Tensor) -> Answers:
         """Boxes: (class, score, x0 y0 x1 y1), of a label without a score."""

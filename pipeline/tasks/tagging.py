@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pipeline.losses.soft import soft_kl
 from pipeline.losses.sparse import Sparse
 from pipeline.project.class_spec import Positive
-from pipeline.tasks.task import Answers, Grid, Task, too_many
+from pipeline.tasks.task import Answers, Grid, Task, no_class
 
 Tags = list[list[str]]
 
@@ -42,7 +42,7 @@ class Tagging(Task):
         return soft_kl(student, teacher, self.temperature)
 
     def misfit(self, label: Tensor, grid: Grid) -> str | None:
-        return too_many(label.max(), len(self.tags))
+        return no_class(label, len(self.tags))
 
     def answers(self, pred: Tensor) -> Answers:
         return {"tags": self.named(pred.argmax(1).cpu().numpy())}

@@ -10,16 +10,19 @@ Grid = tuple[int, ...]
 Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws the kinds that it knows
 
 
-def too_many(highest: Tensor, classes: int) -> str | None:
-    """In words, if the highest class in labels is none of so many, which count from 0."""
-    return f"a label is of class {int(highest)}, the task has classes 0 to {classes - 1}" if highest >= classes else None
+def no_class(labels: Tensor, classes: int) -> str | None:
+    """In words, if a class in labels is none of so many, which count from 0; -1 is none at all."""
+    labels = labels.long()  # of bytes none is below 0, and -1 would be 255
+    odd = labels[(labels >= classes) | (labels < -1)]
+    return f"a label is of class {int(odd[0])}, the task has classes 0 to {classes - 1}" if len(odd) else None
 
 
 class Task(ABC):
     """One kind of prediction. A final class gives its head, its losses and its metrics; constructor arguments are params.
 
-    A prediction, and so a teacher's logits, is one tensor (B, C, *grid'); a label is as the source stores it, ragged ones
-    padded. What a loss needs of a label it makes itself.
+    A prediction, and so a teacher's logits, is one tensor (B, C, *grid'), a number a row (B, 1); a label is as the source
+    stores it, ragged ones padded. What a loss needs of a label it makes itself. Averages over tasks add primary metrics up, in
+    report, sweep and choice: give an error as a share, such as of the labels' spread, or it outweighs all else.
     """
 
     temperature: float | None = None  # of distillation, if a prediction is a softmax over its channels

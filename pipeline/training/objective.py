@@ -68,11 +68,14 @@ class Objective(nn.Module):
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
+        if pred.dim() < 2:
+            raise ValueError(f"tasks.{task}: the head gives {tuple(pred.shape)} for a row, expected (1, C, *grid)")
         if name.startswith("labels/"):
             label = batch[name][batch[f"labelled/{task}"]]
             misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
             if misfit:
                 raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+            check_by_row(task, self.tasks[task], pred, label)
             return tuple(pred.shape[1:]), label
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
@@ -140,6 +143,16 @@ class Objective(nn.Module):
             )
         assert self.feature_loss
         return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
+
+
+def check_by_row(name: str, task: Task, pred: Tensor, label: Tensor) -> None:
+    """Refuse a loss of a row that depends on other rows, as of labels (B,) against predictions (B, 1). Raises ValueError."""
+    pred, label = pred.expand(2, *pred.shape[1:]), label[[0, -1]]
+    with torch.no_grad():
+        both, each = task.loss(pred, label), [task.loss(pred[:1], label[k : k + 1]) for k in range(2)]
+    if both.shape != (2,) or not torch.allclose(both, torch.cat(each).to(both), rtol=1e-3, atol=1e-5, equal_nan=True):
+        shapes = f"predictions {tuple(pred.shape)} and labels {tuple(label.shape)}"
+        raise ValueError(f"tasks.{name}: the loss of {shapes} is {tuple(both.shape)}, expected (2,), each of its own row alone")
 
 
 def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:

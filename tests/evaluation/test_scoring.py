@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.evaluation.scoring import score
+from pipeline.evaluation.scoring import check_metrics, score
 from pipeline.network import Network
 from pipeline.stores.layout import Field
 from pipeline.stores.store import open_store
@@ -45,3 +45,15 @@ def test_a_task_is_scored_on_the_rows_that_carry_its_label(tmp_path, network, fl
             score(network, tasks, open_store(tmp_path / "s.zarr"))
         return
     assert score(network, tasks, open_store(tmp_path / "s.zarr"))["what"]["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"acuracy": 0.5}, "task 'what': Classification.summarize gives acuracy, but not its primary accuracy"),
+        ({"accuracy": 0.5, "error": float("nan")}, "task 'what': its error is nan"),
+    ],
+)
+def test_metrics_that_nobody_could_choose_by_are_refused(metrics, message):
+    with pytest.raises(ValueError, match=message):
+        check_metrics("what", Classification(classes=3, temperature=1), metrics)

@@ -218,6 +218,11 @@ def test_no_params_at_all(tmp_path):
             "tasks.detection.strid: no argument of Detection, which takes classes, stride, box_weight",
         ),
         ("tasks.detection.stride", None, "tasks.detection.stride: missing; Detection needs it"),
+        (
+            "tasks.detection",
+            {"code": "pipeline/tasks/task.py", "class": "Task"},
+            "tasks.detection.class: Task of .* lacks dist",
+        ),
         ("tasks.detection.class", "Detector", "tasks.detection.class: .* has no class 'Detector'"),
         ("tasks.detection.classes", "three", "tasks.detection.classes: input should be a valid integer.*, got 'three'"),
         ("tasks.detection.stride", 0, "tasks.detection.stride: input should be greater than 0, got 0"),

@@ -143,6 +143,7 @@ def test_one_class_is_no_classification():
     ("task", "label", "grid", "message"),
     [
         (Classification(classes=2, temperature=1), CLASSES, (), "a label is of class 2, the task has classes 0 to 1"),
+        (Classification(classes=3, temperature=1), CLASSES - 7, (), "a label is of class -5, the task has classes 0 to 2"),
         (Detection(classes=9, stride=4, box_weight=1), BOXES, (6, 6), "a label is of class 9, the task has classes 0 to 8"),
         (detection, BOXES, (3, 3), "beyond predictions of 3 x 3 cells of stride 4"),
         (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, (6, 6), "the task has classes 0 to 3"),
@@ -150,7 +151,7 @@ def test_one_class_is_no_classification():
         (MultiLabel(classes=4), PRESENT, (), "labels have 3 classes, the task 4"),
         (Tagging(kinds=["a"], temperature=1), torch.tensor([[0, 3, -1]]), (3,), "of class 3, the task has classes 0 to 2"),
     ],
-    ids=["classification", "detection", "stride", "segmentation", "upscale", "multi_label", "tagging"],
+    ids=["classification", "below", "detection", "stride", "segmentation", "upscale", "multi_label", "tagging"],
 )
 def test_labels_that_do_not_fit_a_task_are_told_before_any_learning(task, label, grid, message):
     assert message in task.misfit(label, grid)

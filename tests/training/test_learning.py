@@ -289,3 +289,38 @@ def test_labels_that_do_not_fit_their_task_are_one_line():
     message = r"labels/corner: labels have 2 classes, the task 3; see tasks.corner in params.yaml"
     with pytest.raises(ValueError, match=message):
         Objective(net, few, {"labels": 1.0}, {}, {name: torch.from_numpy(x) for name, x in next(labelled()).items()})
+
+
+class Number(MultiLabel):
+    """A number a row: one who wrote it took labels for (B, 1)."""
+
+    def misfit(self, label, grid):
+        return None
+
+    def loss(self, pred, label):
+        return (pred - label).square().mean(1)
+
+
+class Flat(Number):
+    def head(self, width, grid):
+        return torch.nn.Sequential(super().head(width, grid), torch.nn.Flatten(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "message"),
+    [
+        (Number, (8,), r"tasks.load: the loss of predictions \(2, 1\) and labels \(2,\) is \(2,\), .* its own row alone"),
+        (Flat, (8, 1), r"tasks.load: the head gives \(1,\) for a row, expected \(1, C, \*grid\)"),
+        (Number, (8, 1), None),
+    ],
+)
+def test_a_task_of_ones_own_learns_row_by_row_or_not_at_all(kind, shape, message):
+    tasks, image = {"load": kind(classes=1)}, torch.zeros(8, 1, 16, 16, dtype=torch.uint8)
+    net = Network(ImageEncoder(width=8, blocks=1), tasks, {"image": image[:2]})
+    label = torch.arange(8.0).reshape(shape)
+    batch = {"inputs/image": image, "labels/load": label, "labelled/load": torch.ones(8, dtype=torch.bool)}
+    if message is None:
+        assert Objective(net, tasks, {"labels": 1.0}, {}, batch).scales
+        return
+    with pytest.raises(ValueError, match=message):
+        Objective(net, tasks, {"labels": 1.0}, {}, batch)

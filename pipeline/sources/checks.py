@@ -1,0 +1,54 @@
+"""What every source must give, and keep apart, before anything learns from it."""
+
+from collections.abc import Container, Iterable, Mapping
+
+import numpy as np
+
+from pipeline.sources.source import Split
+
+NEEDED = ("transfer", "val", "test/clean")
+UNSEEN = ("unseen/train", "unseen/test")
+REPORTED = ("average", "delta_mtl")  # columns of the report
+
+
+def check_splits(splits: Mapping[str, Split], tasks: Iterable[str]) -> None:
+    """Raises ValueError for a split that is missing, misnamed or without labels, or that holds what it is to be kept from."""
+    check_names(splits, list(tasks))
+    measured = [name for name in splits if name == "val" or name.startswith("test/")]
+    for name in measured:
+        for task in tasks:
+            if task not in splits[name].labels:
+                raise ValueError(f"{name}: no labels of task {task!r}; the source gives {', '.join(splits[name].labels)}")
+    pairs = [("transfer", name) for name in [*measured, "unseen/test"]] + [("val", name) for name in measured if name != "val"]
+    for one, other in [*pairs, UNSEEN]:
+        if one in splits and other in splits:
+            check_apart(splits, one, other)
+
+
+def check_names(names: Iterable[str], tasks: Container[str]) -> None:
+    names = list(names)
+    expected = f"expected {', '.join(NEEDED)}, maybe other test/<name>, and {' with '.join(UNSEEN)}"
+    for name in NEEDED:
+        if name not in names:
+            raise ValueError(f"the source gives no split {name!r}, but {', '.join(names)}; {expected}")
+    for name in names:
+        kind, _, rest = name.partition("/")
+        if name not in (*NEEDED, *UNSEEN) and not (kind == "test" and rest and "/" not in rest):
+            raise ValueError(f"the source gives a split {name!r}; {expected}")
+        if kind == "test" and (rest in tasks or rest in REPORTED):
+            raise ValueError(f"{name}: a test split cannot have the name of a task, or of a column of the report; rename it")
+    if sum(name in names for name in UNSEEN) == 1:
+        raise ValueError(f"the source gives one of {' and '.join(UNSEEN)}; give both, or none")
+
+
+def check_apart(splits: Mapping[str, Split], one: str, other: str) -> None:
+    both = np.isin(ids(splits[other]), ids(splits[one]))
+    if both.any():
+        raise ValueError(
+            f"{other}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {one} too: a leak; divide the "
+            "data before anything else, and leave out what comes twice"
+        )
+
+
+def ids(split: Split) -> np.ndarray:
+    return np.ascontiguousarray(split.sample_id).view("V16")[:, 0]
