@@ -16,15 +16,15 @@ from pipeline.seeds import derive_seed
 # Whose classes a stage needs: prefixes of dotted keys in params.
 USES = {
     "prepare": ("prepare.",),
-    "train_teacher": ("prepare.", "tasks."),
-    "extract": ("tasks.",),
+    "train_teacher": ("prepare.",),
+    "extract": (),
     "fuse": ("fusions.", "tasks."),
     "distill": ("prepare.", "tasks.", "distill."),
     "evaluate": ("tasks.", "distill.encoder"),
     "report": ("prepare.", "tasks."),
     "sweep": ("prepare.", "tasks.", "distill."),
 }
-# And of one teacher or student, where a stage is of one.
+# And of one teacher, with its tasks, or of one student, where a stage is of one.
 OWN = {
     "train_teacher": "teachers.{}.",
     "extract": "teachers.{}.",
@@ -90,6 +90,8 @@ def check_classes(params: Params) -> None:
 def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
     """The code that can change what a stage writes, of one teacher or student if named; of a sweep all that it may train."""
     own: tuple[str, ...] = (OWN[stage].format(name),) if name else ()
+    if name and OWN[stage].startswith("teachers"):
+        own += tuple(f"tasks.{task}." for task in params.teachers[name].tasks)
     if stage == "sweep" and params.sweep:
         own = ("sweep.", f"students.{params.sweep.start}.")
     return code_under(stage, params, USES[stage] + own)
@@ -97,7 +99,7 @@ def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
 
 def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Path]:
     """What a stage imports, and the classes that params name under these keys."""
-    classes = {spec.file() for key, spec in every_spec(params).items() if key.startswith(prefixes)}
+    classes = {spec.file() for key, spec in every_spec(params).items() if f"{key}.".startswith(prefixes)}
     return closure({CLONE / "stages" / f"{stage}.py", *classes})
 
 

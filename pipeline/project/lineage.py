@@ -35,10 +35,14 @@ SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # tha
 
 
 def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
-    """{teacher: lists of its own}: "deps"; of train_teacher also "params", its keys but for how its outputs are stored."""
+    """{teacher: lists of its own}: "deps"; of train_teacher also "params": its keys, but for recipes, and its tasks."""
     own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
     if stage == "train_teacher":
-        own["params"] = {name: sorted(teacher.model_fields_set - {"recipes"}) for name, teacher in params.teachers.items()}
+        own["params"] = {
+            name: [f"teachers.{name}.{key}" for key in sorted(teacher.model_fields_set - {"recipes"})]
+            + [f"tasks.{task}" for task in teacher.tasks]
+            for name, teacher in params.teachers.items()
+        }
     return equally_long(own, dict.fromkeys(params.teachers, TAUGHT_FROM))
 
 
@@ -118,7 +122,6 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
 
     Of the stages of a teacher or student also "foreach": what is each one's own.
     """
-    taught = sorted({task for teacher in params.teachers.values() for task in teacher.tasks})
     result: dict[str, dict[str, Any]] = {}
     for stage, whole in ours(stages).items():
         definition, templates = whole.get("do", whole), list_templates(stage, stages)
@@ -132,10 +135,8 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
         counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
         result[stage]["deps"] += [f"${{item.deps[{number}]}}" for number in counts["deps"]]
         if "params" in counts:
-            # A teacher depends on the tasks that are taught, one by one: dropping a task re-trains no other's teacher.
-            others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers."))]
-            mine = [f"teachers.${{key}}.${{item.params[{number}]}}" for number in counts["params"]]
-            result[stage]["params"] = others + mine + [f"tasks.{task}" for task in taught]
+            others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers.", "${item."))]
+            result[stage]["params"] = others + [f"${{item.params[{number}]}}" for number in counts["params"]]
     for stage in ("distill", "evaluate"):
         result[stage]["foreach"] = students = by_student(stage, params, stages[stage]["do"])
         lists = next(iter(students.values())) if isinstance(students, dict) else {}

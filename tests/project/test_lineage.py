@@ -145,25 +145,39 @@ def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_teacher_whose_class_lies_in_a_tasks_file_takes_no_dependency_from_others(project, order):
-    """Its file is a dependency of all teachers already, so that it has none of its own."""
-    encoder, task = ((CLONE / f"pipeline/{x}.py").read_text() for x in ("encoders/image", "tasks/multi_label"))
-    (project / "mine.py").write_text(task + encoder.replace('"""Convolutional encoders of images."""', ""))
-    (project / "other.py").write_text(encoder)
+def test_a_teacher_depends_on_its_own_tasks_and_no_others(project, order):
+    (project / "mine.py").write_text((CLONE / "pipeline/tasks/multi_label.py").read_text())
+    (project / "other.py").write_text((CLONE / "pipeline/encoders/image.py").read_text())
 
     def change(params):
         params["tasks"]["classification"]["code"] = "mine.py"
-        for name, code in {"classification": "mine.py", "detection": "other.py"}.items():
-            params["teachers"][name]["encoder"]["code"] = code
+        params["teachers"]["detection"]["encoder"]["code"] = "other.py"
         params["teachers"] = dict(list(params["teachers"].items())[::order])
 
     edit(project, change)
     sync()
-    teaching = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_teacher"]
-    assert "${item.deps[0]}" in teaching["do"]["deps"]
-    found = {name: own["deps"] for name, own in teaching["foreach"].items()}
-    common = ["data/knowledge/transfer.zarr"]
-    assert found == {"classification": common, "detection": ["other.py"], "segmentation": common}
+    content = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    for stage in ("train_teacher", "extract"):
+        own = {name: found["deps"] for name, found in content[stage]["foreach"].items()}
+        assert [name for name, deps in own.items() if "mine.py" in deps] == ["classification"]
+        assert [name for name, deps in own.items() if "other.py" in deps] == ["detection"]
+        assert "mine.py" not in content[stage]["do"]["deps"] and "${item.deps[0]}" in content[stage]["do"]["deps"]
+    params = {name: own["params"] for name, own in content["train_teacher"]["foreach"].items()}
+    for name, keys in params.items():
+        assert set(keys) == {f"teachers.{name}.{key}" for key in ("encoder", "tasks", "updates")} | {f"tasks.{name}"}
+
+
+def test_a_task_whose_name_begins_like_anothers_is_not_its(project):
+    (project / "mine.py").write_text((CLONE / "pipeline/tasks/multi_label.py").read_text())
+
+    def change(params):
+        params["tasks"]["detection_of_more"] = params["tasks"]["classification"] | {"code": "mine.py"}
+        params["teachers"]["more"] = params["teachers"]["classification"] | {"tasks": ["detection_of_more"]}
+
+    edit(project, change)
+    sync()
+    own = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["extract"]["foreach"]
+    assert [name for name, found in own.items() if "mine.py" in found["deps"]] == ["more"]
 
 
 def test_a_new_student_reaches_the_report_alone(project):
