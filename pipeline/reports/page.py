@@ -59,7 +59,7 @@ def meanings(params: Params, tasks: dict[str, Task], students: dict[str, Row], t
     without = f"; without {', '.join(blank)}, where that is 0" if blank else ""
     splits = [column for head, *_ in tables.values() for column in head if column.startswith("test/")]
     return {
-        "average": f"mean over tasks{negative}; like every column that names no split, of test/{CLEAN}",
+        "average": f"mean over its own tasks{negative}; like every column that names no split, of test/{CLEAN}",
         "delta_mtl": f"mean over tasks of the gain over student {baseline}, in percent of its score{without}",
         **dict.fromkeys(splits, "average on this other test split"),
         "effective rank": "in how many directions the fused code varies (exp of the entropy of its spectrum)",

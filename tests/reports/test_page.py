@@ -36,7 +36,7 @@ def test_columns_name_their_metric_and_what_needs_a_sentence_has_one(params, spe
     said = meanings(params, TASKS, {params.report.baseline: POINTS | {"b": (0.0, 0.0)}}, found)
     lines = [line for head, *_ in found.values() for line in explained(head, said)]
     assert [line.partition(":")[0] for line in lines] == ["average", "delta_mtl", "test/noisy", "effective rank"]
-    assert lines[0].startswith("average: mean over tasks, b as negative numbers; like every column")
+    assert lines[0].startswith("average: mean over its own tasks, b as negative numbers; like every column")
     assert f"over student {params.report.baseline}, in percent of its score; without b, where that is 0" in lines[1]
 
 
