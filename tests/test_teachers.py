@@ -132,7 +132,7 @@ def test_what_one_teacher_is_made_of_is_a_dependency_of_it_alone(project):
     training, extraction = (stages[stage] for stage in ("train_teacher", "extract"))
     assert set(training["foreach"]["own"]["deps"]) == {"net.py", "own.safetensors"}
     assert set(extraction["foreach"]["own"]["deps"]) == {"net.py"}  # the weights are in data/teachers
-    assert set(training["foreach"]["own"]["params"]) == {"tasks", "pretrained", "encoder"}
+    assert set(training["foreach"]["own"]["params"]) == {f"teachers.own.{key}" for key in ("tasks", "pretrained", "encoder")}
     others = [item for name, item in training["foreach"].items() if name != "own"]
     assert not any("own.safetensors" in item["deps"] for item in others)
     assert not any(dep in ("net.py", "own.safetensors") for dep in training["do"]["deps"])
