@@ -229,11 +229,19 @@ def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(pro
         del params["tasks"]["segmentation"], params["teachers"]["segmentation"]
 
     edit(project, remove)
-    assert "Parameters 'tasks.segmentation' are missing" in run(project, "dvc", "repro", fails=True)  # DVC's own words
+    told = run(project, "dvc", "repro", fails=True)  # in DVC's own words
+    assert "tasks.segmentation" in told and "are missing from 'params.yaml'" in told
     run(project, sys.executable, "-m", "pipeline.cli", "sync")
     ran = set(repro(project))
     assert not {stage for stage in ran if stage.startswith(("prepare", "train_teacher", "extract"))}
     assert {"fuse@aware", "fuse@pca", "distill@fused", "distill@labels", "report"} <= ran
+
+
+def test_a_changed_task_retrains_its_own_teacher_and_no_other(project):
+    edit(project, lambda p: p["tasks"]["segmentation"].update(temperature=3))
+    ran = set(repro(project))
+    assert {stage for stage in ran if stage.startswith("train_teacher")} == {"train_teacher@segmentation"}
+    assert not ran & {"prepare", "extract@detection", "extract@classification"}
 
 
 def test_the_same_seed_gives_the_same_bytes(finished, project):
