@@ -238,7 +238,7 @@ def test_a_task_removed_is_an_error_until_sync_and_retrains_no_other_teacher(pro
 
 
 def test_a_changed_task_retrains_its_own_teacher_and_no_other(project):
-    edit(project, lambda p: p["tasks"]["segmentation"].update(temperature=3))
+    edit(project, lambda p: p["tasks"]["segmentation"].update(background_weight=0.5))
     ran = set(repro(project))
     assert {stage for stage in ran if stage.startswith("train_teacher")} == {"train_teacher@segmentation"}
     assert not ran & {"prepare", "extract@detection", "extract@classification"}
