@@ -1,5 +1,6 @@
 """Unseen segmentation: a student that never saw a mask, fine-tuned on k scenes with theirs, encoder and all."""
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from statistics import mean
@@ -7,8 +8,8 @@ from statistics import mean
 import numpy as np
 import torch
 
-from pipeline.batches.batches import cut
-from pipeline.batches.pools import length, load
+from pipeline.batches.batches import Augment, cut
+from pipeline.batches.pools import Rows, length, load, shuffled
 from pipeline.checkpoints import build_network, load_network
 from pipeline.evaluation.scoring import score
 from pipeline.network import Network
@@ -52,7 +53,7 @@ def finetune(file: Path, scratch: bool, train: Store, test: Store, shots: int, d
     return score(network, {TASK: task}, test)[TASK]["mIoU"]
 
 
-def augmented(kept, augment, rng):
-    for batch in cut(((kept, rng.permutation(length(kept))) for _ in count()), BATCH):
+def augmented(kept: Rows, augment: Augment, rng: np.random.Generator) -> Iterator[Rows]:
+    for batch in cut((shuffled(kept, rng.permutation(length(kept))) for _ in count()), BATCH):
         inputs, labels = augment(rng, {"image": batch["inputs/image"]}, {TASK: batch[f"labels/{TASK}"]})
         yield batch | {"inputs/image": inputs["image"], f"labels/{TASK}": labels[TASK]}
