@@ -1,5 +1,6 @@
 """Weights that make losses of different kinds comparable."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +18,18 @@ def constant_loss(loss: Callable[[Tensor, Any], Tensor], shape: tuple[int, ...],
     """
     constant = torch.zeros((1, shape[0]) + (1,) * (len(shape) - 1), device=target.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
+    seen: list[float] = []
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(constant.expand(len(target), *shape), target).mean()
         value.backward()
+        seen.append(value.item())
         return value
 
     optimizer.step(closure)
     with torch.no_grad():
-        return max(loss(constant.expand(len(target), *shape), target).mean().item(), 1e-6)
+        found = loss(constant.expand(len(target), *shape), target).mean().item()
+    if not math.isfinite(found):  # a loss that standardises is steep at zeros, where this begins: the search may leap too far
+        found = min(filter(math.isfinite, seen), default=math.nan)
+    return max(1e-6, found) if math.isfinite(found) else found

@@ -10,6 +10,7 @@ from pipeline.balances.famo import FAMO
 from pipeline.balances.static import constant_loss
 from pipeline.balances.uncertainty import Uncertainty
 from pipeline.losses.loss import per_row
+from pipeline.losses.standardised_kl import StandardisedKL
 
 
 def bce(pred, target):
@@ -22,6 +23,13 @@ def test_constant_loss_of_labels_is_their_entropy():
     target[:50, 1] = 1
     entropies = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in (0.25, 0.5)]
     assert abs(constant_loss(bce, (2,), target) - sum(entropies) / 2) < 1e-5
+
+
+def test_constant_loss_of_logits_that_are_standardised_is_finite():
+    """Found by a reader: the search for it leapt to where nothing is a number."""
+    torch.manual_seed(5)
+    target = torch.randn(256, 3) * 1.5 + torch.randn(3) * 3
+    assert 0.01 < constant_loss(StandardisedKL(), (3,), target) < 0.1
 
 
 def test_constant_loss_of_values_is_their_variance():
