@@ -32,4 +32,4 @@ def constant_loss(loss: Callable[[Tensor, Any], Tensor], shape: tuple[int, ...],
         found = loss(constant.expand(len(target), *shape), target).mean().item()
     if not math.isfinite(found):  # a loss that standardises is steep at zeros, where this begins: the search may leap too far
         found = min(filter(math.isfinite, seen), default=math.nan)
-    return max(1e-6, found) if math.isfinite(found) else found
+    return max(found, 1e-6)

@@ -1,19 +1,20 @@
 """What every source must give, and keep apart, before anything learns from it."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from pipeline.sources.source import Split
+from pipeline.stores.shard import as_items
 
 NEEDED = ("transfer", "val", "test/clean")
 UNSEEN = ("unseen/train", "unseen/test")
 REPORTED = ("average", "delta_mtl")  # columns of the report
 
 
-def check_splits(splits: Mapping[str, Split], tasks: Iterable[str]) -> None:
+def check_splits(splits: Mapping[str, Split], tasks: Collection[str]) -> None:
     """Raises ValueError for a split that is missing, misnamed or without labels, or that holds what it is to be kept from."""
-    check_names(splits, list(tasks))
+    check_names(splits, tasks)
     measured = [name for name in splits if name == "val" or name.startswith("test/")]
     for name in measured:
         for task in tasks:
@@ -25,8 +26,7 @@ def check_splits(splits: Mapping[str, Split], tasks: Iterable[str]) -> None:
             check_apart(splits, one, other)
 
 
-def check_names(names: Iterable[str], tasks: Container[str]) -> None:
-    names = list(names)
+def check_names(names: Collection[str], tasks: Collection[str]) -> None:
     expected = f"expected {', '.join(NEEDED)}, maybe other test/<name>, and {' with '.join(UNSEEN)}"
     for name in NEEDED:
         if name not in names:
@@ -42,13 +42,9 @@ def check_names(names: Iterable[str], tasks: Container[str]) -> None:
 
 
 def check_apart(splits: Mapping[str, Split], one: str, other: str) -> None:
-    both = np.isin(ids(splits[other]), ids(splits[one]))
+    both = np.isin(as_items(splits[other].sample_id), as_items(splits[one].sample_id))
     if both.any():
         raise ValueError(
             f"{other}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {one} too: a leak; divide the "
             "data before anything else, and leave out what comes twice"
         )
-
-
-def ids(split: Split) -> np.ndarray:
-    return np.ascontiguousarray(split.sample_id).view("V16")[:, 0]

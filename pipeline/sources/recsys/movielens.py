@@ -55,16 +55,8 @@ class MovieLens(LoggedCandidates):
         items = np.stack([codes(movies.columns[name])[0] for name in ("genre", "decade")], 1)
         outcomes = {"click": np.ones(len(stars)), "conversion": (stars >= self.liked) * 1.0, "rating": stars}
         side = people(users, ratings) if users else np.zeros((len(names), 0), np.int64)
-        return Log(
-            user - 1,
-            movies.rows_of("item", ratings, "item"),
-            ratings.times("time"),
-            outcomes,
-            side,
-            items,
-            names,
-            movies.columns["title"],
-        )
+        item = movies.rows_of("item", ratings, "item")
+        return Log(user - 1, item, ratings.times("time"), outcomes, side, items, names, movies.columns["title"])
 
 
 def layout_of(path: Path) -> Callable[[Path], Tables]:
