@@ -83,10 +83,10 @@ def pooled_features(networks: list[Network], split: Store) -> np.ndarray:
 
 
 def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, D, *grid) -> (B, 2 D). mask: (B, *grid), if there is one for this grid."""
+    """(B, D, *grid) -> (B, 2 D). mask: (B, *grid), if there is one for this grid; a row without positions is 0."""
     x_BDP = in_line(x)
     if mask is None or mask.shape[1:] != x.shape[2:]:
         return torch.cat([x_BDP.mean(2), x_BDP.amax(2)], 1)
     gone = ~mask.flatten(1)[:, None]
-    mean = x_BDP.masked_fill(gone, 0).sum(2) / (~gone).sum(2)
-    return torch.cat([mean, x_BDP.masked_fill(gone, -torch.inf).amax(2)], 1)
+    mean = x_BDP.masked_fill(gone, 0).sum(2) / (~gone).sum(2).clamp(min=1)
+    return torch.cat([mean, x_BDP.masked_fill(gone, -torch.inf).amax(2).masked_fill(gone.all(2), 0)], 1)

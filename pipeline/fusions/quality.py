@@ -83,7 +83,10 @@ def of_joint(seen: Joint, held: Joint, at: dict[str, slice]) -> Quality:
 
 
 def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float]:
-    """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}."""
+    """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}.
+
+    Of covariances, so a shift of the held rows' means is not seen.
+    """
     ridge = RIDGE * seen.code.diagonal().mean() * torch.eye(len(seen.code), dtype=seen.code.dtype, device=seen.code.device)
     weights = torch.linalg.solve(seen.code + ridge, seen.cross)
     told = 2 * (weights * held.cross).sum(0) - (weights * (held.code @ weights)).sum(0)  # of each channel

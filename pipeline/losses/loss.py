@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-ABSENT = -30.0  # a logit of what does not exist and so cannot be chosen: its probability and its gradient are as good as 0
+ABSENT = -30.0  # a logit of what does not exist: at temperature 1 its probability and its gradient are as good as 0
 
 
 class Loss(ABC):
@@ -39,6 +39,11 @@ class Adapter(nn.Module):
         return tuple(
             part(x.movedim(1, -1).contiguous()).movedim(-1, 1) for part, x in ((self.student, student), (self.target, target))
         )
+
+
+def exists(logits: Tensor) -> Tensor:
+    """Which logits are of something that exists: not at `ABSENT`, give or take what a compact recipe rounds."""
+    return (logits - ABSENT).abs() > 1
 
 
 def per_row(loss: Tensor) -> Tensor:

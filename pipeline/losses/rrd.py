@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pipeline.losses.loss import ABSENT, Loss, per_row
+from pipeline.losses.loss import Loss, exists, per_row
 from pipeline.project.class_spec import Count
 
 
@@ -23,9 +23,9 @@ class RRD(Loss):
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         order = target.argsort(dim=1, descending=True, stable=True)
-        exists = (target > ABSENT + 1).gather(1, order)
-        ranked = student.gather(1, order).masked_fill(~exists, torch.finfo(student.dtype).min / 2)
+        there = exists(target).gather(1, order)
+        ranked = student.gather(1, order).masked_fill(~there, torch.finfo(student.dtype).min / 2)
         remaining = ranked.flip(1).logcumsumexp(1).flip(1)
-        best = exists[:, : self.best]
+        best = there[:, : self.best]
         terms = (remaining - ranked)[:, : self.best].masked_fill(~best, 0)
         return per_row(terms.sum(1) / best.sum(1).clamp(min=1))

@@ -35,7 +35,8 @@ class Sparse:
         """
         if self.log_probs is None:
             return -F.log_softmax(student, dim=1).gather(1, self.ids.long()).mean(1)
-        return (self.log_probs.exp() * (self.log_probs - with_rest(student, self.ids))).sum(1)
+        log_p = self.log_probs.to(student).log_softmax(1)  # stored in half width they do not quite add up to 1
+        return (log_p.exp() * (log_p - with_rest(student, self.ids))).sum(1)
 
 
 def with_rest(logits: Tensor, ids: Tensor) -> Tensor:

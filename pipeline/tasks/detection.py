@@ -81,8 +81,8 @@ class Detection(Task):
 
     def decode(self, pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best peaks of a prediction, M of them: scores (B, M), classes (B, M), boxes x0 y0 x1 y1 in pixels."""
-        heat, box = pred[:, : self.classes].sigmoid(), pred[:, self.classes :]
-        peaks = heat * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))
+        heat, box = pred[:, : self.classes], pred[:, self.classes :]
+        peaks = heat.sigmoid() * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))  # not after the sigmoid: it saturates
         score, where = peaks.flatten(1).topk(min(self.found, peaks[0].numel()))
         cells, width = pred.shape[2] * pred.shape[3], pred.shape[3]
         kind, cell = where // cells, where % cells

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from pipeline.losses.loss import ABSENT
+from pipeline.losses.loss import exists
 from pipeline.tasks.candidates import Score, best_places, mean_over
 from pipeline.tasks.task import Answers, Grid, Task
 
@@ -34,11 +34,11 @@ class Rating(Task):
         return mean_over((pred - label).square(), label > 0)
 
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return mean_over((student - teacher).square(), teacher > ABSENT + 1)
+        return mean_over((student - teacher).square(), exists(teacher))
 
     def answers(self, pred: Tensor) -> Answers:
         """The best candidates: (place, stars), best first."""
-        best = best_places(pred, pred > ABSENT + 1)
+        best = best_places(pred, exists(pred))
         return {"list": [[(int(p), float(row[p])) for p in places] for places, row in zip(best, pred.cpu(), strict=True)]}
 
     def truth(self, label: np.ndarray) -> Answers:

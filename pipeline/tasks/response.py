@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.losses.loss import ABSENT
+from pipeline.losses.loss import exists
 from pipeline.project.class_spec import Positive
 from pipeline.tasks.candidates import Score, best_places, list_metrics, list_sums, mean_over
 from pipeline.tasks.task import Answers, Grid, Task
@@ -45,7 +45,7 @@ class Response(Task):
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Binary cross-entropy against the teacher's probabilities, over the candidates that exist."""
         loss = F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none")
-        return mean_over(loss, teacher > ABSENT + 1)
+        return mean_over(loss, exists(teacher))
 
     def misfit(self, label: Tensor, grid: Grid) -> str | None:
         only = (label[..., 0] != 0).all()  # of rare ones a few batches may hold none: that says nothing
@@ -53,7 +53,7 @@ class Response(Task):
 
     def answers(self, pred: Tensor) -> Answers:
         """The best candidates: (place, probability), best first."""
-        places, probability = best_places(pred, pred > ABSENT + 1), pred.sigmoid().cpu()
+        places, probability = best_places(pred, exists(pred)), pred.sigmoid().cpu()
         return {"list": [[(int(p), float(row[p])) for p in best] for best, row in zip(places, probability, strict=True)]}
 
     def truth(self, label: np.ndarray) -> Answers:

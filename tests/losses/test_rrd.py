@@ -53,6 +53,11 @@ def test_what_is_absent_has_no_gradient():
     assert gradient.isfinite().all() and gradient[0, [1, 3]].tolist() == [0, 0] and gradient.abs().sum() > 0
 
 
+def test_what_is_less_likely_than_absent_is_there():
+    teacher = torch.tensor([[1.0, ABSENT, -35.0]])
+    assert RRD(best=1)(torch.zeros(1, 3), teacher).item() == pytest.approx(math.log(2))
+
+
 def test_its_value_stays_what_it_is():
     student, target = (torch.sin(torch.arange(120.0) * k).reshape(4, 30) for k in (1.7, 2.3))
     assert RRD()(student, target).mean().item() == pytest.approx(3.83599, rel=1e-4)

@@ -56,6 +56,15 @@ def test_detection_decodes_what_its_targets_encode():
     assert detection.implied(perfect_detection())["count"][:, 9].tolist() == [2, 1, 3, 1]  # above one half
 
 
+def test_neighbours_that_are_all_sure_are_one_peak():
+    sure = torch.full((1, 14, 6, 6), -1e4)
+    sure[:, 10:] = 0
+    sure[0, 3, 2, 1:4] = torch.tensor([18.0, 25.0, 20.0])  # of float32 each has a probability of 1
+    score, _, box = detection.decode(sure)
+    middle = (box[0, 0, :2] + box[0, 0, 2:]) / 2 / detection.stride
+    assert (score > 0.5).sum() == 1 and middle.tolist() == [2, 2]
+
+
 def test_detection_metrics_at_their_ends():
     assert detection.summarize([detection.tally(perfect_detection(), BOXES)]) == {"mAP50": 1, "mAP": 1}
     nothing = torch.full((4, 14, 6, 6), -1e4)

@@ -281,6 +281,7 @@ def test_what_is_pooled_are_positions_that_exist():
     assert pooled(x, mask).tolist() == [[2, 3]]
     assert pooled(x, None).tolist() == pooled(x, mask[:, :2]).tolist() == [[5, 11]]
     assert pooled(x[..., 0], mask).tolist() == [[1, 1]]
+    assert pooled(x, torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0, 0]]
 
 
 def test_labels_that_do_not_fit_their_task_are_one_line():
