@@ -5,8 +5,10 @@ import functools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -14,14 +16,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.project.class_spec import ParamsError
+from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.stores.shard import StoreError
 
 LOG_EVERY = 10.0  # seconds, where there is no terminal
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user can mend ends in one line on stderr and exit code 1; STILLROOM_DEBUG=1 shows the traceback."""
+    """What a user can mend ends in one line on stderr and exit code 1; STILLROOM_DEBUG=1 shows the traceback.
+
+    So does whatever else is raised in the project's own code, by file and line; of ours it is a bug, with its traceback.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -32,8 +37,23 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
             sys.exit(1)
+        except Exception as error:
+            where = own_line(error)
+            if os.environ.get("STILLROOM_DEBUG") or not where:
+                raise
+            said = f"error: {where}: {type(error).__name__}: {one_line(error)}; STILLROOM_DEBUG=1 shows the traceback"
+            click.echo(said, err=True)
+            sys.exit(1)
 
     return wrapped
+
+
+def own_line(error: Exception) -> str | None:
+    """The last line of the project's own code that an error came through, if there is one."""
+    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = (CLONE / "pipeline", CLONE / "stages", Path(sys.prefix))
+    own = [f for f in files if f[0].is_relative_to(Path.cwd()) and not any(map(f[0].is_relative_to, ours))]
+    return f"{own[-1][0].relative_to(Path.cwd())}, line {own[-1][1]}" if own else None
 
 
 def one_line(error: Exception) -> str:

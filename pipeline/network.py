@@ -31,7 +31,7 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder.eval()
         with torch.no_grad():
-            features, own = self.encoded(sample)
+            features, own = self.looked_at(sample)
             again, _ = self.encoded(sample)
         check_features(features, len(next(iter(sample.values()))))
         check_repeated(features, again)
@@ -44,6 +44,14 @@ class Network(nn.Module):
     def encoded(self, inputs: dict[str, Tensor]) -> Outputs:
         found = self.encoder(inputs)
         return found if isinstance(found, Outputs) else Outputs(found, {})
+
+    def looked_at(self, sample: dict[str, Tensor]) -> Outputs:
+        try:
+            return self.encoded(sample)
+        except KeyError as error:
+            if set(error.args) & sample.keys():
+                raise
+            raise ValueError(f"the encoder asks for {error}; the inputs are {', '.join(sample)}") from error
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
         features, own = self.encoded(inputs)

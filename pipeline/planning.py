@@ -100,7 +100,7 @@ def make_plan(params: Params, data: Path) -> Plan:
                 planned.append(planned_field(params, rows, f"features {name}", part_of, values.numpy(), recipe))
         features |= part(outputs, "features")
     for name, spec in params.fusions.items():
-        mine = {key: x for key, x in features.items() if key.split("/")[0] in (spec.teachers or params.teachers)}
+        mine = {key: x for key, x in features.items() if key.split("/")[0] in params.fused(name)}
         with named(f"fusions.{name}"):
             fused = spec.build().fit([mine]).transform(mine) if mine else {}
         check_grids(params, name, {k: tuple(x.shape[2:]) for k, x in fused.items()}, grids)

@@ -33,7 +33,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     params = open_project()
     settings, spec = params.fuse, params.fusions[name]
     fusion = spec.build()
-    teachers = spec.teachers or list(params.teachers)
+    teachers = params.fused(name)
     inputs, *stores = open_aligned(transfer, *(features / f"{teacher}.zarr" for teacher in teachers))
     for store in (inputs, *stores):
         ensure_verified(store)
@@ -43,7 +43,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "features": {teacher: store.digest for teacher, store in zip(teachers, stores, strict=True)},
         "batch_size": settings.batch_size,
         "device": pick_device(params.device).type,
-        **identity_of(fusion, params),
+        **identity_of(fusion, params, name),
     }
     seen, held = held_out(inputs.sample_id)
     total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + lessons(fusion)
@@ -58,7 +58,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}
         kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
         fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
-        ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params)
+        ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params, name)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
         advance(inputs.n_rows - writer.rows_left, skipped=True)
         for store, names in kept.items():

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.manners import one_line_errors, progress
-from pipeline.project.class_spec import ParamsError
+from pipeline.project.class_spec import ParamsError, import_file
 from pipeline.stores.layout import Field
 from pipeline.stores.shard import StoreError
 from pipeline.stores.store import open_store
@@ -38,8 +38,18 @@ def test_what_does_not_fit_the_memory_is_one_line():
     assert result.stderr.startswith("error: out of memory (4 GiB for an array): free some, or lower memory_budget")
 
 
-def test_a_bug_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert isinstance(CliRunner().invoke(command(KeyError("oops"))).exception, KeyError)
+
+
+def test_a_bug_in_a_projects_own_code_is_one_line_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def broken():\n    return {}['imgae']\n")
+    monkeypatch.chdir(tmp_path)
+    mine = import_file(tmp_path / "mine.py")
+    result = CliRunner().invoke(click.command()(one_line_errors(lambda: mine.broken())))
+    assert result.exit_code == 1
+    assert result.stderr == "error: mine.py, line 2: KeyError: 'imgae'; STILLROOM_DEBUG=1 shows the traceback\n"
 
 
 def test_debug_shows_the_traceback_of_everything(monkeypatch):

@@ -115,6 +115,13 @@ def test_what_an_encoder_may_not_give(output, message):
         Network(encoder, {}, IMAGES)
 
 
+def test_an_input_that_an_encoder_asks_for_and_no_sample_has_is_one_line():
+    encoder = torch.nn.Identity()
+    encoder.forward = lambda inputs: {"trunk": inputs["imgae"]}
+    with pytest.raises(ValueError, match="the encoder asks for 'imgae'; the inputs are image"):
+        Network(encoder, {}, IMAGES)
+
+
 def test_a_class_may_be_an_argument_of_another(project):
     inner = {"code": "net.py", "class": "Net", "width": 2}
     write(**OWN | {"encoder": {**OWN["encoder"], "inner": {"deep": inner}}})

@@ -18,16 +18,17 @@ USES = {
     "prepare": ("prepare.",),
     "train_teacher": ("prepare.",),
     "extract": (),
-    "fuse": ("fusions.", "tasks."),
+    "fuse": (),
     "distill": ("prepare.", "tasks.", "distill."),
     "evaluate": ("tasks.", "distill.encoder"),
     "report": ("prepare.", "tasks."),
     "sweep": ("prepare.", "tasks.", "distill."),
 }
-# And of one teacher, with its tasks, or of one student, where a stage is of one.
+# And of one teacher or fusion, with their tasks, or of one student, where a stage is of one.
 OWN = {
     "train_teacher": "teachers.{}.",
     "extract": "teachers.{}.",
+    "fuse": "fusions.{}.",
     "distill": "students.{}.",
     "evaluate": "students.{}.encoder",
 }
@@ -88,13 +89,21 @@ def check_classes(params: Params) -> None:
 
 
 def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
-    """The code that can change what a stage writes, of one teacher or student if named; of a sweep all that it may train."""
-    own: tuple[str, ...] = (OWN[stage].format(name),) if name else ()
-    if name and OWN[stage].startswith("teachers"):
-        own += tuple(f"tasks.{task}." for task in params.teachers[name].tasks)
+    """The code that can change what a stage writes, for one of its names if given; of a sweep all that it may train."""
+    own: tuple[str, ...] = (
+        (OWN[stage].format(name), *(f"tasks.{task}." for task in tasks_of(stage, name, params))) if name else ()
+    )
     if stage == "sweep" and params.sweep:
         own = ("sweep.", f"students.{params.sweep.start}.")
     return code_under(stage, params, USES[stage] + own)
+
+
+def tasks_of(stage: str, name: str, params: Params) -> list[str]:
+    """Of the teacher, or of those of the fusion, that a stage is run for. Students have `tasks.` in USES."""
+    if OWN[stage].startswith("students"):
+        return []
+    teachers = params.fused(name) if OWN[stage].startswith("fusions") else [name]
+    return list(dict.fromkeys(task for teacher in teachers for task in params.teachers[teacher].tasks))
 
 
 def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Path]:
@@ -104,12 +113,12 @@ def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Pat
 
 
 def names_of(stage: str, params: Params) -> Iterable[str]:
-    """The teachers or students that a stage of OWN is run for, one by one."""
+    """The teachers, fusions or students that a stage of OWN is run for, one by one."""
     return getattr(params, OWN[stage].split(".")[0])
 
 
 def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
-    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}, or {teacher or student: ...}."""
+    """{stage: SHA-256, in hex, of this clone's code that can change what it writes}, or {name: ...} of those in OWN."""
 
     def ours(stage: str, name: str | None = None) -> str:
         return digest({file for file in code_of(stage, params, name) if file.is_relative_to(CLONE)})
@@ -135,7 +144,7 @@ def code_deps(stage: str, params: Params) -> list[str]:
 
 
 def own_files(stage: str, name: str, params: Params) -> set[str]:
-    """Files and folders that one teacher or student alone is made of, relative to the project folder, or absolute as named."""
+    """Files and folders that one name of a stage alone is made of, relative to the project folder, or absolute as named."""
     found = listed_code(code_of(stage, params, name) - code_of(stage, params))
     teacher = params.teachers.get(name) if OWN[stage].startswith("teachers") else None
     if teacher is None:
@@ -148,7 +157,7 @@ def own_files(stage: str, name: str, params: Params) -> set[str]:
 
 
 def code_digest(stage: str, params: Params, name: str | None = None) -> str:
-    """SHA-256, in hex, of the code that can change what a stage writes, of one teacher or student if named."""
+    """SHA-256, in hex, of the code that can change what a stage writes, for one of its names if given."""
     return digest(code_of(stage, params, name))
 
 

@@ -1,9 +1,9 @@
 """dvc.yaml as params.yaml would have it: what each stage depends on, and lists of stores.
 
 DVC cannot unroll a list into dependencies, so `stillroom sync` writes these into dvc.yaml, and every stage checks that
-they are current: a teacher added without `sync` is an error, never "up to date". What one teacher or student alone is made
-of (its classes, its weights, files that are imported) DVC can index: `foreach` names it by name, and changing it re-runs no
-other.
+they are current: a teacher added without `sync` is an error, never "up to date". What one teacher, fusion or student alone is
+made of (its classes, its stores, its weights) DVC can index: `foreach` has it by name (foreach.py), and changing it re-runs
+no other.
 """
 
 from pathlib import Path
@@ -14,81 +14,23 @@ from ruamel.yaml.error import YAMLError
 from pipeline.atomic import write_whole
 from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.project.commented import dumped, plain, round_trip
-from pipeline.project.dependencies import OWN, USES, code_deps, data_deps, library, outside, own_files
+from pipeline.project.dependencies import OWN, USES, code_deps, data_deps, library, outside
+from pipeline.project.foreach import foreach, list_templates
 from pipeline.project.params import Params
 from pipeline.project.validation import load_params
 
 OPTIONAL = {"sweep"}  # a project may do without
-# Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
-LISTS = {
-    "fuse": [("extract", ".zarr")],
-    "report": [
-        ("train_teacher", "/scores/"),
-        ("evaluate", "/scores/"),
-        *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
-    ],
-    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
-}
-TAUGHT_FROM = "data/knowledge/transfer.zarr"
+BY_NAME = {"tasks", "teachers", "fusions", "${item"}  # keys of params that a stage of one has for itself
 CODE = Path("code.yaml")  # of a project outside of the clone: digests of the clone's code, by stage
-SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # that stages with a `foreach` of ours go over
-
-
-def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
-    """{teacher: lists of its own}: "deps"; of train_teacher also "params": its keys, but for recipes, and its tasks."""
-    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
-    if stage == "train_teacher":
-        own["params"] = {
-            name: [f"teachers.{name}.{key}" for key in sorted(teacher.model_fields_set - {"recipes"})]
-            + [f"tasks.{task}" for task in teacher.tasks]
-            for name, teacher in params.teachers.items()
-        }
-    return equally_long(own, dict.fromkeys(params.teachers, TAUGHT_FROM))
-
-
-def by_student(stage: str, params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
-    """{student: "reads", its own code as "deps", the student that it "extends"}; all students, where none has any."""
-    store = next((dep for dep in definition["deps"] if "${item.reads}" in dep), None)
-    if not store:
-        raise ParamsError(
-            f"dvc.yaml: stage {stage} depends on no store ${{item.reads}}; take that stage from {CLONE / 'dvc.yaml'}"
-        )
-    stores = {name: store.replace("${item.reads}", student.reads) for name, student in params.students.items()}
-    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.students}}
-    if stage == "distill":
-        folders = {name: definition["outs"][0].replace("${key}", s.extends or "") for name, s in params.students.items()}
-        own["extends"] = {name: [folders[name]] if s.extends else [] for name, s in params.students.items()}
-    own = {key: lists for key, lists in own.items() if any(lists.values())}
-    if not own:
-        return "${students}"
-    lists = equally_long(own, stores)
-    return {name: {"reads": student.reads, **lists[name]} for name, student in params.students.items()}
-
-
-def equally_long(own: dict[str, dict[str, list[str]]], common: dict[str, str]) -> dict[str, dict[str, list[str]]]:
-    """{name: {key: list}} of {key: {name: list}}; what is too short says its last item again, or what each has in common."""
-    longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
-    return {
-        name: {
-            key: lists[name] + (lists[name] or [common[name]])[-1:] * (longest[key] - len(lists[name]))
-            for key, lists in own.items()
-        }
-        for name in common
-    }
-
-
-def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
-    """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
-    found = []
-    for other, part in LISTS.get(stage, []):
-        definition = stages[other].get("do", stages[other])
-        section = SECTIONS.get(other) or stages[other].get("foreach", "").strip("${}")
-        found += [(section, out) for out in definition["outs"] if part in out]
-    return found
 
 
 def keys(stage: str, section: str, params: Params) -> list[str]:
-    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against."""
+    """What a list holds of a section of params: all, but of a sweep what its students read, and are measured against.
+
+    Nothing, where each of the section has a list of its own.
+    """
+    if stage in OWN:
+        return []
     if stage != "sweep":
         return list(getattr(params, section)) if section else [""]
     reads, baseline = params.swept_reads(), [params.report.baseline] if params.sweep else []
@@ -130,18 +72,14 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
             by_hand = data_deps(params, by_hand)
         numbers = [key for key in definition["params"] if isinstance(key, str)]
         result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": numbers}
-    for stage in ("train_teacher", "extract"):
-        result[stage]["foreach"] = own = by_teacher(stage, params)
-        counts = {key: range(len(found)) for key, found in next(iter(own.values())).items()}
-        result[stage]["deps"] += [f"${{item.deps[{number}]}}" for number in counts["deps"]]
-        if "params" in counts:
-            others = [key for key in result[stage]["params"] if not key.startswith(("tasks.", "teachers.", "${item."))]
-            result[stage]["params"] = others + [f"${{item.params[{number}]}}" for number in counts["params"]]
-    for stage in ("distill", "evaluate"):
-        result[stage]["foreach"] = students = by_student(stage, params, stages[stage]["do"])
-        lists = next(iter(students.values())) if isinstance(students, dict) else {}
-        places = [(key, number) for key in ("deps", "extends") for number in range(len(lists.get(key, [])))]
-        result[stage]["deps"] += [f"${{item.{key}[{number}]}}" for key, number in places]
+    for stage in OWN:
+        result[stage]["foreach"] = own = foreach(stage, params, stages)
+        lists = next(iter(own.values())) if isinstance(own, dict) else {}
+        items = {key: [f"${{item.{key}[{number}]}}" for number in range(len(found))] for key, found in lists.items()}
+        result[stage]["deps"] += items.get("deps", []) + items.get("extends", [])
+        if "params" in items:
+            others = [key for key in result[stage]["params"] if key.split(".")[0] not in BY_NAME]
+            result[stage]["params"] = others + items["params"]
     if "sweep" in result:
         others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
         result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])

@@ -81,6 +81,10 @@ class Params(Section):
             spec._where = where
         return student
 
+    def fused(self, fusion: str) -> list[str]:
+        """The teachers of a fusion, in the order of their features."""
+        return self.fusions[fusion].teachers or sorted(self.teachers)
+
     def foreign(self, store: str) -> bool:
         """Whether a store that students read was made by another project."""
         return store not in {"transfer", *self.fusions}

@@ -14,6 +14,7 @@ from pipeline.fusions.fusion import Fusion
 from pipeline.fusions.learned import LearnedFusion
 from pipeline.losses.mse import MSE
 from pipeline.network import Network
+from pipeline.project.dependencies import tasks_of
 from pipeline.project.params import Params
 from pipeline.seeds import derive_seed
 from pipeline.stores.store import Selection, Store
@@ -22,9 +23,9 @@ from pipeline.training.objective import Objective
 from pipeline.training.optimize import Schedule, optimize
 
 
-def identity_of(fusion: Fusion, params: Params) -> dict[str, Any]:
+def identity_of(fusion: Fusion, params: Params, name: str) -> dict[str, Any]:
     """What else changes what a fusion makes: nothing, unless it is learned."""
-    tasks = {task: spec.as_dict() for task, spec in params.tasks.items()}
+    tasks = {task: params.tasks[task].as_dict() for task in tasks_of("fuse", name, params)}
     return {"seed": params.seed, "tasks": tasks} if isinstance(fusion, LearnedFusion) else {}
 
 
@@ -47,7 +48,7 @@ def refine(
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
-    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    tasks = {task: params.tasks[task].build() for task in tasks_of("fuse", name, params)}
     rows = partial(taught_rows, inputs, stores, fusion.batch_size)
     return learn_fusion(fusion, tasks, partial(rows, seen), rows(held), pick_device(params.device), advance)
 

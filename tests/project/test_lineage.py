@@ -38,6 +38,10 @@ def stages(project):
     return {name: s.get("do", s) for name, s in yaml.safe_load((project / "dvc.yaml").read_text())["stages"].items()}
 
 
+def fusions(project):
+    return yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["fuse"]["foreach"]
+
+
 def test_the_clones_own_dvc_yaml_is_in_sync(monkeypatch):
     monkeypatch.chdir(CLONE)
     open_project()
@@ -81,7 +85,7 @@ def test_what_a_plugin_imports_of_the_project_is_a_dependency_too(project):
     (project / "mine.py").write_text("from plugins import helper\n\n\nclass Mine:\n    pass\n")
     edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
     sync()
-    assert {"mine.py", "plugins/helper.py"} <= set(stages(project)["fuse"]["deps"])
+    assert {"mine.py", "plugins/helper.py"} <= set(fusions(project)["mine"]["deps"])
     (project / "plugins/helper.py").write_text("SCALE = = 1\n")
     imports.cache_clear()
     result = CliRunner().invoke(main, ["sync"])
@@ -117,7 +121,7 @@ def test_a_teacher_added_without_sync_is_an_error_and_with_it_a_dependency(proje
         ParamsError, match=r"dvc.yaml is behind params.yaml \(train_teacher: \+ second: .*\): run `stillroom sync`"
     ):
         open_project()
-    assert "fuse: + data/features/second.zarr" in sync()
+    assert "fuse: + none: data/features/second.zarr, + pca: data/features/second.zarr" in sync()
     open_project()
     report = stages(project)["report"]["deps"]
     assert {"data/scores/teachers/second", "data/costs/train_teacher/second.json", "data/costs/extract/second.json"} <= set(
@@ -137,11 +141,24 @@ def test_a_task_removed_leaves_nothing_behind(project):
         assert not [x for x in [*stage["deps"], *stage["params"]] if "detection" in x]
 
 
-def test_a_plugins_code_is_a_dependency_of_the_stages_that_use_it(project):
+def test_a_fusion_depends_on_its_own_class_teachers_and_tasks_and_no_others(project):
     (project / "mine.py").write_text("class Mine:\n    pass\n")
-    edit(project, lambda p: p["fusions"].update(mine={"code": "mine.py", "class": "Mine"}))
+    mine = {"code": "mine.py", "class": "Mine", "teachers": ["segmentation", "detection"]}
+    edit(project, lambda p: p["fusions"].update(mine=mine))
     sync()
-    assert {name for name, stage in stages(project).items() if "mine.py" in stage["deps"]} == {"fuse"}
+    own, stage = fusions(project), stages(project)["fuse"]
+    assert own["mine"]["deps"][:3] == ["data/features/segmentation.zarr", "data/features/detection.zarr", "mine.py"]
+    assert set(own["mine"]["params"]) == {"fusions.mine", "tasks.segmentation", "tasks.detection"}
+    assert [name for name, found in own.items() if "data/features/classification.zarr" in found["deps"]] == ["none", "pca"]
+    assert not [name for name in ("none", "pca") if "mine.py" in own[name]["deps"]]
+    assert (
+        not [x for x in stage["deps"] if x == "mine.py" or x.startswith("data/features")] and "teachers" not in stage["params"]
+    )
+    code = yaml.safe_load((project / "code.yaml").read_text())["fuse"]
+    edit(project, lambda p: p["fusions"]["mine"].update({"code": "pipeline/fusions/gcca.py", "class": "GCCA", "dims": 8}))
+    sync()
+    now = yaml.safe_load((project / "code.yaml").read_text())["fuse"]
+    assert [name for name in now if now[name] != code[name]] == ["mine"]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -1,0 +1,95 @@
+"""What one teacher, fusion or student alone is made of: the lists that `foreach` in dvc.yaml goes over."""
+
+from typing import Any
+
+from pipeline.project.class_spec import CLONE, ParamsError
+from pipeline.project.dependencies import OWN, own_files, tasks_of
+from pipeline.project.params import Params
+
+# Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
+LISTS = {
+    "fuse": [("extract", ".zarr")],
+    "report": [
+        ("train_teacher", "/scores/"),
+        ("evaluate", "/scores/"),
+        *((stage, "/costs/") for stage in ("prepare", "train_teacher", "extract", "fuse", "distill")),
+    ],
+    "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
+}
+TAUGHT_FROM = "data/knowledge/transfer.zarr"
+SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # that stages with a `foreach` of ours go over
+
+
+def foreach(stage: str, params: Params, stages: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
+    """What a stage of OWN goes over."""
+    if SECTIONS[stage] == "teachers":
+        return by_teacher(stage, params)
+    if SECTIONS[stage] == "fusions":
+        return by_fusion(stage, params, stages)
+    return by_student(stage, params, stages[stage]["do"])
+
+
+def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
+    """{teacher: lists of its own}: "deps"; of train_teacher also "params": its keys, but for recipes, and its tasks."""
+    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.teachers}}
+    if stage == "train_teacher":
+        own["params"] = {
+            name: [f"teachers.{name}.{key}" for key in sorted(teacher.model_fields_set - {"recipes"})]
+            + [f"tasks.{task}" for task in teacher.tasks]
+            for name, teacher in params.teachers.items()
+        }
+    return equally_long(own, dict.fromkeys(params.teachers, TAUGHT_FROM))
+
+
+def by_fusion(stage: str, params: Params, stages: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """{fusion: lists of its own}: "deps", with its teachers' stores; "params": itself, and its teachers' tasks."""
+    [(_, store)] = list_templates(stage, stages)
+    stores = {name: [store.replace("${key}", teacher) for teacher in params.fused(name)] for name in params.fusions}
+    own = {
+        "deps": {name: stores[name] + sorted(own_files(stage, name, params)) for name in params.fusions},
+        "params": {
+            name: [f"fusions.{name}", *map("tasks.{}".format, tasks_of(stage, name, params))] for name in params.fusions
+        },
+    }
+    return equally_long(own, dict.fromkeys(params.fusions, TAUGHT_FROM))
+
+
+def by_student(stage: str, params: Params, definition: dict[str, Any]) -> str | dict[str, dict[str, Any]]:
+    """{student: "reads", its own code as "deps", the student that it "extends"}; all students, where none has any."""
+    store = next((dep for dep in definition["deps"] if "${item.reads}" in dep), None)
+    if not store:
+        raise ParamsError(
+            f"dvc.yaml: stage {stage} depends on no store ${{item.reads}}; take that stage from {CLONE / 'dvc.yaml'}"
+        )
+    stores = {name: store.replace("${item.reads}", student.reads) for name, student in params.students.items()}
+    own = {"deps": {name: sorted(own_files(stage, name, params)) for name in params.students}}
+    if stage == "distill":
+        folders = {name: definition["outs"][0].replace("${key}", s.extends or "") for name, s in params.students.items()}
+        own["extends"] = {name: [folders[name]] if s.extends else [] for name, s in params.students.items()}
+    own = {key: lists for key, lists in own.items() if any(lists.values())}
+    if not own:
+        return "${students}"
+    lists = equally_long(own, stores)
+    return {name: {"reads": student.reads, **lists[name]} for name, student in params.students.items()}
+
+
+def equally_long(own: dict[str, dict[str, list[str]]], common: dict[str, str]) -> dict[str, dict[str, list[str]]]:
+    """{name: {key: list}} of {key: {name: list}}; what is too short says its last item again, or what each has in common."""
+    longest = {key: max(map(len, lists.values())) for key, lists in own.items()}
+    return {
+        name: {
+            key: lists[name] + (lists[name] or [common[name]])[-1:] * (longest[key] - len(lists[name]))
+            for key, lists in own.items()
+        }
+        for name in common
+    }
+
+
+def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
+    """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
+    found = []
+    for other, part in LISTS.get(stage, []):
+        definition = stages[other].get("do", stages[other])
+        section = SECTIONS.get(other) or stages[other].get("foreach", "").strip("${}")
+        found += [(section, out) for out in definition["outs"] if part in out]
+    return found
