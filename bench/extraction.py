@@ -88,6 +88,8 @@ def images(folder: Path, rows: int) -> Store:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     chdir(ROOT)
     torch.set_num_threads(2)
     network, _, _ = load_network(Path("data/teachers/detection/teacher.safetensors"), CPU)

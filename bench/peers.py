@@ -238,6 +238,8 @@ def main(python: str, litdata_python: str) -> None:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     if sys.argv[1] == "write":
         ARMS[sys.argv[2]][0](Path(sys.argv[3]), rows())
     elif sys.argv[1] == "read":

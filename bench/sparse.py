@@ -122,6 +122,8 @@ def table(results: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     results = run()
     (ROOT / "bench" / "sparse.json").write_text(json.dumps({"machine": MACHINE, "arms": results}, indent=1) + "\n")
     (ROOT / "bench" / "sparse.md").write_text(table(results))

@@ -87,6 +87,8 @@ def sizes(teachers) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     results = [main(threads) for threads in (1, 2)]
     (ROOT / "bench" / "step.json").write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))

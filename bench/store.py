@@ -193,6 +193,8 @@ def table(results: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     os.sched_setaffinity(0, {0})
     results = {name: measure(*row) for name, row in ROWS.items()}
     (ROOT / "bench" / "store.json").write_text(json.dumps({"machine": MACHINE, "rows": results}, indent=1) + "\n")

@@ -307,5 +307,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     os.chdir(ROOT)
     main()

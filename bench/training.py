@@ -113,6 +113,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     if sys.argv[1:2] == ["memory"]:
         print(anonymous_memory(sys.argv[2]))
     else:

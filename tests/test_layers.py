@@ -1,4 +1,4 @@
-"""The house rules of DESIGN.md, section 3, kept by a test."""
+"""The rules of the house (CONTRIBUTING.md), kept by a test."""
 
 import ast
 import os
