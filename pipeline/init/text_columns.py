@@ -14,6 +14,7 @@ from pipeline.sources.text.scripts import words_in
 TAG = re.compile(r"O|[BI]-(\S+)")
 CLASSES = 100  # of a column with more, such as an author or a day, no task is made
 FEWEST = 30  # rows that are labelled, where splits are drawn from them
+COLUMNS = 10  # named in an error
 SHOWN = 3  # files, or problems, in a line
 WORDS = 2.0  # a cell of the text has more on average
 PLACES = {"train": "transfer", "val": "val", "test": "test/clean", None: "transfer"}
@@ -84,9 +85,11 @@ def text_among(tables: dict[Path, Rows]) -> str:
     lengths = {name: words_a_cell(x) for name, x in cells.items() if not all(map(are_tags, x))}
     text = max(lengths, key=lambda name: lengths[name], default="")
     if lengths.get(text, 0) <= WORDS:
+        there = ", ".join([*names[:COLUMNS], *["..."] * (len(names) > COLUMNS)]) or "none"
         raise ValueError(
-            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row, "
-            f"and no log has columns called user, item and time; there are {', '.join(names) or 'none'}"
+            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row, and no log "
+            f"has columns called user, item and time; there are {there}; for data of another kind copy the clone's "
+            "examples/sensors, whose source is a file of yours"
         )
     return text
 
