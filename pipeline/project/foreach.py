@@ -42,15 +42,17 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
 
 
 def by_fusion(stage: str, params: Params, stages: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """{fusion: lists of its own}: "deps", with its teachers' stores; "params": itself, and its teachers' tasks."""
+    """{fusion: lists of its own}: "deps", with its teachers' stores; "params": itself, and its teachers' tasks.
+
+    And "teachers", if it fuses all: DVC does not miss a dependency that went.
+    """
     [(_, store)] = list_templates(stage, stages)
-    stores = {name: [store.replace("${key}", teacher) for teacher in params.fused(name)] for name in params.fusions}
-    own = {
-        "deps": {name: stores[name] + sorted(own_files(stage, name, params)) for name in params.fusions},
-        "params": {
-            name: [f"fusions.{name}", *map("tasks.{}".format, tasks_of(stage, name, params))] for name in params.fusions
-        },
-    }
+    own: dict[str, dict[str, list[str]]] = {"deps": {}, "params": {}}
+    for name, fusion in params.fusions.items():
+        stores = [store.replace("${key}", teacher) for teacher in params.fused(name)]
+        own["deps"][name] = stores + sorted(own_files(stage, name, params))
+        tasks = [f"tasks.{task}" for task in tasks_of(stage, name, params)]
+        own["params"][name] = [f"fusions.{name}", *([] if fusion.teachers else ["teachers"]), *tasks]
     return equally_long(own, dict.fromkeys(params.fusions, TAUGHT_FROM))
 
 
