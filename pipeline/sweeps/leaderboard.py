@@ -1,4 +1,4 @@
-"""All students of a sweep side by side: how good, how large, how fast, and which of them no other beats on all counts."""
+"""All students of a sweep side by side: how good, how large, how fast, and which of them no other beats on quality and size."""
 
 import csv
 import io
