@@ -49,7 +49,9 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
     pictures.scores(students, teachers, tasks, plots / "scores.png")
     pictures.curves(curve, plots / "curves.png")
-    write_json(metrics, {"teachers": as_metrics(teachers), "students": as_metrics(students)})
+    for kind, rows in (("teachers", teachers), ("students", students)):
+        for name, row in rows.items():
+            write_json(metrics / kind / f"{name}.json", as_metrics(row))
     tables = page.tables(params, tasks, teachers, students, spent)
     meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, spent)
     page.show(tables, meanings, notes)

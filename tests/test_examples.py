@@ -1,6 +1,5 @@
 """Real `dvc repro` of the examples, made small."""
 
-import json
 import shutil
 import sys
 
@@ -8,6 +7,7 @@ import pytest
 
 from pipeline.project.class_spec import CLONE
 from pipeline.stores.store import open_store
+from tests.reported import metrics_of
 from tests.test_repro import edit, repro, run
 
 pytestmark = pytest.mark.slow
@@ -36,9 +36,9 @@ def test_text(tmp_path):
     run(tmp_path, "git", "init", "-q")
     run(folder, sys.executable, "-m", "pipeline.cli", "sync")
     assert len(repro(folder)) == 1 + 3 + 3 + 1 + 3 + 3 + 1
-    metrics = json.loads((folder / "data/report/metrics.json").read_text())
-    assert metrics["students"].keys() == {"fused", "second_few", "bag_of_words"}
-    assert {"topic", "sentiment", "entities", "novel", "intent@20", "stars@20"} <= metrics["students"]["second_few"].keys()
+    students = metrics_of(folder, "students")
+    assert students.keys() == {"fused", "second_few", "bag_of_words"}
+    assert {"topic", "sentiment", "entities", "novel", "intent@20", "stars@20"} <= students["second_few"].keys()
     pca = open_store(folder / "data/knowledge/pca.zarr")
     assert pca.fields["fused/components"].shape[1:] == pca.fields["inputs/mask"].shape
     assert (folder / "data/report/plots/strip.png").stat().st_size > 10_000

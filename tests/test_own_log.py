@@ -17,6 +17,7 @@ import yaml
 from pipeline.deployment.export import check_replaceable
 from pipeline.project.class_spec import CLONE
 from pipeline.stores.store import open_store
+from tests.reported import metrics_of
 from tests.samples import MOVIES, USERS, write_movielens
 
 pytestmark = pytest.mark.slow
@@ -78,8 +79,8 @@ def test_what_does_not_exist_is_stored_as_absent(finished):
 
 
 def test_the_report_has_every_metric(finished):
-    metrics = json.loads((finished / "data/report/metrics.json").read_text())
-    assert {"click", "conversion", "rating", "cold_users", "clean: click coverage@10"} <= metrics["students"]["fused"].keys()
+    fused = metrics_of(finished, "students")["fused"]
+    assert {"click", "conversion", "rating", "cold_users", "clean: click coverage@10"} <= fused.keys()
     assert "Other metrics on test/cold_users" in (finished / "data/report/index.html").read_text()
 
 

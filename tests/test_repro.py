@@ -21,6 +21,7 @@ from pipeline.planning import make_plan
 from pipeline.project.class_spec import CLONE
 from pipeline.project.validation import load_params
 from pipeline.stores.store import open_store
+from tests.reported import metrics_of
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +132,7 @@ def test_the_report_is_there_and_speaks_of_everyone(finished):
     page = (finished / "data/report/index.html").read_text()
     assert all(f"<td>{name}</td>" in page for name in STUDENTS)
     assert "What fusions keep of each teacher" in page
-    metrics = json.loads((finished / "data/report/metrics.json").read_text())
-    assert metrics["students"].keys() == STUDENTS.keys()
+    assert metrics_of(finished, "students").keys() == STUDENTS.keys()
     assert (finished / "data/report/plots/strip.png").stat().st_size > 10_000
 
 

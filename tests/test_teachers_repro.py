@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from pipeline.project.class_spec import CLONE, import_file
 from pipeline.stores.store import open_store
+from tests.reported import metrics_of
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +162,7 @@ def test_imported_rows_are_those_of_their_samples(finished):
 
 
 def test_only_those_are_scored_who_said_something(finished):
-    metrics = json.loads((finished / "data/report/metrics.json").read_text())["teachers"]
+    metrics = metrics_of(finished, "teachers")
     assert {"classification", "detection", "clean"} & metrics["trained"].keys() == {"classification", "detection"}
     assert metrics["vit"] == {} and metrics["own"].keys() >= {"segmentation"}
     assert metrics["outside"].keys() == {"classification"}  # its predictions of the clean split alone were imported

@@ -165,9 +165,9 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers
     )
 
 
-def as_metrics(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+def as_metrics(row: Row) -> dict[str, float]:
     """Means alone, to four digits, for `dvc metrics`."""
-    return {name: {column: round(float(f"{mean_:.4g}"), 9) for column, (mean_, _) in row.items()} for name, row in rows.items()}
+    return {column: round(float(f"{mean_:.4g}"), 9) for column, (mean_, _) in row.items()}
 
 
 def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tuple[int, float, float]]:

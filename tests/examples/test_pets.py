@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.project.class_spec import CLONE
 from pipeline.project.lineage import open_project
 from pipeline.project.validation import load_params
+from tests.reported import metrics_of
 from tests.samples import box_of, save, shapes, write_voc
 
 FOLDER = CLONE / "examples/pets"
@@ -104,5 +105,4 @@ def test_it_runs_from_the_download_to_the_report(project):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"Running stage '(.+)'", done.stdout)) == 1 + 2 + 2 + 2 + 4 + 4 + 1
-    metrics = json.loads(Path("data/report/metrics.json").read_text())
-    assert {"breed", "body", "head", "species@12"} <= metrics["students"]["fused"].keys()
+    assert {"breed", "body", "head", "species@12"} <= metrics_of(Path(), "students")["fused"].keys()

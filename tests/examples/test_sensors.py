@@ -1,6 +1,5 @@
 """The example of a modality of one's own: its classes obey the laws, and the whole pipeline runs with them."""
 
-import json
 import os
 import re
 import shutil
@@ -18,12 +17,14 @@ from pipeline.project.class_spec import CLONE, import_file
 from pipeline.project.lineage import open_project
 from pipeline.stores.store import open_store
 from tests.laws import check_fusion, check_task
+from tests.reported import metrics_of
 
 FOLDER = CLONE / "examples/sensors"
 Motion, WaveEncoder, Jolts, Loudest = (
     getattr(import_file(FOLDER / f"{name.lower()}.py"), made)
     for name, made in (("motion", "Motion"), ("waves", "WaveEncoder"), ("jolts", "Jolts"), ("loudest", "Loudest"))
 )
+
 SIZES = {"labelled": {"activity": 30, "jolts": 30}, "unlabelled": 20, "val": 20, "test": 24, "unseen": 20}
 
 
@@ -113,6 +114,5 @@ def test_the_whole_pipeline_runs_on_signals(tmp_path):
     assert re.findall(r"Running stage '(.+)'", run("dvc", "repro")) == []
     store = open_store(folder / "data/knowledge/loudest.zarr")
     assert store.fields["fused/channels"].shape == (32, 32) and store.fields["inputs/signal"].shape == (3, 128)
-    metrics = json.loads((folder / "data/report/metrics.json").read_text())
-    assert metrics["students"].keys() == params["students"].keys()
+    assert metrics_of(folder, "students").keys() == params["students"].keys()
     assert (folder / "data/report/plots/strip.png").stat().st_size > 10_000

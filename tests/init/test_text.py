@@ -17,6 +17,7 @@ from pipeline.init.draft import built
 from pipeline.init.text import draft
 from pipeline.init.text_columns import propose
 from pipeline.project.class_spec import CLONE
+from tests.reported import metrics_of
 
 MEAL, FLIGHT = ["the soup was cold", "a good long meal"], ["the plane was late", "a seat at last"]
 
@@ -189,6 +190,5 @@ def test_texts_of_ones_own_become_a_distilled_student(here):
     params["sweep"]["vary"]["updates"] = [8]
     (here / "project/params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run("dvc", "repro")
-    scores = json.loads((here / "project/data/report/metrics.json").read_text())["students"]
-    assert scores.keys() == {"fused", "logits", "labels", "single", "bag_of_words"}
+    assert metrics_of(here / "project", "students").keys() == {"fused", "logits", "labels", "single", "bag_of_words"}
     assert run(*stillroom, "predict", "fused", "the soup was cold").startswith("topic: ")
