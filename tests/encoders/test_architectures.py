@@ -194,5 +194,5 @@ def test_an_encoder_that_draws_when_it_is_only_looked_at_is_refused():
         def forward(self, inputs):
             return {"trunk": nn.functional.dropout(inputs["image"].float())}  # in evaluation mode, too
 
-    with pytest.raises(ValueError, match="tap 'trunk': two looks at the same rows differ"):
+    with pytest.raises(ValueError, match="tap 'trunk': two passes over the same rows differ"):
         Network(Noisy(), {}, IMAGES)

@@ -198,7 +198,7 @@ def test_a_feature_on_another_grid_is_an_error():
 @pytest.mark.parametrize("content", [b"", b"junk" * 9, save({"x": torch.zeros(1)})])
 def test_a_file_that_is_no_network_is_one_line(tmp_path, content):
     (tmp_path / "net.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="is no network of ours, or damaged"):
+    with pytest.raises(ValueError, match="not a Stillroom network, or damaged"):
         load_network(tmp_path / "net.safetensors", CPU)
 
 
