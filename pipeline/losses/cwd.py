@@ -13,7 +13,7 @@ from pipeline.project.class_spec import Positive
 class CWD(Loss):
     """`tau^2 KL` of each channel's softmax over positions, averaged over channels (2011.13256).
 
-    A vector has one position, and nothing to compare: a ValueError. So have positions of a masked sequence, each a row.
+    A vector has one position and nothing to compare: a ValueError. So has each position of a masked sequence, a row by itself.
     """
 
     def __init__(self, *, temperature: Positive = 1.0):
