@@ -205,8 +205,8 @@ def test_a_file_that_is_no_network_is_one_line(tmp_path, content):
 @pytest.mark.parametrize(
     ("logits", "message"),
     [
-        (np.zeros((32, 3), "f4"), r"logits/t/corner: the teacher's are \(3,\) a row, the student's \(2,\)"),
-        (np.zeros((32, 2, 4, 4), "f4"), r"the teacher's are \(2, 4, 4\) a row"),
+        (np.zeros((32, 3), "f4"), r"logits/t/corner: the teacher's are \(3,\) per row, the student's \(2,\)"),
+        (np.zeros((32, 2, 4, 4), "f4"), r"the teacher's are \(2, 4, 4\) per row"),
     ],
 )
 def test_logits_of_another_shape_are_an_error(logits, message):
