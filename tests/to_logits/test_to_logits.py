@@ -180,9 +180,9 @@ def test_a_real_model_answers_a_task_and_is_rebuilt_with_its_map(tmp_path, model
 
 def test_queries_are_no_grid_and_a_task_that_is_not_there_is_named():
     config = DETR.to_dict() | {"architectures": ["DetrForObjectDetection"]}
-    with pytest.raises(ValueError, match=r"tap 'model.decoder' gives one for each of 5 queries, which lie on no grid"):
+    with pytest.raises(ValueError, match=r"tap 'model.decoder' gives one feature for each of 5 queries, which lie on no grid"):
         HuggingFace(config=config, taps=["model.decoder"], **NORMALISED)(IMAGES)
-    with pytest.raises(ValueError, match=r"gives one for each of 4 queries"):  # as many as a grid of 2 x 2 has
+    with pytest.raises(ValueError, match=r"gives one feature for each of 4 queries"):  # as many as a grid of 2 x 2 has
         HuggingFace(config=config | {"num_queries": 4}, taps=["model.decoder"], **NORMALISED)(IMAGES)
     with pytest.raises(ValueError, match=r"to_logits.boxes: not a task of this network, which has none"):
         HuggingFace(config=config, to_logits={"boxes": None}, **NORMALISED)
