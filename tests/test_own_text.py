@@ -201,7 +201,7 @@ def test_an_export_of_texts_that_changed_is_refused(project):
         assert run_stage(stage, name).exit_code == 0
     (project / "transfer.csv").write_text((project / "transfer.csv").read_text() + "more soup,meal,for\n")
     result = CliRunner().invoke(main, ["export", "labels"])
-    assert result.exit_code == 1 and "prepared from other data, or params" in result.stderr
+    assert result.exit_code == 1 and "prepared from other data or params" in result.stderr
 
 
 def test_answers_name_their_tasks_in_the_order_of_params(project):

@@ -105,7 +105,7 @@ def test_scores_of_other_weights_are_not_on_a_card(project, scores):
     (project / "data/scores/students/fused").mkdir(parents=True)
     (project / "data/scores/students/fused/scores.json").write_text(json.dumps(scores))
     said = run("export", "fused", fails=True)
-    assert "scores of other weights than lie in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
+    assert "scores of other weights than those in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
     assert not (project / "exports").exists()
 
 
@@ -191,7 +191,7 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "a.png")
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("unlabelled: 4500", "unlabelled: 4000"))
-    assert "prepared from other data, or params, than are here now; run `dvc repro`" in run(
+    assert "prepared from other data or params than those here now; run `dvc repro`" in run(
         "predict", "fused", "a.png", fails=True
     )
 
