@@ -136,7 +136,7 @@ def test_maps_of_labels_that_leave_something_out(make, message):
 
 
 def test_a_class_that_a_model_does_not_have():
-    with pytest.raises(ValueError, match="class 4 of theirs, and the model has 4"):
+    with pytest.raises(ValueError, match="class 4 of theirs, but the model has 4"):
         SetOfBoxes(task=DETECTION, labels={0: 0, 1: 1, 4: 2})(boxes(), (24, 24))
     theirs = SimpleNamespace(logits=torch.zeros(1, 3, 6, 6))
     with pytest.raises(ValueError, match="leaves no class of theirs for background"):
