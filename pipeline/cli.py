@@ -40,7 +40,7 @@ def init(folder: Path, data: Path | None, domain: str | None) -> None:
     for line in draft.bad[:3]:
         click.echo(f"cannot be used: {line}")
     if draft.bad:
-        click.echo(f"{len(draft.bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+        click.echo(f"{len(draft.bad)} labels cannot be used: fix them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
     written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"

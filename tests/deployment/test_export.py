@@ -184,7 +184,7 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(project):
         (project / f"scenes/{name}.png").write_bytes(b"\x89PNG no")
     answered, failed = run("predict", "fused", "scenes", fails=True).splitlines()
     assert answered.startswith("predictions/b.png: ")
-    assert failed.startswith("error: scenes: 2 of 3 images could not be read: scenes/a.png: is no image of a known format")
+    assert failed.startswith("error: scenes: 2 of 3 images could not be read: scenes/a.png: not an image of a known format")
 
 
 def test_answers_of_other_params_than_were_prepared_are_refused(project):
@@ -201,7 +201,7 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
     [
         ("none.png", "none.png: no such file"),
         ("empty", "empty: no image in this folder"),
-        ("broken.png", "broken.png: is no image of a known format, or a damaged one"),
+        ("broken.png", "broken.png: not an image of a known format, or damaged"),
     ],
 )
 def test_what_is_no_image_is_one_line(project, given, message):

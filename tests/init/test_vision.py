@@ -327,7 +327,7 @@ LEFT_OUT = [
         csv_in("file|kind\n0000.png|a\n"),
         "labels.csv: left out: one column, 'file|kind'; expected another with labels, between commas, semicolons or tabs",
     ),
-    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
+    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is not text in UTF-8"),
     (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),
     (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
     (
