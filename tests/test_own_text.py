@@ -179,7 +179,7 @@ def test_a_student_leaves_with_its_tokenizer_for_texts_of_any_length(project, en
     }
     card = (out / "README.md").read_text()
     assert "- input `tokens_first`: batch x tokens, int32" in card and "text_first" not in card and "`tokenizer.json`" in card
-    assert "- tokens_first: of the words of a text, by tokenizer.json, 0 behind them" in card
+    assert "- tokens_first: of the words of a text, by tokenizer.json, 0 after them" in card
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     network, _, _ = load_network(out / "topic+stance.safetensors", torch.device("cpu"))
     source = load_params(project / "params.yaml").source()

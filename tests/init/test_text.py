@@ -164,7 +164,7 @@ def test_what_looks_like_a_log_may_be_texts(here):
 def test_a_text_in_the_folder_of_the_stores_is_refused(here):
     write_csv(here / "own/data/own.csv", 30)
     done = CliRunner().invoke(main, ["init", "own"])
-    assert done.exit_code == 1 and "own.csv: lies where the project's stores would" in done.output
+    assert done.exit_code == 1 and "own.csv: is where the project's stores would be" in done.output
 
 
 @pytest.mark.slow

@@ -501,10 +501,10 @@ def no_labels(root):
         ),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
-        (images_where_stores_go, "project/data: images lie where a project's stores would"),
+        (images_where_stores_go, "project/data: images are where a project's stores would be"),
         (
             stores_among_images,
-            "images lie where a project's stores would; make the project in a folder that is not in this one",
+            "images are where a project's stores would be; make the project in a folder that is not in this one",
         ),
     ],
     ids=["no folder", "no images", "no labels", "a project already", "images where stores go", "stores among images"],

@@ -123,7 +123,7 @@ class LoggedCandidates(Candidates):
 
     def inputs_in_words(self) -> str:
         return (
-            "user: a line of users.csv; item: lines of items.csv, a column a candidate; mask: which candidates there are. The "
+            "user: a line of users.csv; item: lines of items.csv, a column per candidate; mask: which candidates exist. The "
             "id is 0 of whoever came up after all that was learned from; popularity is as the log ended"
         )
 

@@ -125,7 +125,7 @@ class WordSource(Source):
 
     def inputs_in_words(self) -> str:
         return (
-            "tokens_first: of the words of a text, by tokenizer.json, 0 behind them; words_first: where among the tokens each "
+            "tokens_first: of the words of a text, by tokenizer.json, 0 after them; words_first: where among the tokens each "
             "word begins; mask: which words there are"
         )
 
