@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens."""
+"""Files that exist whole or not at all, whatever happens."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ def write_whole(path: Path, *parts: Any) -> str:
     """Write bytes-like parts as one file; returns its SHA-256, in hex."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with naming(path), draft.open("wb") as file:  # closing it writes too
+    with naming(path), draft.open("wb") as file:  # in this order: closing the file writes too
         for part in parts:
             file.write(part)
             running.update(part)
@@ -46,7 +46,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An error in writing to a file says which."""
+    """Make an error in writing to a file name that file."""
     try:
         yield
     except OSError as error:
@@ -55,9 +55,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def held(path: Path) -> int:
-    """A handle of a file that one process has at a time: until it is closed, or the process ends, however it does.
+    """Lock a file and return its handle. The lock lasts until the handle is closed or the process ends, however it ends.
 
-    Raises BlockingIOError if another has it.
+    Raises BlockingIOError if the file is locked already.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -66,11 +66,11 @@ def held(path: Path) -> int:
         except BlockingIOError:
             os.close(handle)
             raise
-        except OSError:  # a file system without locks: as if nobody had it
+        except OSError:  # a file system without locks: treat the file as free
             return handle
         if os.fstat(handle).st_nlink:
             return handle
-        os.close(handle)  # its last owner removed it between these lines: the next one would not find this file
+        os.close(handle)  # its last owner deleted it between open and lock: nobody else would find this file
 
 
 def sync_folder(folder: Path) -> None:

@@ -46,8 +46,8 @@ def build_network(
 ) -> Network:
     """A fresh network; its weights depend on torch's random seed alone, not on the device. pretrained: see build_encoder.
 
-    about: of inputs of a store, for an encoder with a method `check_inputs` to refuse those that would mean something else to
-    it. Raises ParamsError.
+    about: attributes of a store's inputs; an encoder may have a method `check_inputs` that refuses inputs which would mean
+    something else to it. Raises ParamsError.
     """
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
     built = build_encoder(encoder, tasks, pretrained)
@@ -61,7 +61,7 @@ def build_network(
 
 
 def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:
-    """An encoder with its weights: a class that takes `pretrained` finds them itself, any other gets a safetensors file's."""
+    """An encoder with its weights: a class that takes `pretrained` loads them itself, any other from a safetensors file."""
     built = encoder.build(tasks=tasks, pretrained=pretrained)
     if pretrained and "pretrained" not in inspect.signature(encoder.load()).parameters:
         load_weights(built, Path(pretrained))
@@ -69,7 +69,7 @@ def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | 
 
 
 def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device, about: About | None = None) -> Network:
-    """A teacher as its training begins. Raises ValueError if it would end with a head that nothing trained."""
+    """A teacher before training. Raises ValueError if a head would stay untrained, or updates have nothing to train."""
     teacher = params.teachers[name]
     assert teacher.encoder
     tasks = {task: params.tasks[task].build() for task in teacher.tasks}
@@ -84,9 +84,7 @@ def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.dev
             "heads alone), or to_logits if the encoder has an answer of its own, or take the task out of tasks"
         )
     if teacher.updates and teacher.frozen and not fresh:
-        raise ValueError(
-            f"teachers.{name}.updates: nothing is left to train of a frozen encoder with answers of its own; give 0"
-        )
+        raise ValueError(f"teachers.{name}.updates: a frozen encoder with answers of its own leaves nothing to train; give 0")
     return network
 
 
@@ -100,7 +98,7 @@ def save_network(
     heads = {name: tasks[name].as_dict() for name in network.heads}
     recorded = encoder.as_dict() | getattr(network.encoder, "recorded", {})
     header = {"encoder": recorded, "tasks": heads, "inputs": shapes, **about}
-    tied = {name: x.cpu() for name, x in network.state_dict().items()}  # some may share memory, which safetensors refuse
+    tied = {name: x.cpu() for name, x in network.state_dict().items()}  # some may share memory, which safetensors refuses
     weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tied.items()}
     write_whole(path, save(weights, {"stillroom": json.dumps(header, sort_keys=True)}))
 
@@ -112,18 +110,22 @@ def load_network(path: Path, device: torch.device) -> tuple[Network, dict[str, T
             header = json.loads(file.metadata()["stillroom"])
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: is no network of ours, or damaged ({error}); train it again, or `dvc checkout` it") from None
+        raise ValueError(
+            f"{path}: not a Stillroom network, or damaged ({error}); train it again, or `dvc checkout` it"
+        ) from None
     tasks = {name: ClassSpec.model_validate(spec).build() for name, spec in header["tasks"].items()}
     network = build_network(ClassSpec.model_validate(header["encoder"]), tasks, header["inputs"], device)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{path}: of another network than its code makes now ({error}); train it again") from None
+        raise ValueError(
+            f"{path}: its weights do not fit the network that its code builds now ({error}); train it again"
+        ) from None
     return network.eval(), tasks, header
 
 
 def weights_of(params: Params, students: Path, name: str, seed: int) -> list[Path]:
-    """A student's files. Raises ParamsError if params name no such student, ValueError that says which seeds are there."""
+    """A student's files. Raises ParamsError if params name no such student, ValueError with the seeds there are if not this."""
     if name not in params.students:
         raise ParamsError(f"params.yaml: no student named {name!r}{near(name, params.students)}")
     files = sorted((students / name / f"seed-{seed}").glob("*.safetensors"))
@@ -138,11 +140,11 @@ def weights_of(params: Params, students: Path, name: str, seed: int) -> list[Pat
 
 
 def begin_as(network: Network, path: Path) -> None:
-    """Take over the encoder of a network on disk, and its heads of tasks that both have. Raises ValueError."""
+    """Copy the encoder of a network on disk, and its heads of the tasks that both have. Raises ValueError."""
     other, _, _ = load_network(path, torch.device("cpu"))
     try:
         network.encoder.load_state_dict(other.encoder.state_dict())
         for task in network.heads.keys() & other.heads.keys():
             network.heads[task].load_state_dict(other.heads[task].state_dict())
     except RuntimeError as error:
-        raise ValueError(f"{path}: is of another shape: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: its shapes differ: {' '.join(str(error).split())}") from None

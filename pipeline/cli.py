@@ -1,4 +1,4 @@
-"""The `stillroom` command: what is no stage."""
+"""The `stillroom` command: everything that is not a stage."""
 
 import json
 import shlex
@@ -26,11 +26,11 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=Path)
-@click.option("--data", type=Path, help="A file or folder of images, texts or interactions; without it FOLDER.")
-@click.option("--domain", type=click.Choice(["vision", "text", "recsys"]), help="By default what the data look like.")
+@click.option("--data", type=Path, help="A file or folder of images, texts or interactions; by default FOLDER.")
+@click.option("--domain", type=click.Choice(["vision", "text", "recsys"]), help="By default guessed from the data.")
 @one_line_errors
 def init(folder: Path, data: Path | None, domain: str | None) -> None:
-    """Make a project in FOLDER for data of one's own: looks at them, proposes tasks and numbers, writes params.yaml."""
+    """Make a project in FOLDER for your own data: inspect the data, propose tasks and settings, write params.yaml."""
     from pipeline.init.start import start
     from pipeline.planning import lines
 
@@ -40,7 +40,7 @@ def init(folder: Path, data: Path | None, domain: str | None) -> None:
     for line in draft.bad[:3]:
         click.echo(f"cannot be used: {line}")
     if draft.bad:
-        click.echo(f"{len(draft.bad)} labels cannot be used: mend them, or set prepare.source.skip_bad: true in params.yaml")
+        click.echo(f"{len(draft.bad)} labels cannot be used: fix them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
     written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"
@@ -63,10 +63,10 @@ def sync_command() -> None:
 
 
 @main.command()
-@click.option("--data", type=Path, default=Path("data"), help="Where the stores will lie.")
+@click.option("--data", type=Path, default=Path("data"), help="Where the stores will be.")
 @one_line_errors
 def plan(data: Path) -> None:
-    """What the project in this folder will store and take, before any work. Exit code 1 if the disk will not hold it."""
+    """Estimate the disk space and time this project needs, before any work. Exit code 1 if the disk is too small."""
     from pipeline.planning import lines, make_plan
 
     planned = make_plan(open_project(), data)
@@ -89,7 +89,7 @@ def plan(data: Path) -> None:
 @click.argument("teacher")
 @one_line_errors
 def taps(teacher: str) -> None:
-    """What a teacher could give features of: paths for `taps`, and what shape each has on this project's inputs."""
+    """List where features of a teacher can be tapped: paths for `taps`, and each one's shape on this project's inputs."""
     from pipeline.teachers.taps import taps_of
 
     params = open_project()
@@ -103,7 +103,7 @@ def taps(teacher: str) -> None:
 
 @main.command()
 @click.argument("store", type=Path)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @one_line_errors
 def inspect(store: Path, as_json: bool) -> None:
     """What is in a store, where it comes from, how big it is."""
@@ -125,14 +125,14 @@ def inspect(store: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("store", type=Path)
-@click.option("--against-teacher", "weights", type=Path, help="Weights (.safetensors) to run again on sampled rows.")
-@click.option("--inputs", type=Path, default=Path("data/knowledge/transfer.zarr"), help="What that teacher was shown.")
+@click.option("--against-teacher", "weights", type=Path, help="A teacher's weights (.safetensors), to run again.")
+@click.option("--inputs", type=Path, default=Path("data/knowledge/transfer.zarr"), help="The inputs it was run on.")
 @click.option("--rows", type=click.IntRange(1), default=512, help="How many rows to sample.")
 @one_line_errors
 def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
-    """Check every byte of a store against the digests that it was published with.
+    """Check every byte of a store against the digests it was published with.
 
-    With --against-teacher also its values, on sampled rows, against the live teacher. Exit code 1 if any row differs.
+    With --against-teacher, also check its values on sampled rows against the live teacher. Exit code 1 if any row differs.
     """
     opened = open_store(store)
     start = time.perf_counter()
@@ -173,10 +173,10 @@ def diff(a: Path, b: Path) -> None:
 @click.argument("given", metavar="INPUT")
 @click.option("--out", type=Path, default=Path("predictions"), help="Where pictures go.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Which of the student's seeds answers.")
-@click.option("--data", type=Path, default=Path("data"), help="Where students and splits lie.")
+@click.option("--data", type=Path, default=Path("data"), help="Where students and splits are.")
 @one_line_errors
 def predict_command(student: str, given: str, out: Path, seed: int, data: Path) -> None:
-    """What a student answers about INPUT, in words and drawn: an image or a folder of them, a line of text, a user."""
+    """A student's answers for INPUT (an image or a folder of images, a line of text, a user), in words and drawn."""
     from pipeline.deployment.prediction import predict
 
     params = open_project()
@@ -186,13 +186,13 @@ def predict_command(student: str, given: str, out: Path, seed: int, data: Path) 
 
 @main.command("export")
 @click.argument("student")
-@click.option("--out", type=Path, help="Folder to write; without it exports/<student>.")
+@click.option("--out", type=Path, help="Folder to write; by default exports/<student>.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Which of the student's seeds is exported.")
-@click.option("--int8", is_flag=True, help="Also in 8 bits, weights and activations.")
-@click.option("--data", type=Path, default=Path("data"), help="Where students, splits and scores lie.")
+@click.option("--int8", is_flag=True, help="Also export in 8 bits, weights and activations.")
+@click.option("--data", type=Path, default=Path("data"), help="Where students, splits and scores are.")
 @one_line_errors
 def export_command(student: str, out: Path | None, seed: int, int8: bool, data: Path) -> None:
-    """A student as safetensors and ONNX, checked against each other, with a model card."""
+    """Export a student as safetensors and ONNX, checked against each other, with a model card."""
     from pipeline.deployment.export import export
 
     params = open_project()
@@ -206,7 +206,7 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
 
 @main.command("promote")
 @click.argument("name")
-@click.option("--as", "new_name", help="What it is called among the students; else as on the leaderboard.")
+@click.option("--as", "new_name", help="Its name in params.yaml; by default as on the leaderboard.")
 @click.option("--leaderboard", type=Path, default=Path("data/sweep/leaderboard.json"))
 @one_line_errors
 def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:

@@ -1,9 +1,9 @@
-"""Where networks run. By itself, so that what only runs them does not depend on how they are trained."""
+"""Where networks run. A file of its own, so that what only runs them does not depend on how they are trained."""
 
 import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means on this machine. On a GPU float32 is float32, in convolutions too."""
-    torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa: a dump would not be what a CPU says of the same rows
+    """The device that `auto`, `cpu` or `cuda` means on this machine. On a GPU float32 stays float32, in convolutions too."""
+    torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 bits of mantissa: a dump would differ from a CPU's
     return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

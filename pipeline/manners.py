@@ -23,9 +23,9 @@ LOG_EVERY = 10.0  # seconds, where there is no terminal
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user can mend ends in one line on stderr and exit code 1; STILLROOM_DEBUG=1 shows the traceback.
+    """Errors that a user can fix end in one line on stderr and exit code 1; STILLROOM_DEBUG=1 shows the traceback.
 
-    So does whatever else is raised in the project's own code, by file and line; of ours it is a bug, with its traceback.
+    So do all other errors raised in the project's own code, with file and line; ours are bugs, and keep their traceback.
     """
 
     @functools.wraps(command)
@@ -33,7 +33,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except (ParamsError, StoreError, ValueError, OSError, MemoryError) as error:
-            if os.environ.get("STILLROOM_DEBUG") or isinstance(error, BrokenPipeError):  # click's own: `| head` is no error
+            if os.environ.get("STILLROOM_DEBUG") or isinstance(error, BrokenPipeError):  # left to click: `| head` is no error
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
             sys.exit(1)
@@ -67,18 +67,18 @@ def one_line(error: Exception) -> str:
 
 
 def printable(value: Any) -> str:
-    """As text without control characters: a terminal would obey those of a stranger's store."""
+    """As text without control characters: a terminal would obey those in a stranger's store."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def show(table: Table) -> None:
-    """Print it as wide as the terminal is, or wide enough where there is none."""
+    """Print a table as wide as the terminal, or wide enough where there is none."""
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @contextmanager
 def named(where: str) -> Iterator[None]:
-    """What is wrong in here begins with a place in params.yaml."""
+    """Prefix a ValueError raised inside with a place in params.yaml."""
     try:
         yield
     except ValueError as error:
@@ -86,7 +86,7 @@ def named(where: str) -> Iterator[None]:
 
 
 class Advance(Protocol):
-    """Told of every unit that is done; of those `skipped`, since an earlier run did them, which say nothing of the rate."""
+    """Called with the number of units just done. `skipped`: an earlier run did them, so they do not count for the rate."""
 
     def __call__(self, units: int, skipped: bool = False) -> None: ...
 

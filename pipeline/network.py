@@ -1,4 +1,4 @@
-"""A network: an encoder and one head a task. Teachers and students are both of this kind."""
+"""A network: an encoder and one head per task. Teachers and students are both networks."""
 
 from math import prod
 from typing import NamedTuple, final
@@ -16,7 +16,7 @@ class Outputs(NamedTuple):
     logits: dict[str, Tensor]
 
     def fields(self, teacher: str) -> dict[str, Tensor]:
-        """As a store names them: {"features/<teacher>/<tap>": ..., "logits/<teacher>/<task>": ...}."""
+        """By their names in a store: {"features/<teacher>/<tap>": ..., "logits/<teacher>/<task>": ...}."""
         return {f"{kind}/{teacher}/{key}": x for kind, found in self._asdict().items() for key, x in found.items()}
 
 
@@ -60,20 +60,20 @@ class Network(nn.Module):
 
 
 def check_repeated(features: dict[str, Tensor], again: dict[str, Tensor]) -> None:
-    """Refuse what is drawn anew at every look, as by masks or dropout in evaluation mode. Raises ValueError."""
+    """Refuse features that are random in evaluation mode, as from masks or dropout. Raises ValueError."""
     for tap, x in features.items():
         if not torch.allclose(x, again[tap], rtol=1e-3, atol=1e-5, equal_nan=True):
             raise ValueError(
-                f"tap {tap!r}: two looks at the same rows differ; the encoder draws random numbers in evaluation mode too"
+                f"tap {tap!r}: two passes over the same rows differ; the encoder draws random numbers even in evaluation mode"
             )
 
 
 def check_features(features: dict[str, Tensor], rows: int) -> None:
-    """Refuse what is no {tap: (B, D, *grid)}. Raises ValueError."""
+    """Refuse anything but {tap: (B, D, *grid)}. Raises ValueError."""
     if not isinstance(features, dict):
         raise ValueError(
             f"the encoder gives {type(features).__name__}, expected a dict of taps; for a module that knows nothing of taps "
-            "there is the class Foreign of pipeline/encoders/foreign.py"
+            "use the class Foreign of pipeline/encoders/foreign.py"
         )
     if not features:
         raise ValueError("the encoder has no taps; name some of those that `stillroom taps` lists")

@@ -1,4 +1,4 @@
-"""What a run will store and how long its dump will take, found out on a few rows before any work."""
+"""What a run will store and how long its dump will take, estimated from a few rows before any work."""
 
 import math
 import shutil
@@ -29,10 +29,10 @@ from pipeline.stores.shard import encode_shard
 from pipeline.teachers.extraction import check_recipes, compacted
 from pipeline.teachers.imported import open_dump, read_outputs
 
-SLOW = 1.0  # seconds of a teacher's pass over a few rows, beyond which no more are tried
+SLOW = 1.0  # seconds: if a teacher's pass over a few rows takes longer, a full batch is not tried
 PROBE = 2**26  # bytes written to find the disk's rate
 STEP = 256  # rows that a shard is a multiple of
-SHARD = 2**27  # bytes of a good shard in the widest field: few files, and work that a kill can cost
+SHARD = 2**27  # bytes of a good shard of the widest field: few files, and work that can be lost to a kill
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PlannedField:
 
 @dataclass(frozen=True)
 class Plan:
-    """dump_seconds: {teacher: time of its forward passes}. write_rate: bytes a second. free: bytes of disk."""
+    """dump_seconds: {teacher: time of its forward passes}. write_rate: bytes per second. free: bytes of disk."""
 
     rows: int
     shard_rows: int
@@ -57,7 +57,7 @@ class Plan:
     free: int
 
     def field_bytes(self, f: PlannedField) -> float:
-        """Stored; a raw shard is as large if it is not full."""
+        """Bytes stored; a raw shard is full size even if it has fewer rows."""
         full = f.field.codec == "raw" and not f.field.max_items
         return f.row_bytes * (self.rows + (-self.rows % self.shard_rows if full else 0))
 
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def files(self) -> int:
-        """Of all stores, but for what those of a fusion link from others."""
+        """Files of all stores, except those that a fusion's store links from others."""
         stores: dict[str, dict[str, Field]] = {}
         for f in self.fields:
             stores.setdefault(f.store, {})[f.name] = f.field
@@ -75,8 +75,8 @@ class Plan:
 
     @property
     def better_shard_rows(self) -> int:
-        """The power of two that makes shards of the widest field closest to 128 MB, if the store is large enough; else
-        hardly more than all rows."""
+        """The power of two that makes shards of the widest field closest to 128 MiB; in a store too small for that, just
+        enough for all rows."""
         widest = max(f.row_bytes for f in self.fields)
         return min(2 ** round(math.log2(SHARD / widest)), STEP * math.ceil(self.rows / STEP))
 
@@ -129,7 +129,7 @@ def shapes_of(few: Split) -> Shapes:
 
 
 def grids_of_students(params: Params, few: Split) -> dict[str, tuple[int, ...]]:
-    """Build every student once, for what it reads to be there: {name: grid of its trunk}. Raises ValueError."""
+    """Build every student once, to check that the inputs it reads exist: {name: grid of its trunk}. Raises ValueError."""
     grids = {}
     for name in params.students:
         student = params.student(name)
@@ -142,7 +142,7 @@ def grids_of_students(params: Params, few: Split) -> dict[str, tuple[int, ...]]:
 
 
 def check_grids(params: Params, fusion: str, targets: dict[str, tuple[int, ...]], grids: dict[str, tuple[int, ...]]) -> None:
-    """Raises ValueError if a student that learns from this fusion's targets has another grid than they."""
+    """Raises ValueError if a student that learns from this fusion's targets has a different grid."""
     for name in params.students:
         student = params.student(name)
         for target, grid in targets.items() if student.reads == fusion and student.weights.get("fused") else ():
@@ -155,7 +155,7 @@ def check_grids(params: Params, fusion: str, targets: dict[str, tuple[int, ...]]
 
 @torch.inference_mode()
 def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
-    """Rows a second of a teacher of this size, and what it makes of a few rows: {"features/...", "logits/..."}."""
+    """Rows per second of a teacher of this size, and its outputs on a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
     network = teacher_network(params, name, shapes_of(few), device, few.about).eval()
     size, kept = params.extract.batch_size, min(params.extract.batch_size, len(few.view))
@@ -167,7 +167,7 @@ def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str,
 
 
 def passes(network: Network, batch: Batch, many: int) -> tuple[Outputs, float]:
-    """What a network makes of a batch, and seconds of a pass, the first of all left out: it loads kernels."""
+    """A network's outputs on a batch, and seconds per pass, not counting a first one, which loads kernels."""
     network(batch)
     start = time.perf_counter()
     for _ in range(many):
@@ -181,7 +181,7 @@ def batch_of(few: Split, size: int, device: torch.device) -> Batch:
 
 
 def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
-    """As `try_teacher`, of what is there already: as many of its rows, whichever they are."""
+    """As `try_teacher`, for an imported dump: as many of its rows, whichever they are."""
     spec = params.teachers[name].imported
     assert spec
     dump = open_dump(spec)
@@ -190,7 +190,7 @@ def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Te
 
 
 def write_rate(folder: Path) -> float:
-    """Bytes a second that the disk below a folder takes, synced."""
+    """Bytes per second that the disk under a folder can write, with fsync."""
     with tempfile.TemporaryDirectory(dir=existing(folder)) as scratch:
         data = np.random.default_rng(0).bytes(PROBE)
         start = time.perf_counter()

@@ -12,5 +12,5 @@ def derive_seed(seed: int, *path: str | int) -> int:
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of one part of made-up data, whatever the size of the others."""
+    """Random numbers for one part of made-up data, independent of the size of the other parts."""
     return np.random.default_rng([seed, *name.encode()])

@@ -1,4 +1,4 @@
-"""extract@teacher: dump one teacher's features and logits on the whole transfer set, once; or import what was dumped."""
+"""extract@teacher: dump one teacher's features and logits on the whole transfer set, once; or import an existing dump."""
 
 import json
 from functools import partial
@@ -68,7 +68,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
 
 
 def open_teacher(params: Params, name: str, folder: Path, store: Store, device: torch.device) -> tuple[Forward, dict[str, Any]]:
-    """What gives its outputs on the rows of a store, and what it is made of."""
+    """The function that gives the teacher's outputs on rows of a store, and what identifies this teacher."""
     imported = params.teachers[name].imported
     if imported:
         return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())

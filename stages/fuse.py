@@ -1,4 +1,4 @@
-"""fuse@fusion: fuse the teachers' features into what students learn from: one store, which needs no other."""
+"""fuse@fusion: fuse the teachers' features into one store that students learn from, and that needs no other."""
 
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + lessons(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
-        sample, quality = {}, None  # teachers that gave logits alone
+        sample, quality = {}, None  # stays so if the teachers gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
             named(f"fusions.{name}")(fusion.fit)(stream(seen, masked=True))
             readable = refine(fusion, params, name, inputs, stores, seen, held, advance)

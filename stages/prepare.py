@@ -1,4 +1,4 @@
-"""prepare: get the samples; write the transfer set, and the splits that measure."""
+"""prepare: get the samples; write the transfer set, and the splits that students are measured on."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,13 +39,13 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
                 made = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
                 write(path, split, source.names, made, advance)
-        if not any(unseen.iterdir()):  # DVC warns of an empty folder, again and again
+        if not any(unseen.iterdir()):  # DVC keeps warning about an empty folder
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
 def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Advance) -> None:
-    """names: of classes, which stay with labels, so that students of another project know whether theirs are the same."""
+    """names: {task: class names}, kept with the labels so that another project can check that its classes are the same."""
     arrays = split.fields()
     about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
     about |= {f"inputs/{name}": said for name, said in split.about.items()}

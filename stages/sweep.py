@@ -56,7 +56,7 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     show(found, list(params.sweep.vary))
     if params.sweep.sampler != "grid" and len(found) < (params.sweep.students or 0):
         click.echo(
-            f"sweep: {params.sweep.students} were asked for, {len(found)} differ: the search proposed some again", err=True
+            f"sweep: {params.sweep.students} students asked for, {len(found)} distinct: the search repeated some", err=True
         )
     for stale in set(scratch.parent.iterdir()) - {scratch}:
         shutil.rmtree(stale)

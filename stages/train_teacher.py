@@ -1,4 +1,4 @@
-"""train_teacher@teacher: train one teacher on the labels of its tasks, or take it as it comes, and score it."""
+"""train_teacher@teacher: train one teacher on the labels of its tasks, or take it as it is, and score it."""
 
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
 
 
 def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: Store, out: Path) -> tuple[Network, Curve]:
-    """A teacher after its updates, which may be none; and kept."""
+    """Train a teacher, for no updates at all if it has none, and save it to `out`."""
     settings, teacher = params.train_teacher, params.teachers[name]
     assert teacher.encoder
     seed, shapes = derive_seed(params.seed, "teacher", name), input_shapes(store)

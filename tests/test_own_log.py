@@ -100,7 +100,7 @@ def test_a_log_that_grew_is_no_longer_the_students(finished):
     ratings.write_text(before + "7,1,5.0,999999999\n")
     said = run(finished, *STILLROOM, "predict", "fused", "7", code=1)
     ratings.write_text(before)
-    assert said.strip().endswith("prepared from other data, or params, than are here now; run `dvc repro`")
+    assert said.strip().endswith("prepared from other data or params than those here now; run `dvc repro`")
 
 
 def test_an_exported_student_ranks_all_items_as_predict_does(finished):

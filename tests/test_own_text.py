@@ -179,7 +179,7 @@ def test_a_student_leaves_with_its_tokenizer_for_texts_of_any_length(project, en
     }
     card = (out / "README.md").read_text()
     assert "- input `tokens_first`: batch x tokens, int32" in card and "text_first" not in card and "`tokenizer.json`" in card
-    assert "- tokens_first: of the words of a text, by tokenizer.json, 0 behind them" in card
+    assert "- tokens_first: of the words of a text, by tokenizer.json, 0 after them" in card
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     network, _, _ = load_network(out / "topic+stance.safetensors", torch.device("cpu"))
     source = load_params(project / "params.yaml").source()
@@ -201,7 +201,7 @@ def test_an_export_of_texts_that_changed_is_refused(project):
         assert run_stage(stage, name).exit_code == 0
     (project / "transfer.csv").write_text((project / "transfer.csv").read_text() + "more soup,meal,for\n")
     result = CliRunner().invoke(main, ["export", "labels"])
-    assert result.exit_code == 1 and "prepared from other data, or params" in result.stderr
+    assert result.exit_code == 1 and "prepared from other data or params" in result.stderr
 
 
 def test_answers_name_their_tasks_in_the_order_of_params(project):

@@ -94,7 +94,7 @@ def test_a_disk_that_will_not_hold_it_is_refused_before_any_work(project, monkey
             {"features/trnk": {}},
             "teachers.segmentation.recipes.features/trnk: no such output; there are features/trunk",
         ),
-        ("detection", {"features/trunk": {"dims": 8}}, "8 principal components are for floats of one array"),
+        ("detection", {"features/trunk": {"dims": 8}}, "8 principal components need floats of one array"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_before_any_work(project, teacher, recipes, message):

@@ -86,7 +86,7 @@ def test_a_module_begins_with_its_weights_and_is_rebuilt_without_their_file(proj
     ("changed", "message"),
     [
         ({"pretrained": "gone.safetensors"}, "teachers.own: pretrained: no file gone.safetensors; name a safetensors file"),
-        ({"pretrained": "net.py"}, "teachers.own: net.py: not to be read as safetensors"),
+        ({"pretrained": "net.py"}, "teachers.own: net.py: cannot be read as safetensors"),
         ({"encoder": {**OWN["encoder"], "width": 5}}, "own.safetensors: not the weights of Net: size mismatch for body.weight"),
         ({"tasks": ["detection"]}, "teachers.own.updates: 0 would leave the head of detection untrained"),
     ],

@@ -1,4 +1,4 @@
-"""What each term of a loss counts for while training goes on: the abstract balance."""
+"""How much each term of a loss counts as training goes on: the abstract balance."""
 
 from abc import ABC, abstractmethod
 
@@ -17,8 +17,8 @@ class Balance(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, losses: Tensor) -> Tensor:
-        """Of one update: scalar losses of the terms, (T,), -> what to minimise of each, (T,). Called once an update."""
+        """Scalar losses of the terms in one update, (T,) -> what to minimise for each, (T,). Called once per update."""
 
     def backward(self, losses: list[Tensor], shared: list[nn.Parameter]) -> None:
-        """Fill in gradients. losses: of the terms, weighted. shared: what more than one term trains."""
+        """Fill in gradients. losses: of the terms, weighted. shared: parameters that more than one term trains."""
         torch.stack(losses).sum().backward()

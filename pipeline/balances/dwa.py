@@ -13,8 +13,8 @@ from pipeline.project.class_spec import Count, Positive
 class DWA(Balance):
     """Dynamic weight average: `T softmax(r / temperature)`, r the ratio of a term's last two means (1803.10704).
 
-    every: updates that a mean is taken over, of those whose batch has the term; a term that none had keeps its last. Until
-    there are two means, all weigh 1.
+    every: updates per mean, which counts those whose batch has the term; a term that none has keeps its last mean. Until
+    there are two means, every weight is 1.
     """
 
     def __init__(self, *, terms: list[str], every: Count = 50, temperature: Positive = 2.0):

@@ -1,4 +1,4 @@
-"""What to do where terms pull shared weights apart: methods that look at each term's gradient, through torchjd."""
+"""What to do where terms pull shared weights different ways: methods that look at each term's gradient, through torchjd."""
 
 from abc import abstractmethod
 from types import ModuleType
@@ -11,7 +11,7 @@ from pipeline.balances.balance import Balance
 
 
 class GradientBalance(Balance):
-    """One backward pass a term. Only the gradients of shared weights are combined; a head's or an adapter's are summed.
+    """One backward pass per term. Only the gradients of shared weights are combined; a head's or an adapter's are summed.
 
     A term that is absent from a batch has no say in it. Needs the extra `gradients`: a ValueError without it.
     """
@@ -32,12 +32,12 @@ class GradientBalance(Balance):
             return super().backward(losses, shared)
         gradients = []
         for loss in losses:
-            loss.backward(retain_graph=True)  # what is not shared adds up as it always does
+            loss.backward(retain_graph=True)  # what is not shared adds up as usual
             gradients.append(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in shared]))
             for p in shared:
                 p.grad = None
         present = torch.stack([gradient for gradient in gradients if gradient.any()] or gradients)
-        finite = len(present) > 1 and present.isfinite().all()  # what is not, the training loop refuses
+        finite = len(present) > 1 and present.isfinite().all()  # if not, the training loop refuses it
         combined = self.combine(present) if finite else present.sum(0)
         for p, gradient in zip(shared, combined.split([p.numel() for p in shared]), strict=True):
             p.grad = torch.empty_like(p).copy_(gradient.view_as(p))  # in p's memory format: fused optimisers rely on it
@@ -64,7 +64,7 @@ class UPGrad(GradientBalance):
 
 @final
 class MGDA(GradientBalance):
-    """The convex combination of gradients of the least norm, by Frank-Wolfe, times their number (1810.04650).
+    """The convex combination of gradients with the least norm, by Frank-Wolfe, times their number (1810.04650).
 
     It goes where the smallest gradient points, so that a term which has been learnt holds the others back.
     """

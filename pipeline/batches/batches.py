@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.batches.pools import InStore, Pool, Rows, ahead, blocks_of, kept, length, load, shuffled, streamed
 from pipeline.stores.store import Selection, Store
 
-TOGETHER = 2**26  # bytes of features that a fusion looks at together
+TOGETHER = 2**26  # bytes of features that a fusion is given at once
 MASK = "inputs/mask"  # (N, *grid): which positions of a grid exist, where samples differ in length
 
 Batch = dict[str, Tensor]
@@ -18,9 +18,9 @@ Augment = Callable[[np.random.Generator, Rows, Rows], tuple[Rows, Rows]]
 
 
 def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
-    """Rows on a device, as torch can work with them. What is a batch already stays as it is.
+    """Rows on a device, in types that torch can work with. What is a batch already stays as it is.
 
-    Flags of labels stay where they are: to count them on a GPU is to wait for it.
+    Flags of labels are not moved: counting them on a GPU would mean waiting for it.
     """
     found = {name: torch.as_tensor(x) for name, x in rows.items()}
     moved = {name: x if name.startswith("labelled/") else x.to(device, non_blocking=True) for name, x in found.items()}
@@ -28,16 +28,16 @@ def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
 
 
 def widened(x: Tensor) -> Tensor:
-    """Narrow floats, which are for storage, as float32; unsigned integers that torch can hardly do more than hold as int64."""
+    """Narrow floats, which are for storage, as float32; unsigned integers that torch can do little with as int64."""
     if x.is_floating_point():
         return x.float()
     return x.long() if x.dtype in (torch.uint16, torch.uint32) else x
 
 
 def narrowed(x: Tensor, dtype: str) -> np.ndarray:
-    """A tensor on its way into a field of this type: float16 on its device, which NumPy would take 30 times as long for.
+    """A tensor as an array for a field of this type. float16 is made on its device: NumPy would take 30 times as long.
 
-    What would overflow is left as it is, for the writer to name.
+    A tensor that would overflow is left as it is, for the writer to report.
     """
     if not x.is_floating_point():
         return x.cpu().numpy()
@@ -56,7 +56,7 @@ def in_line(x: Tensor) -> Tensor:
 
 
 def existing(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C); what is on another grid as it is."""
+    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C). On another grid, x as it is."""
     if mask is None or x.dim() < 3 or x.shape[2:] != mask.shape[1:]:
         return x
     return in_line(x).transpose(1, 2)[mask.flatten(1)]
@@ -71,7 +71,7 @@ def input_fields(store: Store) -> list[str]:
 
 
 def in_order(store: Store, fields: list[str], batch_size: int, rows: Selection = None) -> Iterator[Rows]:
-    """Rows (all: None) once, in order; of a range no batch straddles a shard."""
+    """Rows (all: None) once, in order; with a range no batch straddles two shards."""
     if isinstance(rows, np.ndarray):
         for first in range(0, len(rows), batch_size):
             yield load(store, fields, rows[first : first + batch_size])
@@ -94,8 +94,8 @@ def features_of(
 ) -> Iterator[Batch]:
     """{"teacher/tap": (B, D, *grid)} of aligned stores, row by row together. masked: only positions that exist, as (P, D).
 
-    inputs: what the teachers were shown, which says which positions exist. batch_size: fewer where rows are large. advance:
-    told of every row that is done.
+    inputs: what the teachers were run on; it says which positions exist. batch_size: at most, fewer where rows are large.
+    advance: called with the number of rows done.
     """
     row_bytes = sum(store.fields[name].row_bytes for store in stores for name in with_prefix(store, "features/"))
     batch_size = max(1, min(batch_size, TOGETHER // max(1, row_bytes)))
@@ -119,11 +119,11 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Rows]:
-    """Endless shuffled batches, every row once an epoch; a batch is valid until the next one is drawn.
+    """Endless shuffled batches, every row once per epoch; a batch is valid until the next one is drawn.
 
-    memory_budget: bytes of decoded rows. What fits is decoded once and kept; what does not is streamed by shuffled pools of
-    random blocks of rows. start: the batch to begin with: an interrupted run draws what it would have drawn. rank: of
-    `ranks` processes that share the rows out among them.
+    memory_budget: bytes of decoded rows. A store that fits is decoded once and kept; any other is streamed in shuffled pools
+    of random blocks of rows. start: the batch to begin with, so that a resumed run draws what it would have drawn. rank: of
+    `ranks` processes that divide the rows among them.
     """
     fitting = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
     blocks = blocks_of(store, fields, seed, fitting // 2)[rank::ranks]
@@ -151,8 +151,8 @@ def labelled_batches(
     """Endless shuffled batches of rows that carry a label of any of these tasks, augmented live.
 
     share: of each task's labelled rows that may be used; the same rows for every seed. A row keeps its flags
-    `labelled/<task>`, since tasks are labelled on different rows. memory_budget: bytes of their inputs that are kept decoded;
-    of more, each batch decodes its own.
+    `labelled/<task>`, since tasks are labelled on different rows. memory_budget: bytes of decoded inputs to keep; if there
+    are more, each batch decodes its own. Labels and ragged inputs are always kept.
     """
     for task in tasks:
         if f"labelled/{task}" not in store.fields or not store.read(f"labelled/{task}").any():
@@ -161,7 +161,7 @@ def labelled_batches(
     few = {name: first_share(flag, share) for name, flag in flags.items()}
     for name, flag in few.items():
         if not flag.any():
-            raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is none; raise it")
+            raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is no row; raise it")
     rows = np.flatnonzero(np.any(list(few.values()), axis=0))
     even = [name for name in input_fields(store) if not store.fields[name].max_items]
     size = len(rows) * sum(store.fields[name].row_bytes for name in even)

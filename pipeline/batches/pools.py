@@ -28,7 +28,7 @@ class Drawn(Protocol):
 
 @final
 class Shuffled:
-    """Rows in another order than they lie in."""
+    """Rows in memory, taken in another order."""
 
     def __init__(self, rows: np.ndarray, order: np.ndarray):
         self.rows, self.order = rows, order
@@ -66,7 +66,7 @@ def shuffled(rows: Rows, order: np.ndarray) -> Pool:
 
 
 def load(store: Store, fields: list[str], rows: np.ndarray | slice | None = None) -> Rows:
-    """Fields of some rows (all: None), decoded, as stored; ragged ones (R, most items a row, ...), padded with -1."""
+    """Fields of some rows (all: None), decoded, as stored; ragged ones as (R, max_items, ...), padded with -1."""
     return {name: padded(store, name, rows) if store.fields[name].max_items else store.read(name, rows) for name in fields}
 
 
@@ -81,8 +81,8 @@ def padded(store: Store, name: str, rows: np.ndarray | slice | None) -> np.ndarr
 def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> list[slice]:
     """The rows that are read together, in random order: whole chunks of every compressed field, and of the widest.
 
-    Parts of those where a pool would be fewer than `MIXED`: it would lack whole classes of sorted rows. A compressed chunk
-    is then decoded once for every pool that has a part of it.
+    Parts of those if a pool would have fewer than `MIXED` blocks: of sorted rows it would lack whole classes. A compressed
+    chunk is then decoded once for every pool that has a part of it.
     """
     declared = {name: store.fields[name] for name in fields}
     widest = max(declared.values(), key=lambda f: f.row_bytes)
@@ -93,9 +93,9 @@ def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> lis
 
 
 def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
-    """All rows, decoded once, and each epoch's order of them. skip: rows that were drawn before."""
+    """All rows, decoded once, in a new order each epoch. skip: rows that were drawn before."""
     mine = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
-    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # in order: of one rank, a codec changes no batch
+    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # sorted: of one rank, a codec changes no batch
     epoch, skip = divmod(skip, length(rows))
     for number in count(epoch):
         yield shuffled(rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:])
@@ -105,7 +105,7 @@ def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, ski
 def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int, pool_rows: int) -> Iterator[Pool]:
     """Pools of random blocks, shuffled as they are read, each while the one before it is in use.
 
-    pool_rows: of one of the two. skip: as in `kept`.
+    pool_rows: of each of these two. skip: as in `kept`.
     """
     long = [name for name in fields if stays_in_store(store, name)]
     copied = [name for name in fields if name not in long]
@@ -126,7 +126,7 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
 
 
 def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
-    """Blocks dealt out at random to pools of at most so many, each from all over the store: sorted rows are mixed too."""
+    """Blocks dealt at random to pools of at most `together`, each from all over the store, so that sorted rows mix too."""
     pools = -(-len(blocks) // together)
     dealt = np.concatenate([rng.permutation(pools) for _ in range(0, len(blocks), pools)])[: len(blocks)]
     by_row = sorted(blocks, key=lambda block: block.start)
@@ -135,7 +135,7 @@ def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iter
 
 
 def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
-    """Put the rows of blocks, one after another, into these places of a buffer that is made, for `most` rows, only once."""
+    """Put the rows of blocks, one after another, into these places of a buffer. It is made once, for `most` rows."""
     for name in fields:
         if name not in buffer:
             buffer[name] = store.empty(name, most)
@@ -146,13 +146,13 @@ def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], pla
 
 
 def stays_in_store(store: Store, name: str) -> bool:
-    """Whether rows of a field are stored as they come out, and so long that a copy to a pool first is most of the work."""
+    """Whether rows of a field are stored as they are read, so long that copying them to a pool would be most of the work."""
     declared = store.fields[name]
     return declared.codec == "raw" and declared.plain and not declared.max_items and declared.row_bytes >= LONG
 
 
 def in_store(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InStore]:
-    """The rows of blocks that `fill` would put into these places from `drawn` on; their pages are in memory after this."""
+    """The rows of blocks that `fill` would put into these places from `drawn` on. Also reads their pages into memory."""
     if not fields:
         return {}
     order = np.empty(len(places), np.int64)

@@ -1,4 +1,4 @@
-"""Batches on their way to a device, through memory that it can read by itself."""
+"""Batches on their way to a device, through memory that it can read directly."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -12,10 +12,10 @@ from pipeline.batches.pools import Rows
 
 @final
 class Staging:
-    """Rows -> a batch of its own on a device: on a CPU a copy, else through two sets of pinned buffers, used in turn.
+    """Rows -> a new batch on a device: on a CPU a copy, else through two sets of pinned buffers, used in turn.
 
-    A copy out of pinned memory runs beside the device's work, and a buffer is filled again when the copy out of it is over.
-    event: what tells that.
+    A copy from pinned memory runs beside the device's work, and a buffer is refilled when the copy from it is done. event:
+    makes what signals that.
     """
 
     def __init__(self, device: torch.device, event: Callable[[], Any] = torch.cuda.Event):
@@ -24,14 +24,14 @@ class Staging:
 
     def __call__(self, rows: Rows) -> Batch:
         if not self.sets:
-            # copied for one reader too: rows that lie elsewhere in memory are summed in another order
+            # copied even for one reader: rows elsewhere in memory are summed in another order
             return tensors({name: x.copy() for name, x in rows.items()}, self.device)
         self.sets.reverse()
         buffers, copied = self.sets[0]
         copied.synchronize()
         flags = {
             name: torch.from_numpy(x.copy()) for name, x in rows.items() if name.startswith("labelled/")
-        }  # they stay with the host
+        }  # they stay on the host
         for name, x in ((name, x) for name, x in rows.items() if name not in flags):
             if name not in buffers or buffers[name].shape != x.shape:
                 buffers[name] = torch.empty(x.shape, dtype=torch.from_numpy(x).dtype, pin_memory=True)

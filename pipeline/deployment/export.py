@@ -29,23 +29,23 @@ from pipeline.stores.store import Store, open_store
 from pipeline.tasks.task import Task
 
 OPSET = 20
-BATCHES = (1, 5)  # rows that it is tried on at once: the batch is free
+BATCHES = (1, 5)  # rows to try it on at once: the batch axis is free
 CLOSE = 1e-3  # of a head's largest logit: kernels differ in rounding
-SAMPLE = 256  # rows of val that it is tried on, and that the ranges of int8 are taken from
+SAMPLE = 256  # rows of val to try it on, and to take the ranges of int8 from
 CPU = torch.device("cpu")
 
 
 def export(params: Params, data: Path, student: str, seed: int, out: Path, int8: bool) -> list[Exported]:
     """Write every network of a student to a folder, whole or not at all: .safetensors, .onnx, README.md, maybe .int8.onnx,
-    and what its source has to say beside them.
+    and the files that its source puts beside them.
 
-    data: where students, splits and scores lie. Raises ValueError if ONNX does not answer as torch does; what 8 bits cost is
-    only said.
+    data: where students, splits and scores are. Raises ValueError if ONNX does not answer as torch does; the cost of 8 bits
+    is only reported.
     """
     files, out, source = weights_of(params, data / "students", student, seed), out.resolve(), params.source()
     check_replaceable(out)
     beside = source.beside()
-    if beside:  # of the data that are here, which may be others than it was taught
+    if beside:  # made from the data here, which may not be those it learned from
         check_unchanged(params, source, data / "splits" / "val.zarr")
     val = open_store(data / "splits" / "val.zarr")
     rows = part(next(in_order(val, input_fields(val), SAMPLE)), "inputs")
@@ -64,7 +64,7 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises ValueError if there is something that no export wrote, and that a new one would remove."""
+    """Raises ValueError if the folder has something that no export wrote and a new one would remove."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -85,7 +85,7 @@ def export_network(weights: Path, rows: Rows, val: Store, out: Path, int8: bool)
     found = check(network, model, rows)
     if found.furthest > CLOSE:
         raise ValueError(
-            f"{weights}: its ONNX is off by {found.furthest:.2g} of a head's largest logit, at most {CLOSE:g} is expected"
+            f"{weights}: its ONNX is off by {found.furthest:.2g} of a head's largest logit, expected at most {CLOSE:g}"
         )
     yield found
     if int8:
@@ -120,7 +120,7 @@ class OneByOne(quantization.CalibrationDataReader):
 
 
 def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
-    """With the inputs that a head reads, of any batch size, and of any size that the encoder says is free."""
+    """Write ONNX with the inputs that are read, for any batch size, and any size of the axes that the encoder leaves free."""
     program = torch.onnx.export(
         Positional(network, list(sample)).eval(),
         tuple(sample.values()),
@@ -133,13 +133,13 @@ def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
     )
     assert program is not None
     inputs = program.model.graph.inputs
-    for unread in [x for x in inputs if not x.uses()]:  # what is stored for people alone
+    for unread in [x for x in inputs if not x.uses()]:  # stored only for people to look at
         inputs.remove(unread)
     program.save(path, external_data=False)
 
 
 def dynamic_shapes(network: Network, sample: dict[str, Tensor]) -> Iterator[dict[int, Any]]:
-    """Of each input the axes of any size: the batch, and those of the encoder's free_axes, {input: {axis: (name, most)}}."""
+    """Each input's axes of any size: the batch, and those of the encoder's free_axes, {input: {axis: (name, most)}}."""
     free = getattr(network.encoder, "free_axes", {})
     named = {("batch", None), *(dim for axes in free.values() for dim in axes.values())}
     dims = {name: torch.export.Dim(name, min=1, max=most) for name, most in named}
@@ -150,7 +150,7 @@ def dynamic_shapes(network: Network, sample: dict[str, Tensor]) -> Iterator[dict
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters have to say of torchvision, of their own deprecations, and of better models."""
+    """Silence what exporters say about torchvision, their own deprecations, and better models."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -161,7 +161,7 @@ def quiet() -> Iterator[None]:
 
 
 def check(network: Network, model: Path, rows: Rows) -> Exported:
-    """Against torch, on batches of several sizes."""
+    """Compare an ONNX file with torch, on batches of several sizes."""
     session = open_onnx(model)
     used = {x.name: rows[x.name] for x in session.get_inputs()}
     takes = {x.name: f"{' x '.join(map(str, x.shape))}, {x.type.removeprefix('tensor(')[:-1]}" for x in session.get_inputs()}
@@ -179,14 +179,14 @@ def check(network: Network, model: Path, rows: Rows) -> Exported:
 
 
 def open_onnx(model: Path) -> onnxruntime.InferenceSession:
-    """On one thread."""
+    """A session on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def compared(network: Network, tasks: dict[str, Task], model: Path, val: Store) -> dict[str, tuple[float, float]]:
-    """{task: its primary metric on val, of the network and of a model that is to answer as it does}."""
+    """{task: its primary metric on val, of the network and of an ONNX file that should answer as it does}."""
     session = open_onnx(model)
     mine = {name: task for name, task in tasks.items() if f"labels/{name}" in val.fields}
 

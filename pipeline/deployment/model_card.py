@@ -13,7 +13,7 @@ from pipeline.stores.store import Store, sha256
 from pipeline.tasks.segmentation import Segmentation
 from pipeline.tasks.task import Task
 
-SAID = "A student distilled with Stillroom."  # in a model card: by it an export is known
+SAID = "A student distilled with Stillroom."  # in a model card: an export is known by it
 BESIDE = "- `{}` lies beside: it makes these inputs"
 
 
@@ -67,13 +67,13 @@ def card(
 
 
 def names_file(said: str, name: str) -> bool:
-    """Whether a card is also of this file: weights have a heading, what is exported of them a line."""
+    """Whether a card covers this file: weights have a heading in it, and what is exported of them a line."""
     weights = f"\n## {name.removesuffix('.safetensors')}\n" in said and name.endswith(".safetensors")
     return weights or f"\n| {name} | " in said or BESIDE.format(name) in said
 
 
 def channels(task: Task, names: list[str]) -> list[str]:
-    """Of a prediction: sources name classes, and background is none."""
+    """Names of a prediction's channels: sources name classes, and background is not one."""
     lacking = isinstance(task, Segmentation) and "background" not in names
     return ["background", *names] if lacking else names
 
@@ -85,11 +85,11 @@ def classes_of(split: Store) -> dict[str, list[str]]:
 
 
 def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, float]]:
-    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files were."""
+    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files or seeds were."""
     if not path.exists():
         return {}
     seeds, weights = json.loads(path.read_text()), {file.name: sha256(file) for file in files}
     if seed >= len(seeds) or seeds[seed].get("weights") != weights:
         where, stage = files[0].parent, f"evaluate@{path.parent.name}"
-        raise ValueError(f"{path}: scores of other weights than lie in {where}; run `dvc repro {stage}`")
+        raise ValueError(f"{path}: scores of other weights than those in {where}; run `dvc repro {stage}`")
     return seeds[seed]["test"]["clean"]

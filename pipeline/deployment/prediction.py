@@ -1,4 +1,4 @@
-"""What a student answers about single inputs that a person names."""
+"""A student's answers about single inputs that a person names."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from pipeline.stores.store import open_store
 
 @torch.no_grad()
 def predict(params: Params, data: Path, student: str, seed: int, given: str, out: Path) -> Iterator[str]:
-    """A line for each input; those that have a name are drawn to <out>/<name>.png. data: where students and splits lie."""
+    """A line for each input; those that have a name are drawn to <out>/<name>.png. data: where students and splits are."""
     cpu, source = torch.device("cpu"), params.source()
     loaded = [load_network(path, cpu) for path in weights_of(params, data / "students", student, seed)]
     check_unchanged(params, source, data / "splits" / "val.zarr")
@@ -34,10 +34,10 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
 
 
 def check_unchanged(params: Params, source: Source, split: Path) -> None:
-    """Raises ValueError if what a student was taught would be read otherwise now.
+    """Raises ValueError if inputs would be read differently now from when the student learned.
 
-    Classes and frames are those of the source's arguments. A source that `recalls` learns more from the data themselves, words
-    or users by their places: in other data they are others.
+    Classes and frames depend on the source's arguments alone. A source that `recalls` also numbers words or users by the data
+    themselves: other data number them differently.
     """
     if not split.exists() and not source.recalls:
         return  # a student that was pulled without splits
@@ -45,7 +45,7 @@ def check_unchanged(params: Params, source: Source, split: Path) -> None:
     now = source_identity(params) if source.recalls else {"source": params.prepare.source.as_dict()}  # no need to read the data
     now = json.loads(json.dumps(now))
     if any(now.get(key) != then.get(key) for key in keys):
-        raise ValueError(f"{split}: prepared from other data, or params, than are here now; run `dvc repro`")
+        raise ValueError(f"{split}: prepared from other data or params than those here now; run `dvc repro`")
 
 
 def draw(source: Source, inputs: dict, answer: dict, path: Path) -> None:

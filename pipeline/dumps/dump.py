@@ -15,7 +15,7 @@ NO_ROWS = "it has no rows; dump some"
 
 
 class Dump(ABC):
-    """Arrays whose row i is of one sample. A final class reads one format: `files`, as params say."""
+    """Arrays whose rows i are of the same sample. A final class reads one format; files: as given in params."""
 
     files: Path
 
@@ -29,7 +29,7 @@ class Dump(ABC):
 
     @abstractmethod
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Of one of its arrays: (N, ...), and its type."""
+        """The shape of one of its arrays, (N, ...), and its type."""
 
     @abstractmethod
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
@@ -40,15 +40,15 @@ def floats(dump: Dump, name: str, rows: np.ndarray) -> np.ndarray:
     """Rows in any order, float32 or narrower."""
     ascending, back = np.unique(rows, return_inverse=True)
     x = dump.read(name, ascending)[back]
-    with np.errstate(over="ignore"):  # the writer names what is infinite
+    with np.errstate(over="ignore"):  # the writer reports what is infinite
         return x.astype("=f4" if x.dtype.itemsize > 4 else x.dtype.newbyteorder("="), copy=False)
 
 
 def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
-    """Refuse outputs that are no features or logits of the dump's rows. Raises StoreError that names the array."""
+    """Refuse outputs that are not features or logits of the dump's rows. Raises StoreError that names the array."""
     ids, _ = dump.ids()
     if not ids.ndim:
-        raise StoreError(f"{dump.files}: sample ids are one value; {ID_HELP}")
+        raise StoreError(f"{dump.files}: sample ids are a single value; {ID_HELP}")
     rows = len(ids)
     if not rows:
         raise StoreError(f"{dump.files}: {NO_ROWS}")
@@ -60,24 +60,24 @@ def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
         if dtype.kind != "f" or len(shape) < 2:
             raise StoreError(f"{dump.files}: array {name!r} is {dtype} of shape {shape}, expected floats (N, channels, *grid)")
         if shape[0] != rows:
-            raise StoreError(f"{dump.files}: array {name!r} has {shape[0]} rows, and there are {rows} sample ids")
+            raise StoreError(f"{dump.files}: array {name!r} has {shape[0]} rows, but there are {rows} sample ids")
 
 
 def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
-    """{(sample id, view): row}. Raises StoreError for ids that are none, or that come twice."""
+    """{(sample id, view): row}. Raises StoreError for ids that are malformed or repeated."""
     ids, view = dump.ids()
     if ids.dtype.kind in "US" and ids.ndim == 1:
         try:
             raw = [bytes.fromhex(text.decode() if isinstance(text, bytes) else text) for text in ids.tolist()]
         except ValueError as error:
-            raise StoreError(f"{dump.files}: a sample id is no hex number ({error}); {ID_HELP}") from None
+            raise StoreError(f"{dump.files}: a sample id is not a hex number ({error}); {ID_HELP}") from None
     elif ids.dtype == np.uint8 and ids.ndim == 2:
         raw = [row.tobytes() for row in ids]
     else:
         raise StoreError(f"{dump.files}: sample ids are {ids.dtype} of shape {ids.shape}; {ID_HELP}")
     short = next((row for row, sample in enumerate(raw) if len(sample) != 16), None)
     if short is not None:
-        raise StoreError(f"{dump.files}: the sample id of row {short} is of {len(raw[short])} bytes; {ID_HELP}")
+        raise StoreError(f"{dump.files}: the sample id of row {short} has {len(raw[short])} bytes; {ID_HELP}")
     if view is not None and (view.dtype.kind not in "iu" or view.shape != (len(raw),)):
         raise StoreError(f"{dump.files}: views are {view.dtype} of shape {view.shape}, expected integers ({len(raw)},)")
     keys: dict[tuple[bytes, int], int] = {}
@@ -88,7 +88,7 @@ def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
 
 
 def places(keys: dict[tuple[bytes, int], int], store: Store) -> np.ndarray:
-    """The row of the dump that is each row of a store, (N,); -1: it has none."""
+    """For each row of a store, the dump's row with the same key, (N,); -1: it has none."""
     ours = zip((row.tobytes() for row in store.sample_id), store.view.tolist(), strict=True)
     return np.array([keys.get(key, -1) for key in ours])
 

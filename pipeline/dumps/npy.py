@@ -11,12 +11,12 @@ from pipeline.stores.shard import StoreError
 
 @final
 class Npy(Dump):
-    """One file an array; sample_id.npy, and view.npy if there are views."""
+    """One file per array; sample_id.npy, and view.npy if there are views."""
 
     def __init__(self, *, files: Path):
         self.files = files
         if not (files / "sample_id.npy").is_file():
-            raise StoreError(f"{files}: no sample_id.npy; give a folder of .npy files whose rows it names")
+            raise StoreError(f"{files}: no sample_id.npy, which identifies the rows; give a folder of .npy files that has it")
         self.arrays = {path.stem: opened(path) for path in sorted(files.glob("*.npy"))}
 
     def names(self) -> list[str]:
@@ -34,6 +34,6 @@ class Npy(Dump):
 
 def opened(path: Path) -> np.ndarray:
     try:
-        return np.lib.format.open_memmap(path, mode="r")  # np.load would open an archive of arrays, too
+        return np.lib.format.open_memmap(path, mode="r")  # np.load would also open an archive of arrays
     except (ValueError, OSError, OverflowError) as error:
-        raise StoreError(f"{path}: not to be read as an array without pickle: {error}") from None
+        raise StoreError(f"{path}: cannot be read as an array without pickle: {error}") from None

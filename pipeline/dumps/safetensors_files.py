@@ -17,7 +17,7 @@ DTYPES = FLOATS | WHOLE
 
 @final
 class SafetensorsFiles(Dump):
-    """Every file holds the same arrays, of its own rows; "sample_id", and "view" if there are views."""
+    """Every file holds the same arrays, for its own rows; "sample_id", and "view" if there are views."""
 
     def __init__(self, *, files: Path):
         self.files = files
@@ -27,13 +27,13 @@ class SafetensorsFiles(Dump):
         self.parts = [opened(path) for path in paths]
         for path, part in zip(paths, self.parts, strict=True):
             if part.keys() != self.parts[0].keys() or "sample_id" not in part:
-                raise StoreError(f"{path}: holds {', '.join(part)}, expected sample_id, and the same in every file")
+                raise StoreError(f"{path}: holds {', '.join(part)}, expected sample_id, and the same in all files")
         lengths = [{tuple(x.get_shape()[:1]) for x in part.values()} for part in self.parts]
         for path, found in zip(paths, lengths, strict=True):
             if len(found) > 1 or () in found:
-                raise StoreError(f"{path}: its arrays have other numbers of rows than its sample_id")
+                raise StoreError(f"{path}: its arrays differ in their number of rows, expected one per sample_id")
         rows = [found for ((found,),) in lengths]
-        self.parts = [part for part, found in zip(self.parts, rows, strict=True) if found]  # no slice can be had of nothing
+        self.parts = [part for part, found in zip(self.parts, rows, strict=True) if found]  # an empty array cannot be sliced
         if not self.parts:
             raise StoreError(f"{files}: {NO_ROWS}")
         self.ends = np.cumsum([0, *filter(None, rows)])
@@ -47,7 +47,7 @@ class SafetensorsFiles(Dump):
         return ids, view
 
     def whole(self, name: str) -> np.ndarray:
-        self.shape(name)  # of a type that NumPy has
+        self.shape(name)  # raises for a type that NumPy lacks
         return np.concatenate([part[name][:] for part in self.parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -67,9 +67,9 @@ class SafetensorsFiles(Dump):
 
 
 def opened(path: Path) -> dict[str, Any]:
-    """{array: what reads slices of it}."""
+    """{array: reader of its slices}."""
     try:
         file = safe_open(path, framework="numpy")
         return {name: file.get_slice(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: not to be read as safetensors: {error}") from None
+        raise StoreError(f"{path}: cannot be read as safetensors: {error}") from None

@@ -1,4 +1,4 @@
-"""WebDataset shards: plain tar files of one sample after another."""
+"""WebDataset shards: plain tar files, one sample after another."""
 
 import io
 import tarfile
@@ -13,7 +13,7 @@ from pipeline.stores.shard import StoreError
 
 @final
 class WebDataset(Dump):
-    """A .tar file or a folder of them, with members "<sample id in hex>.<array>.npy", of view v "<id>-<v>.<array>.npy"."""
+    """A .tar file or a folder of them, with members "<sample id in hex>.<array>.npy", for view v "<id>-<v>.<array>.npy"."""
 
     def __init__(self, *, files: Path):
         self.files = files
@@ -26,7 +26,7 @@ class WebDataset(Dump):
                 with tarfile.open(path, "r:") as tar:
                     self.add(path, tar)
             except (tarfile.TarError, OSError, EOFError) as error:
-                raise StoreError(f"{path}: not to be read as a tar file: {error}") from None
+                raise StoreError(f"{path}: cannot be read as a tar file: {error}") from None
         self.keys = list(self.members)
         if not self.keys:
             raise StoreError(f"{files}: no member called <sample id in hex>.<array>.npy")
@@ -46,7 +46,7 @@ class WebDataset(Dump):
         parts = [key.partition("-") for key in self.keys]
         odd = next((view for _, _, view in parts if view and not (view.isdecimal() and len(view) < 10)), None)
         if odd is not None:
-            raise StoreError(f"{self.files}: view {odd!r} of a member is no number of at most 9 digits")
+            raise StoreError(f"{self.files}: view {odd!r} of a member is not a number of at most 9 digits")
         return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -63,7 +63,7 @@ class WebDataset(Dump):
             if (x.shape, x.dtype.kind) != (first.shape, first.dtype.kind):
                 raise StoreError(
                     f"{self.files}: array {name!r} of sample {self.keys[row]} is {x.dtype} of shape {x.shape}, "
-                    f"expected {first.dtype} of shape {first.shape}, as of sample {self.keys[0]}"
+                    f"expected {first.dtype} of shape {first.shape}, as for sample {self.keys[0]}"
                 )
         return np.stack(found)
 
@@ -75,4 +75,4 @@ class WebDataset(Dump):
         try:
             return np.lib.format.read_array(content, allow_pickle=False)
         except (ValueError, MemoryError, OverflowError) as error:
-            raise StoreError(f"{path}: {key}.{name}.npy is not to be read as an array without pickle: {error}") from None
+            raise StoreError(f"{path}: {key}.{name}.npy cannot be read as an array without pickle: {error}") from None

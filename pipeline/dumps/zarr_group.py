@@ -1,4 +1,4 @@
-"""A Zarr group, of any Zarr client; a store of ours is one too."""
+"""A Zarr group, written by any client; a Stillroom store is one too."""
 
 import math
 import os
@@ -23,11 +23,11 @@ class ZarrGroup(Dump):
             self.group = zarr.open_group(files, mode="r")
             self.arrays: dict[str, Any] = dict(self.group.members(max_depth=None))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{files}: not to be read as a Zarr group: {error}") from None
+            raise StoreError(f"{files}: cannot be read as a Zarr group: {error}") from None
         self.arrays = {name: x for name, x in sorted(self.arrays.items()) if isinstance(x, zarr.Array)}
         if "sample_id" not in self.arrays:
-            raise StoreError(f"{files}: no array sample_id, which names the rows")
-        if "stillroom" in self.group.attrs:  # else a chunk that is missing is all zero, as Zarr has it
+            raise StoreError(f"{files}: no array sample_id, which identifies the rows")
+        if "stillroom" in self.group.attrs:  # otherwise Zarr reads a missing chunk as zeros
             open_store(files).verify()
 
     def names(self) -> list[str]:
@@ -39,7 +39,7 @@ class ZarrGroup(Dump):
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
         x, there = self.arrays[name], files_in(self.files / name)
         wanted = math.prod(-(-n // c) for n, c in zip(x.shape, x.shards or x.chunks, strict=True))
-        if there < wanted:  # Zarr would make zeros of what was lost on the way, too
+        if there < wanted:  # Zarr would also read files lost on the way as zeros
             raise StoreError(
                 f"{self.files}: array {name!r} has {there} of its {wanted} chunk files; copy the rest, or, if they are all "
                 f"zeros, write them too (write_empty_chunks)"
@@ -54,5 +54,5 @@ class ZarrGroup(Dump):
 
 
 def files_in(array: Path) -> int:
-    """Of chunks, or of shards; metadata is `zarr.json`, or `.zarray` and its like."""
+    """The number of files of chunks, or of shards; metadata is `zarr.json`, or `.zarray` and its like."""
     return sum(name != "zarr.json" and name[0] != "." for _, _, names in os.walk(array) for name in names)

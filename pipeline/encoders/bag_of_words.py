@@ -13,7 +13,7 @@ STD = 0.05  # torch's 1 is noise that rare words keep for thousands of updates
 
 @final
 class BagOfWords(nn.Module):
-    """A vector a token and nothing else: arguments and inputs as of `TextEncoder`, -> {"words": (B, width, L)}."""
+    """One vector per token and nothing else: arguments and inputs as in `TextEncoder`, -> {"words": (B, width, L)}."""
 
     def __init__(self, *, input: str, vocabulary: Count, width: Count):
         super().__init__()

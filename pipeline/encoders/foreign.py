@@ -1,4 +1,4 @@
-"""A module of one's own that knows nothing of taps."""
+"""A module of your own that knows nothing of taps."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.tasks.task import Task
 
 @final
 class Foreign(TappedEncoder):
-    """inputs[input] -> {tap: (B, D, *grid)}, of any module that is called with one tensor.
+    """inputs[input] -> {tap: (B, D, *grid)}, from any module that is called with one tensor.
 
     module: its class and arguments. pretrained: a safetensors file of its state_dict. mean, std, size: of images, see
     Preprocessing; with none of them the module gets its input as it is stored. taps, grid, to_logits: see TappedEncoder.

@@ -15,7 +15,7 @@ from pipeline.encoders.tapped import Size, TappedEncoder
 from pipeline.project.class_spec import ClassSpec
 from pipeline.tasks.task import Task
 
-MASKED = "vit_mae"  # drops and shuffles patches at random, unless it is told not to
+MASKED = "vit_mae"  # drops and shuffles patches at random unless told not to
 UNROLLED = "hiera"  # puts tokens that are pooled together side by side
 
 
@@ -23,9 +23,9 @@ UNROLLED = "hiera"  # puts tokens that are pooled together side by side
 class HuggingFace(TappedEncoder):
     """inputs[input] (B, channels, H, W) uint8 -> {tap: (B, D, *grid)}, resized and normalised as the model's processor says.
 
-    taps, grid, to_logits: see TappedEncoder. pretrained: see load_pretrained; or else config: that of a model to be trained
-    from scratch. architecture: class of transformers, if not the one that the config names. size: (H, W) to resize to, mean,
-    std: if not those that lie beside the weights. preprocessing: all of it, as it was recorded.
+    taps, grid, to_logits: see TappedEncoder. pretrained: see load_pretrained. config: in its place, that of a model to train
+    from scratch. architecture: class of transformers, if not the one that the config names. size: (H, W) to resize to; mean,
+    std; each if not as recorded beside the weights. preprocessing: all of these, as `recorded` has them.
     """
 
     def __init__(
@@ -74,6 +74,6 @@ class HuggingFace(TappedEncoder):
 
 
 def in_order(x_BCHW: Tensor, patch: int) -> Tensor:
-    """(B, patches), by which a masked autoencoder sorts patches: as they lie."""
+    """(B, patches), noise by which a masked autoencoder sorts patches: ascending, so that they keep their order."""
     patches = math.prod(side // patch for side in x_BCHW.shape[2:])
     return torch.arange(patches, device=x_BCHW.device, dtype=torch.float32).expand(len(x_BCHW), -1)

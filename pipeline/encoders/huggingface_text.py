@@ -17,11 +17,11 @@ from pipeline.tasks.task import Task
 
 @final
 class HuggingFaceText(TappedEncoder):
-    """inputs["tokens_<input>"] (B, T), ids of the model's own tokenizer -> {tap: (B, D, T)}, or on words (B, D, L).
+    """inputs["tokens_<input>"] (B, T), ids of the model's own tokenizer -> {tap: (B, D, T)}, or by words (B, D, L).
 
-    input: the side of a row that is read, say "first"; words_<input> and mask: see `on_words`. padding: the token where a row
-    has ended, which is not looked at. tokenizer: see `about_tokenizer`, as it was recorded: that beside the weights, whose
-    tokens have our numbers in stores (`own_ids`). The rest: see HuggingFace.
+    input: the side of a row that is read, say "first"; words_<input> and mask: see `on_words`. padding: the token after the
+    end of a row, which is masked. tokenizer: what `about_tokenizer` says of the one beside the weights, as `recorded` has it;
+    stores may number its tokens differently (`own_ids`). The rest: see HuggingFace.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class HuggingFaceText(TappedEncoder):
         super().__init__(module, taps, None, to_logits or {}, tasks or {})
         if "attention_mask" not in inspect.signature(module.forward).parameters:
             raise ValueError(
-                f"{type(module).__name__} takes no attention_mask: padding would change what it says of a row's words"
+                f"{type(module).__name__} takes no attention_mask: padding would change its features of a row's words"
             )
         embeddings = embeddings_of(module)
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.pretrained, self.tokenizer = pretrained, tokenizer
-        self.own = torch.arange(self.vocabulary + 1)  # by number in a store: the tokenizer's; one more if it has no padding
+        self.own = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
         for number, token in own_ids(tokenizer).items() if tokenizer else ():
             self.own[number] = token
         self.longest = longest_of(module)
@@ -60,7 +60,7 @@ class HuggingFaceText(TappedEncoder):
         self.recorded = {"config": config, "tokenizer": tokenizer}
 
     def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raises ValueError if tokens are not of the tokenizer beside the weights, or a row has more than the model reads.
+        """Raises ValueError if tokens are not those of the tokenizer beside the weights, or too many for the model in a row.
 
         about: {input: attributes of its field}.
         """
@@ -71,11 +71,11 @@ class HuggingFaceText(TappedEncoder):
             return
         if not theirs:
             raise ValueError(
-                f"{self.pretrained}: no tokenizer.json, so inputs/{name} may be other words to it; write it there "
+                f"{self.pretrained}: no tokenizer.json, so inputs/{name} may mean other words; write it there "
                 "(`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`), and give prepare.source that `tokenizer`"
             )
         raise ValueError(
-            f"{self.pretrained}: inputs/{name} are not tokens of its tokenizer, and would be other words to it; give "
+            f"{self.pretrained}: inputs/{name} are not tokens of its tokenizer, and would mean other words; give "
             "prepare.source, in place of `vocabulary`, `tokenizer`: the folder with its tokenizer.json"
         )
 
@@ -86,11 +86,11 @@ class HuggingFaceText(TappedEncoder):
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         tokens_BT = tokens_of(inputs, self.input, self.vocabulary if self.tokenizer is None else len(self.own))
         self.check_length(tokens_BT.shape[1])
-        if f"words_{self.input}" in inputs and not self.to_logits:  # features of words have places without padding, too
+        if f"words_{self.input}" in inputs and not self.to_logits:  # words are gathered by place, which needs no padding
             tokens_BT = until_all_ended(tokens_BT, self.padding)
         exist_BT = tokens_BT != self.padding
         tokens_BT = torch.where(exist_BT, self.own.to(tokens_BT.device)[tokens_BT], self.filler)
-        exist_BT[:, 0] = True  # a row of none would attend to nothing
+        exist_BT[:, 0] = True  # a row without tokens would attend to nothing
         return self.module(input_ids=tokens_BT, attention_mask=exist_BT.long()), tuple(tokens_BT.shape[1:])
 
     def view(self, inputs: dict[str, Tensor]) -> Size:
@@ -103,7 +103,7 @@ class HuggingFaceText(TappedEncoder):
 
 
 def embeddings_of(module: Any) -> nn.Embedding:
-    """Those of its tokens. Raises ValueError if it has none."""
+    """The embeddings of a model's tokens. Raises ValueError if it has none."""
     try:
         return module.get_input_embeddings()
     except NotImplementedError:
@@ -111,7 +111,7 @@ def embeddings_of(module: Any) -> nn.Embedding:
 
 
 def longest_of(module: Any) -> int | None:
-    """The most tokens of a row; None: any number. Models in the manner of RoBERTa begin to count behind padding."""
+    """The most tokens in a row; None: any number. Models like RoBERTa count positions from after that of padding."""
     most = getattr(module.config, "max_position_embeddings", None)
     places = [part for name, part in module.named_modules() if name.endswith("position_embeddings")]
     first = next((part.padding_idx + 1 for part in places if getattr(part, "padding_idx", None) is not None), 0)

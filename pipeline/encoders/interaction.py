@@ -14,7 +14,7 @@ from pipeline.project.class_spec import Count
 class InteractionEncoder(nn.Module):
     """`[u * v, MLP(u, v, u * v)]`, as NeuMF (1708.05031), for users and items of several columns.
 
-    Inputs, user, item: as of TwoTower. dims: of u and v. width: of the MLP. -> {"trunk": (B, dims + width, L)}.
+    Inputs, user, item: as in TwoTower. dims: of u and v. width: of the MLP. -> {"trunk": (B, dims + width, L)}.
     """
 
     free_axes = LONGER_LISTS

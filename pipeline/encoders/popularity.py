@@ -12,9 +12,9 @@ from pipeline.project.class_spec import Count
 
 @final
 class Popularity(nn.Module):
-    """inputs["item"][:, column] (B, L), whole numbers below `buckets` -> {"trunk": (B, buckets, L)}, one-hot: nothing learns.
+    """inputs["item"][:, column] (B, L), whole numbers below `buckets` -> {"trunk": (B, buckets, L)}, one-hot: nothing to learn.
 
-    What is beyond the last bucket counts as there.
+    Numbers beyond the last bucket count as in it.
     """
 
     free_axes = LONGER_LISTS

@@ -14,7 +14,7 @@ NOT_DONE = ("do_flip_channel_order", "do_grayscale")  # what else processors do 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the whole image, never a crop of it, so that features of every teacher lie on the same picture; normalise.
+    """Resize the whole image, never a crop of it, so that all teachers' features cover the same picture; then normalise.
 
     size: (H, W), none: as stored. mean, std: of each channel, after `rescale`. mode: one of MODES, antialiased.
     """
@@ -27,8 +27,8 @@ class Preprocessing:
 
     @classmethod
     def of(cls, settings: dict[str, Any], **given: Any) -> Self:
-        """From a Hugging Face processor's settings; what is given goes before them. Raises ValueError if either lacks it, or
-        if they ask for what is not done here."""
+        """From a Hugging Face processor's settings; what is given overrides them. Raises ValueError if mean or std is in
+        neither, or if they ask for something that is not done here."""
         other = [key for key in NOT_DONE if settings.get(key)]
         if other:
             raise ValueError(
@@ -40,7 +40,7 @@ class Preprocessing:
             found = {"mean": [0.0] * 3, "std": [1.0] * 3} if settings else {}
         found["size"] = size_of(settings)
         found["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
-        if settings.get("rescale_offset"):  # EfficientNet's: less 1 after it
+        if settings.get("rescale_offset"):  # EfficientNet's: subtracts 1 after rescaling
             found["mean"] = [mean + 1 for mean in found["mean"]]
         if settings.get("include_top"):  # EfficientNet's: divided by std once more
             found["std"] = [std**2 for std in found["std"]]
@@ -48,13 +48,13 @@ class Preprocessing:
         found |= {key: value for key, value in given.items() if value is not None}
         lacking = [key for key in ("mean", "std") if key not in found]
         if lacking:
-            raise ValueError(f"{lacking[0]}: missing; no preprocessor_config.json beside the weights says it, so params must")
+            raise ValueError(f"{lacking[0]}: missing; no preprocessor_config.json beside the weights has it; give it here")
         return cls.from_dict(found)
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Self:
         if len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
-            raise ValueError(f"mean {found['mean']}, std {found['std']}: expected as many of each, and std above 0")
+            raise ValueError(f"mean {found['mean']}, std {found['std']}: expected as many of each, std above 0")
         size = found.get("size")
         if size and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size {size}: expected [height, width]")
@@ -62,12 +62,12 @@ class Preprocessing:
         return cls(**{**found, **lists})
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """uint8 -> float, (B, C, H, W) both; a channel is repeated where the module has three."""
+        """uint8 -> float, (B, C, H, W) both; a single channel is repeated if the module expects more."""
         if x_BCHW.dtype != torch.uint8 or x_BCHW.dim() != 4:
             raise ValueError(f"images of {x_BCHW.dtype} and shape {tuple(x_BCHW.shape)}, expected uint8 (B, C, H, W)")
         channels = len(self.mean)
         if x_BCHW.shape[1] not in (1, channels) and channels != 1:
-            raise ValueError(f"images have {x_BCHW.shape[1]} channels, and mean and std are of {channels}")
+            raise ValueError(f"images have {x_BCHW.shape[1]} channels, but mean and std have {channels}")
         x = x_BCHW.float()
         if x.shape[1] < channels:
             x = x.expand(-1, channels, -1, -1)
@@ -78,7 +78,7 @@ class Preprocessing:
 
 
 def size_of(settings: dict[str, Any]) -> Iterable[int] | None:
-    """(H, W) that a processor's images come out at; where it keeps proportions, a square of its shorter side."""
+    """(H, W) of a processor's output; if it keeps proportions, a square of the shorter side."""
     crop = settings.get("crop_size") if settings.get("do_center_crop") else None
     size = crop or (settings.get("size") if settings.get("do_resize", True) else None)
     if isinstance(size, dict):

@@ -1,4 +1,4 @@
-"""Models of Hugging Face, from a folder or a hub: safetensors and JSON alone, no pickle, no code that comes with them."""
+"""Models of Hugging Face, from a folder or a hub: only safetensors and JSON, no pickle, no code that comes with them."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,13 @@ transformers.utils.logging.disable_progress_bar()
 def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[Any, dict[str, Any]]:
     """A model in float32 with its weights, and its config. pretrained: a folder, or "<id>@<commit>" on a hub.
 
-    architecture: its class in transformers; without one that which its config names. Raises ValueError.
+    architecture: its class in transformers; by default the one that its config names. Raises ValueError.
     """
     place, where = located(pretrained)
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
         cls = architecture_of(config, architecture)
-        if cls.config_class and not isinstance(config, cls.config_class):  # of a part of what lies there, as CLIPVisionModel is
+        if cls.config_class and not isinstance(config, cls.config_class):  # for a part of the model, as CLIPVisionModel is
             config = cls.config_class.from_pretrained(place, **where)
         loaded: Any = cls.from_pretrained(
             place,
@@ -41,13 +41,13 @@ def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[A
             **where,
         )
     except (*BROKEN, SafetensorError) as error:
-        raise ValueError(f"{pretrained}: not to be loaded as a model of Hugging Face: {first_line(error)}") from error
+        raise ValueError(f"{pretrained}: cannot be loaded as a model of Hugging Face: {first_line(error)}") from error
     model, found = loaded
     lacking = sorted(found["missing_keys"])
     if lacking:
         raise ValueError(
             f"{pretrained}: its weights lack {lacking[0]} (and {len(lacking) - 1} more) of {cls.__name__}; "
-            "name the architecture that they are of"
+            "name the architecture that they belong to"
         )
     return model, {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
 
@@ -60,7 +60,7 @@ def from_config(config: dict[str, Any], architecture: str | None) -> nn.Module:
         cls = architecture_of(made, architecture)
         return cls._from_config(made, attn_implementation=ATTENTION, dtype=torch.float32)
     except BROKEN as error:
-        raise ValueError(f"config: no model of Hugging Face: {first_line(error)}") from error
+        raise ValueError(f"config: not a model of Hugging Face: {first_line(error)}") from error
 
 
 def located(pretrained: str | None) -> tuple[str, dict[str, Any]]:
@@ -94,13 +94,13 @@ def architecture_of(config: Any, architecture: str | None) -> type[transformers.
 
 
 def first_line(error: Exception) -> str:
-    """And the next, if it announces that."""
+    """The first line of an error, and the next if the first ends with a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def image_settings(pretrained: str) -> dict[str, Any]:
-    """What a model's own processor does to images, as it was recorded beside its weights; empty: nothing was."""
+    """What a model's own processor does to images, as recorded beside its weights; empty if nothing was."""
     for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         path = fetched(pretrained, file)
         if path:

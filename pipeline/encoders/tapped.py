@@ -1,4 +1,4 @@
-"""Foreign modules as encoders: features are what their inner modules put out."""
+"""Foreign modules as encoders: features are the outputs of their inner modules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,17 +15,17 @@ from pipeline.project.class_spec import ClassSpec, near
 from pipeline.tasks.task import Task
 
 PREFIXES = ("cls_token", "class_embedding", "distillation_token", "dist_token", "register_tokens", "reg_token")
-SUFFIXES = ("detection_tokens",)  # tokens before those of the grid, and behind them
-BROKEN = (ValueError, RuntimeError, TypeError, AttributeError, LookupError)  # what modules raise at what they cannot read
-MOST = 300  # characters of what they say
+SUFFIXES = ("detection_tokens",)  # tokens before those of the grid, and after them
+BROKEN = (ValueError, RuntimeError, TypeError, AttributeError, LookupError)  # what modules raise at inputs they cannot read
+MOST = 300  # characters of their messages
 Size = tuple[int, ...]  # of what a module is shown: (H, W) of an image, (L,) of a sequence
 
 
 class TappedEncoder(nn.Module, ABC):
-    """An encoder around a module that knows nothing of taps. A final class says what the module is called with.
+    """An encoder around a module that knows nothing of taps. A final class says how the module is called.
 
-    taps: paths of inner modules; in the name of a tap a "-" stands for every ".". grid: what every feature is resampled to,
-    if it is of an image. to_logits: {task: class} of what reads the module's own outputs, one of pipeline/to_logits.
+    taps: paths of inner modules; in the name of a tap a "-" stands for every ".". grid: what every feature of an image is
+    resampled to. to_logits: {task: class that reads the module's own outputs}, as those of pipeline/to_logits.
     """
 
     input: str  # what is shown to the module
@@ -55,10 +55,10 @@ class TappedEncoder(nn.Module, ABC):
 
     @abstractmethod
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
-        """Show these inputs to the module: what it puts out, and the size of what it was shown."""
+        """Run the module on these inputs; returns its output, and the size of what it was shown."""
 
     def view(self, inputs: dict[str, Tensor]) -> Size:
-        """The size of what is stored, which predictions are about."""
+        """The size of the stored input, which predictions refer to."""
         return tuple(inputs[self.input].shape[2:])
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
@@ -66,16 +66,16 @@ class TappedEncoder(nn.Module, ABC):
         features = {tap.replace(".", "-"): self.placed(self.feature(tap, x, size), inputs) for tap, x in found.items()}
         logits = {}
         for task, read in self.to_logits.items():
-            with one_line(f"to_logits.{task}: {type(read).__name__} cannot read what {type(self.module).__name__} puts out"):
+            with one_line(f"to_logits.{task}: {type(read).__name__} cannot read what {type(self.module).__name__} outputs"):
                 logits[task] = read(raw, self.view(inputs))
         return Outputs(features, logits)
 
     def run(self, inputs: dict[str, Tensor], taps: Iterable[str]) -> tuple[Any, dict[str, Any], Size]:
-        """What the module puts out, and what the taps did, in the order asked for; and the size of what it was shown."""
+        """The module's output, the taps' outputs in the order asked for, and the size of what the module was shown."""
         found: dict[str, Any] = dict.fromkeys(taps)
         hooks = [self.module.get_submodule(tap).register_forward_hook(partial(keep, found, tap)) for tap in found]
         try:
-            with one_line(f"{type(self.module).__name__} cannot be shown {shapes_of(inputs)}"):
+            with one_line(f"{type(self.module).__name__} cannot be run on {shapes_of(inputs)}"):
                 raw, size = self.call(inputs)
         finally:
             for hook in hooks:
@@ -83,23 +83,23 @@ class TappedEncoder(nn.Module, ABC):
         return raw, found, size
 
     def feature(self, tap: str, output: Any, size: Size) -> Tensor:
-        """A module's output as (B, D, *grid). size: of what was shown. Raises ValueError."""
+        """A tap's output as (B, D, *grid). size: of what the module was shown. Raises ValueError."""
         x = first_tensor(output)
         if x is not None and x.dim() == 3 and x.shape[1] == self.queries and "encoder" not in tap.split("."):
-            raise ValueError(f"tap {tap!r} gives one for each of {self.queries} queries, which lie on no grid")
+            raise ValueError(f"tap {tap!r} gives one feature for each of {self.queries} queries, which lie on no grid")
         return as_feature(tap, output, size, self.prefix, self.suffix)
 
     def placed(self, x: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """A feature on the grid that is asked for."""
+        """A feature resampled to `grid`, if one is given."""
         if not self.grid or tuple(x.shape[2:]) == self.grid:
             return x
         if x.dim() != 4 or len(self.grid) != 2:
-            raise ValueError(f"grid {self.grid}: for features (B, D, H, W), and this one is of shape {tuple(x.shape)}")
+            raise ValueError(f"grid {self.grid}: for features (B, D, H, W), but this one has shape {tuple(x.shape)}")
         return F.interpolate(x, self.grid, mode="bilinear", antialias=True)
 
 
 def tokens_of_its_own(module: nn.Module, names: tuple[str, ...]) -> int:
-    """How many tokens, parameters of these names, a module puts beside those of what it is shown."""
+    """How many tokens, parameters of these names, a module adds to those of what it is shown."""
     found = (parameter for name, parameter in module.named_parameters() if name.split(".")[-1] in names)
     return sum(parameter.shape[-2] if parameter.dim() > 1 else 1 for parameter in found)
 
@@ -110,7 +110,7 @@ def shapes_of(inputs: dict[str, Tensor]) -> str:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Errors of modules of others, as a ValueError of one line."""
+    """Turn errors of foreign modules into a ValueError of one line."""
     try:
         yield
     except BROKEN as error:
@@ -118,16 +118,16 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def keep(found: dict[str, Any], tap: str, module: nn.Module, given: Any, output: Any) -> None:
-    """As it is now: what comes after may change it in place."""
+    """Keep a copy of an output: later modules may change it in place."""
     x = first_tensor(output)
     found[tap] = output if x is None else x.clone()
 
 
 def as_feature(tap: str, output: Any, size: Size, prefix: int, suffix: int = 0) -> Tensor:
-    """A module's output as (B, D, *grid). Tokens (B, L, D) lie on the grid of what was shown once those that are not of it are
-    gone; what is laid out as (B, H, W, D), told by the proportions of what was shown, is turned.
+    """A tap's output as (B, D, *grid). Tokens (B, L, D) are laid out on the grid of what was shown, without those that are not
+    part of it; an output (B, H, W, D), recognised by the proportions of what was shown, is permuted.
 
-    size: of what was shown. prefix, suffix: tokens before and behind the grid's. Raises ValueError.
+    size: of what was shown. prefix, suffix: numbers of tokens before and after the grid's. Raises ValueError.
     """
     if output is None:
         raise ValueError(f"tap {tap!r} is never called as a module of its own")
@@ -139,16 +139,16 @@ def as_feature(tap: str, output: Any, size: Size, prefix: int, suffix: int = 0) 
         return x.permute(0, 3, 1, 2)
     if x.dim() != 3:
         return x
-    for before, behind in ((prefix, suffix), (0, 0)):  # there are none before they are put there
+    for before, behind in ((prefix, suffix), (0, 0)):  # early modules may not have them yet
         tokens = x.shape[1] - before - behind
         if grid := grid_of(tokens, size):
             return x[:, before : before + tokens].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
-    besides = f", nor with {prefix + suffix} beside them" if prefix + suffix else ""
+    besides = f", nor are they without {prefix + suffix} of them" if prefix + suffix else ""
     raise ValueError(f"tap {tap!r} gives {x.shape[1]} tokens, which are no grid of {' x '.join(map(str, size))}{besides}")
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """What a module puts out is a tensor, or a tuple, list or dict of which the first counts."""
+    """A module's output: a tensor, or a tuple, list or dict of which the first counts."""
     if isinstance(output, Mapping):
         output = next(iter(output.values()), None)
     elif isinstance(output, (tuple, list)):
@@ -157,12 +157,12 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def alike(shape: Size, size: Size) -> bool:
-    """Whether two have the same proportions."""
+    """Whether two sizes have the same proportions."""
     return shape[0] * size[1] == shape[1] * size[0]
 
 
 def grid_of(tokens: int, size: Size) -> Size | None:
-    """The grid with so many cells and the proportions of `size`; None: there is none."""
+    """The grid with this many cells and the proportions of `size`; None: there is none."""
     if len(size) == 1:
         return (tokens,) if tokens == size[0] else None
     common = math.gcd(*size)

@@ -13,7 +13,7 @@ from pipeline.project.class_spec import Count
 
 @final
 class TextEncoder(nn.Module):
-    """A ModernBERT (2412.13663), not trained yet, that reads one side of a row: -> {"words": (B, width, L)}.
+    """An untrained ModernBERT (2412.13663) that reads one side of a row: -> {"words": (B, width, L)}.
 
     Takes inputs["tokens_<input>"] (B, T), 0 where a row has ended, and what `on_words` takes. input: the side, say "first".
     vocabulary: how many tokens there are. longest: the most tokens in a row.
@@ -68,12 +68,12 @@ class TextEncoder(nn.Module):
 
 
 def free_axes(side: str, longest: int | None = None) -> dict[str, dict[int, tuple[str, int | None]]]:
-    """{input: {axis: (name, most)}} of any size: rows may have more tokens and words, or fewer, than those that were stored."""
+    """{input: {axis: (name, most)}} of axes of any size: rows may have more or fewer tokens and words than those stored."""
     return {f"tokens_{side}": {1: ("tokens", longest)}, f"words_{side}": {1: ("words", None)}, "mask": {1: ("words", None)}}
 
 
 def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:
-    """The tokens of a side, (B, T) int64. Raises ValueError if there is no such side, or there are more tokens than that."""
+    """The tokens of a side, (B, T) int64. Raises ValueError if there is no such side, or a token beyond the vocabulary."""
     if f"tokens_{side}" not in inputs:
         sides = ", ".join(name.removeprefix("tokens_") for name in inputs if name.startswith("tokens_"))
         raise ValueError(f"input: no side {side!r} in these rows; there are {sides}")
@@ -84,7 +84,7 @@ def tokens_of(inputs: dict[str, Tensor], side: str, vocabulary: int) -> Tensor:
 
 
 def until_all_ended(tokens_BT: Tensor, padding: int) -> Tensor:
-    """Without the columns at the end that are padding in every row; all of them for a graph, whose shapes are fixed."""
+    """Without the last columns, if padding in every row; an exported graph keeps them: it cannot look at its rows."""
     if is_exporting():
         return tokens_BT
     ends = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
@@ -94,8 +94,8 @@ def until_all_ended(tokens_BT: Tensor, padding: int) -> Tensor:
 def on_words(x_BTD: Tensor, inputs: dict[str, Tensor], side: str) -> Tensor:
     """Features of tokens -> of words, (B, D, L): a word's feature is that of its first token.
 
-    Takes inputs["words_<side>"] (B, L), where among the side's tokens the word of a position begins, and inputs["mask"] (B, L),
-    which of them exist. Those that do not exist get the mean of those that do, so that a mean over the grid is one over words.
+    Takes inputs["words_<side>"] (B, L), the token of the side at which each word begins, and inputs["mask"] (B, L), which words
+    exist. Those that do not exist get the mean of those that do, so that a mean over the grid is one over words.
     """
     begins, exists = inputs[f"words_{side}"].long(), inputs["mask"][:, :, None]
     x_BLD = x_BTD.gather(1, begins[:, :, None].expand(-1, -1, x_BTD.shape[2]))

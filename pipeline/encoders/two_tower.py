@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from pipeline.project.class_spec import Count
 
-LONGER_LISTS = {"item": {2: ("candidates", None)}, "mask": {1: ("candidates", None)}}  # than any that taught: a whole catalogue
+LONGER_LISTS = {"item": {2: ("candidates", None)}, "mask": {1: ("candidates", None)}}  # than in training: a whole catalogue
 
 
 class Tower(nn.Module):
     """The sum of a row's columns, each an embedding: (B, columns, ...) whole numbers -> (B, ..., width), of variance 1.
 
-    sizes: how many values a column has, 0 for unknown among them; what is beyond counts as unknown. dropout: of a value's
+    sizes: how many values each column has, 0 for unknown among them; values beyond count as unknown. dropout: of a value's
     embedding, number by number.
     """
 
@@ -27,14 +27,14 @@ class Tower(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] != len(self.sizes):
-            raise ValueError(f"rows of {x.shape[1]} columns, but the encoder's sizes are of {len(self.sizes)}")
+            raise ValueError(f"rows have {x.shape[1]} columns, but the encoder has sizes of {len(self.sizes)}")
         columns = zip(self.sizes, self.tables, x.unbind(1), strict=True)
         return torch.stack([self.dropout(table(v.where(v < size, 0))) for size, table, v in columns]).sum(0)
 
 
 @final
 class TwoTower(nn.Module):
-    """`u * v` of a user's and an item's vector, and a quarter as many numbers of each alone: a linear head makes of it a
+    """`u * v` of a user's and an item's vector, and a quarter as many numbers of each alone: with a linear head this is a
     factorisation machine (Rendle, ICDM 2010) without the products within either side.
 
     inputs["user"] (B, columns), ["item"] (B, columns, L) and, where lists are of different lengths, ["mask"] (B, L) ->
@@ -59,9 +59,9 @@ class TwoTower(nn.Module):
 
 
 def check_rooms(towers: dict[str, Tower], about: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises ValueError if towers lack vectors of their columns' values, which would all count as unknown.
+    """Raises ValueError if towers lack vectors for values of their columns, which would all count as unknown.
 
-    about: {input: attributes of its field}, of which "sizes" are those to have.
+    about: {input: attributes of its field}, whose "sizes" are those to have.
     """
     sizes = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
     small = [side for side in sizes if not hold(towers[side].sizes, sizes[side])]

@@ -1,4 +1,4 @@
-"""Who learned from rows cannot be measured by them: a store of another project may hold some of ours."""
+"""A student cannot be measured on rows that it learned from: another project's store may hold some of ours."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from pipeline.stores.store import Store
 
 
 def check_held_out(knowledge: Store, split: Store) -> None:
-    """Raises ValueError if rows that taught are samples of a split that measures."""
+    """Raises ValueError if rows to learn from are samples of a split to measure on."""
     both = np.isin(as_items(knowledge.sample_id), as_items(split.sample_id))
     if both.any():
         raise ValueError(
             f"{knowledge.path}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {split.path}: who "
-            "learns from them cannot be measured by it; split data alike, with the same seed"
+            "learns from them cannot be measured on it; split the data alike, with the same seed"
         )

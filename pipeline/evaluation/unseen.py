@@ -1,4 +1,4 @@
-"""Unseen tasks: how much a student knows of what nobody trained it for, from a few examples."""
+"""Unseen tasks: how much a student knows of what nobody trained it for, probed with a few examples."""
 
 from collections.abc import Callable
 from typing import Any, Self, final
@@ -23,7 +23,7 @@ Examples = tuple[np.ndarray, np.ndarray]  # features (N, D), labels (N,)
 def unseen_examples(
     networks: list[Network], tasks: dict[str, Task], few: Store, test: Store
 ) -> dict[str, tuple[Callable[[], Any], Examples, Examples]]:
-    """{name: (model, few-shot examples, test examples)} of every label with one number a row that is of no task.
+    """{name: (model, few-shot examples, test examples)} of every label with one number per row that belongs to no task.
 
     The features are all networks' pooled last features. Labels that follow from a prediction are answered from it as well,
     which shows what needs no probe.
@@ -45,13 +45,13 @@ def unseen_examples(
 
 
 def examples(split: Store, label: str, x: np.ndarray) -> Examples:
-    """The rows of x (N, D) that carry a label, and it."""
+    """The rows of x (N, D) that carry a label, and their labels."""
     has = split.read(f"labelled/{label}") if f"labelled/{label}" in split.fields else slice(None)
     return x[has], split.read(f"labels/{label}")[has]
 
 
 def implied(networks: list[Network], tasks: dict[str, Task], split: Store) -> dict[tuple[str, str], np.ndarray]:
-    """{(label, task): candidates (N, T)}: what predictions of a task say of another label."""
+    """{(label, task): candidates (N, T)}: what predictions of a task imply about another label."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for network in networks:
         batches = [
@@ -72,7 +72,7 @@ def few_shot(model: Callable[[], Any], train: Examples, test: Examples, shots: i
     seen = [len(np.unique(y[pick])) for pick in picks]
     if model is classifier and not all(1 < classes < shots for classes in seen):
         raise ValueError(
-            f"evaluate.shots: {shots} examples drawn at random are of {min(seen)} to {max(seen)} classes; a probe needs two of "
+            f"evaluate.shots: {shots} examples drawn at random have {min(seen)} to {max(seen)} classes; a probe needs two of "
             f"them and more examples than classes: ask for more shots"
         )
     return [max(-1.0, float(model().fit(x[pick], y[pick]).score(*test))) for pick in picks]

@@ -13,7 +13,7 @@ class Fusion(ABC):
     """scikit-learn's contract over batches of paired features {"teacher/tap": (B, D, *grid)}, all on one grid.
 
     Laws: row-order equivariant; finite; fitting on a stream equals fitting on its concatenation; memory independent of
-    the number of rows. Targets come out standardised: mean 0, and a mean variance of 1 over channels.
+    the number of rows. Targets come out standardised: mean 0, and a mean variance of 1 over the channels that vary.
     """
 
     @abstractmethod

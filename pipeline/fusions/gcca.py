@@ -16,8 +16,8 @@ SHARED = 1.5  # eigenvalue: 1 is one teacher's own, m is common to all m
 class GCCA(LinearFusion):
     """Shared: eigenvectors of W C W above 1.5, with W_t = (C_tt + ridge tr(C_tt) / D_t I)^(-1/2) (Kettenring 1971).
 
-    PCA finds what is loud, this what is common. The rest of `dims` are principal components of what the shared ones leave
-    of the scaled teachers. One target, "components": `shared` of them, then the private ones.
+    PCA finds what is loud, GCCA what is common. The rest of `dims` are principal components of the scaled teachers, less
+    what the shared ones explain. One target, "components": `shared` of them, then the private ones.
     """
 
     def __init__(self, *, dims: Count, ridge: float = 0.01):

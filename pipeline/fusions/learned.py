@@ -1,4 +1,4 @@
-"""Fusions that are trained: the abstract fusion that has a module, which training/learned_fusion.py hands to optimize.py."""
+"""Fusions that are trained: the abstract fusion with a module, which training/learned_fusion.py passes to optimize.py."""
 
 from abc import abstractmethod
 
@@ -8,10 +8,11 @@ from pipeline.fusions.fusion import Features, Fusion
 
 
 class LearnedFusion(Fusion):
-    """`fit` is one pass as of any fusion: statistics, and where to start. Then `module` is trained in several, and adopted.
+    """`fit` is one pass, as in any fusion: statistics, and where to start. Then `module` is trained in several and adopted.
 
-    Trained as a student is: a linear map of what it makes has to give back `goal`, a head a task the logits of its teachers.
-    What it learns depends on the order of rows and the batch size, but not on anything else: the same seed, the same bytes.
+    It is trained as a student is: from its output a linear map has to give back `goal`, and a head per task the logits of
+    that task's teachers. What it learns depends on the order of rows and the batch size, and on nothing else: the same seed,
+    the same bytes.
     """
 
     updates: int
@@ -20,7 +21,7 @@ class LearnedFusion(Fusion):
 
     @abstractmethod
     def module(self) -> nn.Module:
-        """{"teacher/tap": (B, D, *grid), and what it does not know} -> {target: (B, D, *grid)}, to be trained in place."""
+        """{"teacher/tap": (B, D, *grid), others ignored} -> {target: (B, D, *grid)}, to be trained in place."""
 
     @abstractmethod
     def goal(self, features: Features) -> Features:
@@ -28,4 +29,4 @@ class LearnedFusion(Fusion):
 
     @abstractmethod
     def adopt(self, module: nn.Module) -> None:
-        """From now on `transform` is the trained module's, standardised again."""
+        """From now on `transform` applies the trained module, standardised again."""

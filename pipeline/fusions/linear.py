@@ -52,20 +52,20 @@ class LinearFusion(AffineFusion):
         return {name: on_grid(z_PD[:, at] @ p[at], features) for name, p, at in self.parts()}
 
     def parts(self) -> Iterator[tuple[str, Tensor, slice]]:
-        """Of each target its map, and the channels that it is of: where every teacher has its own, others' are zeros."""
+        """Each target's map, and the channels it reads: with one target per teacher, those of the others are all zero in it."""
         for name, p in self.projections.items():
             used = p.any(1).nonzero().flatten().tolist() or [0]
             yield name, p, slice(used[0], used[-1] + 1)
 
 
 def on_grid(x_PK: Tensor, features: Features) -> Tensor:
-    """One line a position, as `positions` has it, back on the features' common grid: (B, K, *grid)."""
+    """One line per position, as from `positions`, back on the features' common grid: (B, K, *grid)."""
     rows, grid = len(next(iter(features.values()))), common_grid(features)
     return x_PK.view(rows, -1, x_PK.shape[1]).transpose(1, 2).reshape(rows, x_PK.shape[1], *grid)
 
 
 def variances(covariance: Tensor, projection: Tensor) -> Tensor:
-    """Of each projected channel: the diagonal of P^T C P, (K,)."""
+    """The variance of each projected channel: the diagonal of P^T C P, (K,)."""
     return (projection * (covariance @ projection)).sum(0)
 
 
@@ -76,7 +76,7 @@ def check_dims(dims: int, moments: Moments) -> None:
 
 
 def equal_say(moments: Moments) -> Tensor:
-    """Scale of every channel, (sum D,), that gives each teacher a mean variance of 1: sqrt(D_t / tr C_tt)."""
+    """The scale of every channel, (sum D,), that gives each teacher a mean variance of 1: sqrt(D_t / tr C_tt)."""
     blocks = moments.covariance.diagonal().split(list(moments.widths.values()))
     return torch.cat([(v.numel() / v.sum().clamp(min=1e-12)).sqrt().expand(v.numel()) for v in blocks])
 

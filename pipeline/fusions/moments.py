@@ -30,7 +30,7 @@ class Moments:
 
     @property
     def at(self) -> dict[str, slice]:
-        """Where each feature's channels lie among all."""
+        """Where each feature's channels are among all channels."""
         ends = accumulate(self.widths.values())
         return {name: slice(end - d, end) for (name, d), end in zip(self.widths.items(), ends, strict=True)}
 
@@ -54,12 +54,12 @@ def common_grid(features: Features) -> tuple[int, ...]:
     """The coarsest of the teachers' grids, axis by axis."""
     grids = {name: tuple(x.shape[2:]) for name, x in features.items()}
     if len({len(grid) for grid in grids.values()}) > 1:
-        raise ValueError(f"teachers' features are not all maps, or sequences, or vectors: {grids}; tap one kind")
+        raise ValueError(f"teachers' features differ in kind (maps, sequences, vectors): {grids}; tap one kind")
     return tuple(min(sizes) for sizes in zip(*grids.values(), strict=True))
 
 
 def positions(features: Features) -> Tensor:
-    """Features joined along channels on their common grid, one line a position: (B * prod(grid), sum D).
+    """Features joined along channels on their common grid, one line per position: (B * prod(grid), sum D).
 
     Finer ones are averaged over the area of a coarser cell.
     """

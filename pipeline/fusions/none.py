@@ -1,4 +1,4 @@
-"""No fusion: one target a teacher, the baseline that every fusion must beat (URL, 2204.02744)."""
+"""No fusion: one target per teacher, the baseline that every fusion must beat (URL, 2204.02744)."""
 
 from collections.abc import Iterable
 from typing import Self, final
@@ -13,7 +13,7 @@ from pipeline.fusions.moments import Moments
 
 @final
 class NoFusion(AffineFusion):
-    """Every teacher's feature, each channel standardised; channels of no variance become zero."""
+    """Every teacher's feature, each channel standardised; channels without variance become zero."""
 
     def fit(self, batches: Iterable[Features]) -> Self:
         self.moments = moments = Moments(batches)

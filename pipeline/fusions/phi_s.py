@@ -1,4 +1,4 @@
-"""No fusion either, but every teacher turned so that its channels vary alike: PHI-S (2410.01680)."""
+"""No fusion either, but every teacher rotated so that its channels vary alike: PHI-S (2410.01680)."""
 
 from typing import final
 
@@ -11,10 +11,10 @@ from pipeline.fusions.moments import Moments
 
 @final
 class PhiS(LinearFusion):
-    """One target a teacher: centred, scaled by one number and turned, so that every channel has variance 1.
+    """One target per teacher: centred, scaled by one number and rotated, so that every channel has variance 1.
 
-    Distances keep their ratios, which whitening would not. The paper turns by a Hadamard matrix, which few widths have; any
-    rotation that equals out the variances will do, and Givens rotations make one for any width (Bendel & Mickey 1978).
+    Distances keep their ratios, as they would not under whitening. The paper rotates by a Hadamard matrix, which few widths
+    have; any rotation that evens out the variances will do, and Givens rotations make one for any width (Bendel & Mickey 1978).
     """
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from pipeline.project.class_spec import Count
 
 @final
 class Random(LinearFusion):
-    """P = A Q: teachers scaled as in `pca`, then `dims` orthonormal directions that are drawn from `seed` alone."""
+    """P = A Q: teachers scaled as in PCA, then `dims` orthonormal directions drawn from `seed` alone."""
 
     def __init__(self, *, dims: Count, seed: int = 0):
         self.dims, self.seed = dims, seed

@@ -1,4 +1,4 @@
-"""A subspace that is learnt: it gives back teachers' features, and each teacher's logits can be read from it."""
+"""A learned subspace: teachers' features can be rebuilt from it, and each teacher's logits read from it."""
 
 from typing import final
 
@@ -16,9 +16,9 @@ RIDGE = 1e-3  # of the mean variance: what is quieter is not made as loud as the
 
 @final
 class TaskAware(LinearFusion, LearnedFusion):
-    """A linear autoencoder of all teachers' features, as amalgamation has it (1811.02796), with a head a task on its code.
+    """A linear autoencoder of all teachers' features, as in amalgamation (1811.02796), with a head per task on its code.
 
-    Alone an autoencoder finds principal components, from which this one starts; the heads turn it towards what is quiet and
+    On its own an autoencoder finds principal components, from which this one starts; the heads turn it towards what is quiet
     yet decides a teacher's answer. Decoder and heads are dropped. One target, "components": (B, dims, *grid). A linear code
     is enough where features are tapped before a linear head.
     """
@@ -50,7 +50,7 @@ class TaskAware(LinearFusion, LearnedFusion):
 
 @final
 class Code(nn.Module):
-    """(z - mean) whitening W: W is trained, and finds what is quiet as fast as what is loud."""
+    """(z - mean) whitening W: W is trained, and after whitening finds what is quiet as fast as what is loud."""
 
     mean: Tensor  # (sum D,)
     whitening: Tensor  # (sum D, sum D)

@@ -1,4 +1,4 @@
-"""What a project for data of one's own begins with: params with comments, and how long it should train."""
+"""What a project for your own data begins with: params with comments, and how long it should train."""
 
 import re
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ class Draft:
 
 
 def first_params() -> Any:
-    """The demo's, with their comments; what follows is set by each domain."""
+    """The demo's params, with their comments; each domain then sets its own."""
     text = (CLONE / "params.yaml").read_text()
     params = round_trip().load(text)
-    about = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # to YAML it is behind students, which are others here
+    about = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # YAML attaches it to students, which are replaced here
     assert about
     params.yaml_set_comment_before_after_key("sweep", before="\n" + re.sub("^# ", "", about[1].strip(), flags=re.MULTILINE))
     del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other data
@@ -38,7 +38,7 @@ def first_params() -> Any:
 
 
 def set_sizes(params: Any, rows: dict[str, float], passes: int) -> int:
-    """The batch, and updates of teachers; returns those of a student.
+    """Set the batch size, and the updates of teachers; returns those of a student.
 
     rows: {task: labelled rows to learn from}. passes: of a teacher over them.
     """
@@ -51,7 +51,7 @@ def set_sizes(params: Any, rows: dict[str, float], passes: int) -> int:
 
 
 def students(updates: int, logits: float) -> dict[str, Any]:
-    """On fused features, on logits, on labels in one network, on labels in a network a task. logits: their weight."""
+    """On fused features, on logits, on labels in one network, on labels in one network per task. logits: their weight."""
     return {
         "fused": flow({"reads": "pca", "updates": updates, "weights": {"fused": 1, "logits": logits, "labels": 1}}),
         "logits": flow({"reads": "none", "updates": updates, "weights": {"logits": logits, "labels": 1}}),
@@ -61,7 +61,7 @@ def students(updates: int, logits: float) -> dict[str, Any]:
 
 
 def baseline(updates: int, **encoder: Any) -> Any:
-    """A student on labels alone, of another encoder."""
+    """A student on labels alone, with another encoder."""
     return flow({"reads": "transfer", "updates": updates, "weights": {"labels": 1}, "encoder": encoder})
 
 
@@ -73,7 +73,7 @@ def built(source: dict[str, Any]) -> Any:
 
 
 def commented(source: dict[str, Any], comments: dict[str, str]) -> CommentedMap:
-    """Lists on one line, as are mappings two levels down; with a comment behind some keys."""
+    """A source with lists, and mappings two levels down, on one line, and comments after some keys."""
     made = CommentedMap({key: flow(value) if isinstance(value, list) else value for key, value in source.items()})
     for key, value in made.items():
         if isinstance(value, dict):

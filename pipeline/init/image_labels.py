@@ -1,4 +1,4 @@
-"""What a folder of images holds, found out by looking: which labels, of which tasks, in which format."""
+"""What a folder of images holds, found by looking into it: which labels, of which tasks, in which format."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,15 +17,15 @@ from pipeline.sources.vision.labels import IGNORED, text_of
 from pipeline.sources.vision.labels_csv import read_rows
 
 SHOWN = 3  # files left out, in an error
-UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # images in formats that are not
-UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are no class
+UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # image formats that are not read
+UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are not classes
 BOXES = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "width", "height"})  # columns
 
-Coco = tuple[tuple[str, ...], Path, set[str], list[str]]  # classes, images' folder, boxes or masks or both, each object's class
+Coco = tuple[tuple[str, ...], Path, set[str], list[str]]  # classes, folder of images, boxes or masks or both, objects' classes
 
 
 def propose(folder: Path, files: list[Path]) -> Proposal:
-    """Of a folder with images. files: all that is in it. Raises ValueError if there are no labels."""
+    """Labels for a folder with images. files: all that is in it. Raises ValueError if there are no labels."""
     found = Proposal()
     images = [p for p in files if p.suffix.lower() in ENDINGS]
     by_folder: dict[Path, list[Path]] = {}
@@ -98,7 +98,7 @@ def coco_files(found: Proposal, files: list[Path], photos: dict[Path, list[Path]
 
 
 def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[Coco, set[str]]:
-    """What a file holds, and the images that it names. Raises ValueError."""
+    """What a COCO file holds, and the images that it names. Raises ValueError."""
     content = content_of(str(path))
     categories = unique(str(path), "categories", content, "name")
     images = unique(str(path), "images", content, "file_name", whole=True)
@@ -155,12 +155,12 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
         numbers = sorted(held - {0, IGNORED})
         if home and (numbers or IGNORED in held):
             part = with_split({"masks": str(place), "images": str(home)}, data, place, home)
-            # black and white: a class, not what is to be ignored
+            # black and white: 255 is a class here, not ignored
             sets.add(part | ({} if numbers else {"values": {0: 0, IGNORED: 1}}), numbers or [1], len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
     for parts, numbers, many, named in sets:
-        # every class gets a name: what lies between the numbers seen may be in the maps that were not looked into
+        # every class gets a name: numbers that were not seen may occur in maps that were not looked into
         names = [f"class {n}" for n in range(1, max(numbers) + 1)]
         said = f"class maps of {len(names)} classes beside background in {many} files of {named}"
         said += f"; {IGNORED} is that class" if "values" in parts[0] else ""
@@ -218,8 +218,8 @@ def columns_of_labels(found: Proposal, base: Spec, columns: dict[str, list[str]]
 
 
 def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Path], root: Path) -> set[Path]:
-    """Two or more folders of images side by side are classes, with what is below them; several such sets named train, val,
-    test are its splits. Returns the folders whose images have a class."""
+    """Two or more folders of images side by side are classes, each with all below it; several such sets named train, val,
+    test are splits of one task. Returns the folders whose images have a class."""
     beside: dict[Path, list[Path]] = {}
     free = {place for place in set(photos) - used - {root} if place.name.lower() not in (*SPLITS, *UNSORTED)}
     for place in sorted(free):

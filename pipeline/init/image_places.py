@@ -1,4 +1,4 @@
-"""What the names and places of images tell: which names mean them, whether they are class maps, what an XML has objects of."""
+"""What the names and places of images tell: which names refer to them, which are class maps, which objects an XML names."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,12 +12,12 @@ from pipeline.sources.vision.images import open_upright
 
 MASKS = ("mask", "masks", "label", "labels", "annotations", "segmentation", "groundtruth", "ground_truth", "gt")  # folders
 IMAGES = ("image", "images", "img", "imgs", "photos", "jpegimages", "inputs")
-SAMPLE = 200  # files looked into, where all are of one kind
+SAMPLE = 200  # files looked into, if all are of one kind
 
 
 def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:
-    """The folder below which most of some names, with or without ending, lie as images; of equals the one that is closest
-    to their labels, by the name of its split, then by its place. Names are relative to such a folder."""
+    """The folder that has images for most of some names, relative to it, with or without ending; among equals the one closest
+    to their labels, by the name of its split, then by its place."""
     wanted = [Path(name) for name in names[:SAMPLE] if not Path(name).is_absolute()]
     best, most = None, (0, False, 0)
     for place, inside in photos.items():
@@ -34,13 +34,13 @@ def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> P
 
 
 def shared_stems(by_folder: dict[Path, list[Path]]) -> set[str]:
-    """Names without their endings that images of more than one folder have."""
+    """Names, without endings, that images in more than one folder have."""
     many = Counter(stem for inside in by_folder.values() for stem in {path.stem for path in inside})
     return {stem for stem, folders in many.items() if folders > 1}
 
 
 def other_masks(by_folder: dict[Path, list[Path]], maps: set[Path]) -> list[Path]:
-    """Folders called as masks are, beside one of images that has the same names but for an ending such as `_mask`."""
+    """Folders named as masks are, beside one of images with the same names, except for an ending such as `_mask`."""
     found = []
     for place in [place for place in by_folder if place not in maps and place.name.lower() in MASKS]:
         stems = {path.stem for other in by_folder if other.name.lower() in IMAGES for path in by_folder[other]}
@@ -51,7 +51,7 @@ def other_masks(by_folder: dict[Path, list[Path]], maps: set[Path]) -> list[Path
 
 
 def are_maps(inside: list[Path], shared: set[str]) -> bool:
-    """Whether a folder's files are class maps: PNG, one number a pixel, few numbers, named as the images of another folder.
+    """Whether a folder's files are class maps: PNG, one number per pixel, few numbers, named like the images of another folder.
 
     shared: see `shared_stems`.
     """
@@ -68,7 +68,7 @@ def are_maps(inside: list[Path], shared: set[str]) -> bool:
 
 
 def names_in(path: Path) -> list[str] | None:
-    """Of objects in an XML as VOC has them; None if it is no XML."""
+    """Names of the objects in an XML file in VOC's form; None if it is not XML."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError):

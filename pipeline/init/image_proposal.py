@@ -1,4 +1,4 @@
-"""What is found of labels in a folder of images, as params have it and in words."""
+"""Labels found in a folder of images, as params have them and in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ Spec = dict[str, Any]
 
 @dataclass
 class Proposal:
-    """labels, unseen: as params have them, of `Files`; unlabelled: folders; said: what was found, in words; left_out: {why:
-    files that may hold labels, and do not}."""
+    """labels, unseen: as in params of `Files`; unlabelled: folders; said: what was found, in words; left_out: {why: files that
+    may hold labels, but were not used}."""
 
     labels: dict[str, list[Spec]] = field(default_factory=dict)
     unseen: dict[str, list[Spec]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Proposal:
         self.said.append(f"{name}{' (unseen: nothing is trained for it)' if unseen else ''}: {said}")
 
     def note(self, photos: dict[Path, list[Path]], home: Path, names: set[str]) -> None:
-        """Which images below a folder a file of labels names, by their path in it, with or without ending."""
+        """Count the images below a folder that a file of labels names, by their path in it, with or without ending."""
         for place in [place for place in photos if place.is_relative_to(home)]:
             inside = [image.relative_to(home) for image in photos[place]]
             many = sum(not names.isdisjoint((image.as_posix(), image.with_suffix("").as_posix())) for image in inside)
@@ -42,28 +42,28 @@ class Proposal:
 
 
 def with_split(part: Spec, data: Path, *places: Path) -> Spec:
-    """places: of its labels, of its images: the first named after a split says it. The name of all data says nothing."""
+    """places: of its labels, of its images; the first named after a split counts. The name of the whole data does not."""
     split = next((split for place in places if place != data and (split := split_around(place, data))), None)
     return part | ({"split": split} if split else {})
 
 
 def by_lists(part: Spec, labels: Path, kind: str) -> list[Spec]:
-    """A part for each split that VOC's own lists, beside the labels, have images of; the part itself if there are none."""
+    """A part for each split of which VOC has a list, beside the labels; the part itself if it has none."""
     lists = {split: labels.parent / f"ImageSets/{kind}/{split}.txt" for split in ("train", "val", "test")}
     parts = [part | {"only": str(path), "split": split} for split, path in lists.items() if path.is_file()]
     return parts if parts and "split" not in part else [part]
 
 
 def by_which(parts: list[Spec]) -> str:
-    """What these lists leave out is not used: let it be said."""
+    """Words for what these lists leave out, which is not used."""
     lists = [part["only"] for part in parts if "only" in part]
     return f"; only images that are listed in {', '.join(lists)}" if lists else ""
 
 
 class SplitSets:
-    """Folders of labels of one kind: those that are named after different splits are parts of one task, any other is its own.
+    """Folders of labels of one kind: those named after different splits are parts of one task, any other is its own task.
 
-    Iterating gives (parts, all that they hold, how many files, in folders of which names).
+    Iterating gives (parts, all that they hold, the number of files, the names of their folders).
     """
 
     def __init__(self) -> None:

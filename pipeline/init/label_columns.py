@@ -1,4 +1,4 @@
-"""What the cells of a column say: a class, classes, a number, or no label; and that in words."""
+"""What the cells of a column are: a class, classes, a number, or no label; and that in words."""
 
 import re
 import unicodedata
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-MOST = 0.5  # of the cells that are filled: a column of more different texts is no class
+MOST = 0.5  # of the filled cells: a column with more different values is no class
 NAMED = 8  # classes, in words
 
 
 def label_of_column(cells: list[str]) -> tuple[dict[str, Any], str]:
-    """Keys of a part, none if the column is no label; and what it is, in words. An empty cell is no label."""
+    """Keys of a part, none if the column is not a label; and what it is, in words. An empty cell is no label."""
     filled = [cell for cell in cells if cell]
     words = [word.strip() for cell in filled for word in cell.split(";") if word.strip()]
     names = sorted(set(filled))
@@ -36,18 +36,18 @@ def is_number(text: str) -> bool:
 
 
 def counted(names: Iterable[str]) -> str:
-    """Names with how often each comes, the rarest first: a misspelt one is among them."""
+    """Names with how often each occurs, the rarest first: misspelled ones are among them."""
     counts = sorted(Counter(names).items(), key=lambda pair: (pair[1], pair[0]))
     more = f", and {len(counts) - NAMED} more" if len(counts) > NAMED else ""
     return f" ({', '.join(f'{name} {count}' for name, count in counts[:NAMED])}{more})" if counts else ""
 
 
 def task_name(column: str) -> str:
-    """As params allow it, since it names files."""
+    """A column's name as params allow it, since it names files."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-") or "label"
 
 
 def unused(name: str, taken: Container[str]) -> str:
-    """The name, with a number behind it if it is taken."""
+    """The name, with a number after it if it is taken."""
     return next(tried for tried in chain([name], (f"{name}{n}" for n in count(2))) if tried not in taken)

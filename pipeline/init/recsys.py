@@ -1,4 +1,4 @@
-"""First params of a project for one's own log: what its columns are, by their names and values."""
+"""First params of a project for your own log: what its columns are, by their names and values."""
 
 import re
 from pathlib import Path
@@ -38,9 +38,9 @@ PASSES = 30  # of a teacher over its labelled rows
 POPULARITY = {"code": "pipeline/encoders/popularity.py", "class": "Popularity"}
 TOWERS = {"code": "pipeline/encoders/two_tower.py", "class": "TwoTower"}
 COMMENTS = {
-    "columns": "what each is called in the log",
+    "columns": "the name of each in the log",
     "events": "which of its values are a conversion; whatever is logged is a click",
-    "length": "candidates a list",
+    "length": "candidates per list",
     "negatives": "of them, drawn from what the user never met, where only what was clicked is logged; tell tasks the `rate`",
     "unlabelled": "lists of random candidates",
     "val": "share of the log, by time, and",
@@ -51,7 +51,7 @@ COMMENTS = {
 
 
 def draft(files: list[Path]) -> Draft | None:
-    """Networks and rates as examples/recsys has them; None if no file is a log. Raises ValueError."""
+    """Networks and rates as in examples/recsys; None if no file is a log. Raises ValueError."""
     found = movielens(files) or own_log(files)
     if not found:
         return None
@@ -94,7 +94,7 @@ def movielens(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
 
 
 def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
-    """The table with users, items and times, and what others say of these; what is found, in words. Raises ValueError."""
+    """The table with users, items and times, and tables about these; and what is found, in words. Raises ValueError."""
     said: list[str] = []
     headers = readable_headers([path for path in files if path.suffix.lower() in (".csv", ".tsv", ".parquet")], said)
     logs = [path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()]
@@ -123,7 +123,7 @@ def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
 
 
 def purchases(log: Table, header: list[str], columns: dict[str, str], said: list[str]) -> dict[str, Any]:
-    """{"events": ...} if a column tells purchases from what else happened; it is added to `columns`, and told in `said`."""
+    """{"events": ...} if a column tells purchases from other events; it is added to `columns` and reported in `said`."""
     for name in [name for name in header if words_in(name) & EVENT and name not in columns.values()]:
         happened = read_table(log.path, [name]).columns[name]
         values = [value for value in dict.fromkeys(happened) if value.lower() in BOUGHT]
@@ -145,7 +145,7 @@ def readable_headers(tables: list[Path], said: list[str]) -> dict[Path, list[str
 
 
 def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, str], said: list[str]) -> dict[str, Any]:
-    """{"users" or "items": the first table that tells of them}; what is found, or left out, is added to `said`."""
+    """{"users" or "items": the first table about them}; what is found, or left out, is added to `said`."""
     sides: dict[str, Any] = {}
     for path, header in headers.items():
         try:
@@ -166,7 +166,7 @@ def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, s
 
 
 def roles_of(header: list[str]) -> dict[str, str]:
-    """{role: column}, by the words in a column's name: userId, user_id, USERID; of several the plainest: no user_age."""
+    """{role: column}, by the words in a column's name: userId, user_id, USERID; of several the plainest: not user_age."""
     found: dict[str, str] = {}
     for role, known in ROLES.items():
         named = [name for name in header if words_in(name) & known and name not in found.values()]
@@ -176,7 +176,7 @@ def roles_of(header: list[str]) -> dict[str, str]:
 
 
 def words_in(name: str) -> set[str]:
-    """In lower case, also without a final "id" or "s"."""
+    """A name's words in lower case, also without a final "id" or "s"."""
     return {form for word in parts(name) for form in forms(word)}
 
 
@@ -198,13 +198,13 @@ def fits(table: Table, column: str, role: str) -> bool:
 
 
 def side_of(table: Table, log: Table, columns: dict[str, str]) -> tuple[str, dict[str, Any]] | None:
-    """Whether a table tells of the log's users, or of its items: a column has each of them, once."""
+    """What a table says of the log's users, or of its items, if a column has each of them once; else None."""
     for role, other in (("user", "item"), ("item", "user")):
         logged = set(log.columns[columns[role]])
         for name, values in table.columns.items():
             names = words_in(name) | words_in(table.path.stem)
             if names & ROLES[other] and not names & ROLES[role]:
-                continue  # numbers of users may all be numbers of items, too
+                continue  # numbers of users may all be numbers of items as well
             if len(set(values)) == len(values) and logged <= set(values):
                 most = min(SIDE, len(values) // 2)  # a title or an address is no feature
                 features = [column for column, x in table.columns.items() if 1 < len(set(x)) <= most]

@@ -1,4 +1,4 @@
-"""Which split a file is of, by its name, or by those of the folders that it lies in."""
+"""Which split a file belongs to, by its name, or by those of the folders it is in."""
 
 from pathlib import Path
 
@@ -19,6 +19,6 @@ def split_of(path: Path) -> str | None:
 
 
 def split_around(path: Path, data: Path) -> str | None:
-    """Of a file or folder, or else of the closest around it, below all data."""
+    """The split of a file or folder, or else of the closest folder around it that is below the data."""
     around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
     return next((split for place in around if (split := split_of(place))), None)

@@ -1,4 +1,4 @@
-"""A project folder for data of one's own: params with comments, stages, git and DVC; from what the data are seen to be."""
+"""A project folder for your own data: params with comments, stages, git and DVC, from what the data look like."""
 
 import contextlib
 import os
@@ -65,8 +65,8 @@ def start(folder: Path, data: Path, domain: str | None = None) -> tuple[Draft, P
 
 
 def first_draft(data: Path, domain: str | None) -> Draft:
-    """domain: vision, text or recsys; if it is None of images if there are any, else of a log if a table has users, items and
-    times, else of texts. Raises ValueError."""
+    """domain: vision, text or recsys; if None, of images if there are any, else of a log if a table has users, items and times,
+    else of texts. Raises ValueError."""
     files = below(data)
     images = any(path.suffix.lower() in IMAGES for path in files)
     if domain == "vision" and not images:
@@ -76,7 +76,7 @@ def first_draft(data: Path, domain: str | None) -> Draft:
 
         return vision.draft(data, files)
     if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
-        raise ValueError(f"{inside[0]}: lies where the project's stores would; make the project in another folder")
+        raise ValueError(f"{inside[0]}: is where the project's stores would be; make the project in another folder")
     if domain != "text":
         from pipeline.init import recsys
 
@@ -90,7 +90,7 @@ def first_draft(data: Path, domain: str | None) -> Draft:
 
 
 def below(data: Path) -> list[Path]:
-    """A file, or all files of a folder but hidden ones."""
+    """A file, or all files of a folder except hidden ones."""
     if data.is_file():
         return [data]
     found = (path for path in data.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""First params of a project for one's own texts: tasks from the columns that files are seen to have."""
+"""First params of a project for your own texts: tasks from the columns that their files have."""
 
 import math
 from pathlib import Path
@@ -12,8 +12,8 @@ from pipeline.project.commented import flow
 from pipeline.sources.text.records import ENDINGS
 from pipeline.sources.vision.images import ENDINGS as IMAGES
 
-LONGEST = 64  # words of a text that are read, at most; twice as many where most are of one character
-OFTEN = 50  # words of text for each token that is learnt, and so many tokens at least and at most:
+LONGEST = 64  # words of a text that are read, at most; twice as many if most have one character
+OFTEN = 50  # words of text for each token that is learned; at least and at most this many tokens:
 VOCABULARY = (500, 8000)
 ROOM = 128  # tokens of a text that networks have places for, at least
 PASSES = 12  # of a teacher over its labelled rows
@@ -23,18 +23,18 @@ COMMENTS = {
     "files": "by split; also test/<name> for other tests, unseen/train and unseen/test",
     "text": "its column",
     "classes": "a column each; an empty cell is no label",
-    "tags": "a column of tags, one a word; the last one of CoNLL files",
-    "columns": "of labels that are called otherwise",
+    "tags": "a column of tags, one per word; in CoNLL files the last one",
+    "columns": "of labels whose column has another name",
     "longest": "words of a text that are read",
     "vocabulary": "tokens, learnt; the same number is in every encoder",
-    "val": "share of what is labelled that chooses, and",
-    "test": "share that measures",
+    "val": "share of what is labelled to choose by, and",
+    "test": "share to measure by",
     "skip_bad": "true: go on without rows that cannot be used, and list them",
 }
 
 
 def draft(files: list[Path], data: Path) -> Draft:
-    """Networks and rates as examples/text has them. files: those of `data`. Raises ValueError."""
+    """Networks and rates as in examples/text. files: those of `data`. Raises ValueError."""
     texts = [path for path in files if path.suffix.lower() in ENDINGS]
     if not texts:
         raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}, images {', '.join(IMAGES)}")
@@ -47,7 +47,7 @@ def draft(files: list[Path], data: Path) -> Draft:
     tasks = {name: task_of("classification", "Classification", classes=len(x)) for name, x in seen.classes.items()}
     tasks |= {name: task_of("tagging", "Tagging", kinds=kinds) for name, kinds in seen.tags.items()}
     params["tasks"] = {name: flow(task) for name, task in tasks.items()}
-    longest = 1.5 * transfer.inputs["tokens_first"].shape[1]  # what is in other splits, or of another seed, may be longer
+    longest = 1.5 * transfer.inputs["tokens_first"].shape[1]  # texts of other splits, or under another seed, may be longer
     encoder = {**ENCODER, "vocabulary": source["vocabulary"], "longest": max(ROOM, 32 * math.ceil(longest / 32))}
     params["teachers"] = {
         name: {"tasks": flow([name]), "encoder": flow({**encoder, "width": 64, "layers": 2, "heads": 4})}

@@ -1,4 +1,4 @@
-"""What files of text hold, found out by looking: which column is the text, which are labels, of which split each file is."""
+"""What files of text hold, found by looking into them: which column is the text, which are labels, each file's split."""
 
 import re
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from pipeline.sources.text.records import rows_of
 from pipeline.sources.text.scripts import words_in
 
 TAG = re.compile(r"O|[BI]-(\S+)")
-CLASSES = 100  # of a column with more, such as an author or a day, no task is made
-FEWEST = 30  # rows that are labelled, where splits are drawn from them
+CLASSES = 100  # a column with more, such as an author or a day, makes no task
 COLUMNS = 10  # named in an error
-SHOWN = 3  # files, or problems, in a line
-WORDS = 2.0  # a cell of the text has more on average
+FEWEST = 30  # labelled rows, if splits are drawn from them
+SHOWN = 3  # files, or problems, per line
+WORDS = 2.0  # cells of the text column have more on average
 PLACES = {"train": "transfer", "val": "val", "test": "test/clean", None: "transfer"}
 
 Rows = list[dict[str, Any]]
@@ -24,8 +24,8 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class Proposal:
-    """files, text, classes, tags, columns: as params have them, of `TextFiles`. lengths: words of each text. letters: of a
-    word, on average. said: what was found, in words."""
+    """files, text, classes, tags, columns: as in params of `TextFiles`. lengths: words of each text. letters: of a word, on
+    average. said: what was found, in words."""
 
     files: dict[str, list[str]]
     text: str
@@ -38,7 +38,7 @@ class Proposal:
 
 
 def propose(paths: list[Path], data: Path) -> Proposal:
-    """Of files of text, in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
+    """Tasks for files of text in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
     tables = {path: rows_in(path, None) for path in paths if path.suffix.lower() != ".conll"}
     text = text_among(tables)
     tables = {path: tables[path] if path in tables else rows_in(path, text) for path in paths}
@@ -48,7 +48,7 @@ def propose(paths: list[Path], data: Path) -> Proposal:
     labels = [name for name in names if labels_of_column(filled(name, *tables.values()))[0]]
     files: dict[str, list[str]] = {}
     for path, rows in tables.items():
-        labelled = any(filled(name, rows) for name in labels)  # what is not, is to learn from
+        labelled = any(filled(name, rows) for name in labels)  # files without labels are to learn from
         files.setdefault(place_of(path, data) if labelled else "transfer", []).append(str(path))
     texts = [listed(row.get(text) or "") for rows in tables.values() for row in rows]
     lengths = [len(words) for words in texts]
@@ -68,7 +68,7 @@ def place_of(path: Path, data: Path) -> str:
 
 
 def rows_in(path: Path, text: str | None) -> Rows:
-    """Those that can be read. text: what the words of a CoNLL file are called. Raises ValueError if none can."""
+    """The rows that can be read. text: the name for the words of a CoNLL file. Raises ValueError if none can."""
     bad: list[str] = []
     rows = [row for _, row in rows_of(path, text, "tags", bad)]
     if bad and not rows:
@@ -77,7 +77,7 @@ def rows_in(path: Path, text: str | None) -> Rows:
 
 
 def text_among(tables: dict[Path, Rows]) -> str:
-    """The column that has the most words a cell; "text" of CoNLL files alone. Raises ValueError."""
+    """The column with the most words per cell; "text" if there are only CoNLL files. Raises ValueError."""
     if not tables:
         return "text"
     names = list(dict.fromkeys(name for rows in tables.values() for name in names_of(rows)))
@@ -99,31 +99,31 @@ def names_of(rows: Rows) -> list[str]:
 
 
 def filled(name: str, *tables: Rows) -> list[Any]:
-    """The cells of a column that say something."""
+    """The cells of a column that are not empty."""
     cells = [row.get(name) for rows in tables for row in rows]
     return [cell for cell in cells if cell not in (None, []) and str(cell).strip()]
 
 
 def listed(cell: Any, split: Callable[[str], list[str]] = words_in) -> Any:
-    """A list, if the cell is a text or a list."""
+    """A cell as a list, if it is a text or a list."""
     return split(cell) if isinstance(cell, str) else cell
 
 
 def words_a_cell(cells: list[Any]) -> float:
-    """0 where cells are no texts."""
+    """The mean number of words per cell; 0 if cells are not texts."""
     words = list(map(listed, cells))
     are_texts = all(isinstance(some, list) and all(isinstance(word, str) for word in some) for some in words)
     return sum(map(len, words)) / len(words) if words and are_texts else 0.0
 
 
 def are_tags(cell: Any) -> bool:
-    """A tag a word; "O" alone is one too."""
+    """Whether a cell is one tag per word; a single "O" is one too."""
     tags = listed(cell, str.split)
     return isinstance(tags, list) and all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in tags)
 
 
 def settled(files: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without a test of their own, what is called val is it: val is then drawn from what is learnt from."""
+    """Without test files, those called val become test; val is then drawn from what is learned from."""
     if "transfer" not in files:
         return {"transfer": [path for paths in files.values() for path in paths]}
     if "val" in files and "test/clean" not in files:
@@ -166,7 +166,7 @@ def hold_tags(cells: list[Any]) -> bool:
 
 
 def labels_of_column(cells: list[Any]) -> tuple[list[str], str]:
-    """Classes, or kinds of tags, none if the column is no label; and what it is, in words."""
+    """Classes, or kinds of tags, none if the column is not a label; and what it is, in words."""
     return tags_of_column(cells) if hold_tags(cells) else classes_of_column(cells)
 
 

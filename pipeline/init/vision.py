@@ -1,4 +1,4 @@
-"""First params of a project for one's own images: tasks from the labels that a folder is seen to have."""
+"""First params of a project for your own images: tasks from the labels that a folder has."""
 
 import contextlib
 from pathlib import Path
@@ -14,14 +14,14 @@ from pipeline.project.commented import flow
 from pipeline.sources.vision.gathering import read_labels
 from pipeline.sources.vision.images import ENDINGS
 
-FRAMES = (32, 48, 64)  # pixels a side: more is seen in more, and more is computed
+FRAMES = (32, 48, 64)  # pixels per side: larger ones show more and cost more
 PASSES = 30  # of a teacher over its labelled rows
 TRUNK = {"code": "pipeline/encoders/image.py", "class": "ImageEncoder"}
 COMMENTS = {
     "labels": "of each task: a part, or a list of parts; `split: train`, val or test keeps a part in that split",
     "size": "height and width of the frame that every image is fitted into: multiples of 4",
     "how": "pad: the whole image; crop: its middle; stretch",
-    "views": "rows an image has: itself, then augmentations of it",
+    "views": "rows per image: itself, then augmentations of it",
     "val": "share of the images without a split of their own",
     "near": "how far apart images are that count as the same, 0 to 2; those are never in two splits",
     "flip": "whether a mirrored image is as good: not of text, or of signs",
@@ -30,7 +30,7 @@ COMMENTS = {
 
 
 def draft(data: Path, files: list[Path]) -> Draft:
-    """Networks and rates as the demo has them. files: those of the folder `data`. Raises ValueError."""
+    """Networks and rates as in the demo. files: those of the folder `data`. Raises ValueError."""
     seen = propose(data, files)
     check_places(seen)
     params, source = first_params(), source_of(seen)
@@ -53,7 +53,7 @@ def draft(data: Path, files: list[Path]) -> Draft:
 
 
 def check_places(seen: Proposal) -> None:
-    """Raises ValueError if a folder of images would hold the stores too, which then were a dependency of themselves."""
+    """Raises ValueError if a folder of images would also hold the stores, which would then depend on themselves."""
     here = Path.cwd()
     parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
     named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
@@ -61,7 +61,7 @@ def check_places(seen: Proposal) -> None:
     around = [place for place in places if here.is_relative_to(place) or place == here / "data"]
     if around:
         raise ValueError(
-            f"{around[0]}: images lie where a project's stores would; make the project in a folder that is not in this one, "
+            f"{around[0]}: images are where a project's stores would be; make the project in a folder that is not in this one, "
             f"with --data {around[0]}"
         )
 
@@ -80,7 +80,7 @@ def source_of(seen: Proposal) -> dict[str, Any]:
 
 
 def settled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Splits by the names of files, as they can be kept: without a test of its own, val is it; without both, all is drawn."""
+    """Splits by names of files, as far as they can be kept: without a test, val becomes it; without both, all are drawn."""
     splits = {part.get("split") for part in parts}
     if "val" in splits and "test" not in splits:
         parts = [part | ({"split": "test"} if part.get("split") == "val" else {}) for part in parts]
@@ -96,7 +96,7 @@ def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], labels: li
 
 
 def frame(part: dict[str, Any]) -> int:
-    """The largest frame that is no larger than most images are."""
+    """The largest frame that is no larger than most images."""
     place = Path(part.get("images") or part["folder"])
     paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS)
     sizes = []

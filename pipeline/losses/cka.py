@@ -1,4 +1,4 @@
-"""Which rows are alike, of any two features: no projection comes between student and target."""
+"""Which rows are alike, compared between any two features: no projection comes between student and target."""
 
 from typing import final
 
@@ -12,9 +12,9 @@ from pipeline.losses.loss import Adapter, Loss
 class CKA(Loss):
     """`1 - CKA` of linear kernels, debiased: `HSIC_1(K, L) / sqrt(HSIC_1(K, K) HSIC_1(L, L))` (2010.15327).
 
-    The plain estimate finds unrelated features alike in a small batch. Rows are whole: maps are laid flat. Returned as half
-    the squared distance of the two kernels, U-centred and of norm 1, row by row, which has the same mean and is not negative.
-    At least 4 rows, or a ValueError.
+    The plain estimate finds unrelated features alike in a small batch. Rows are compared whole: maps are flattened. Returned
+    as half the squared distance of the two kernels, U-centred and of norm 1, row by row, which has the same mean and is not
+    negative. Fewer than 4 rows are a ValueError.
     """
 
     def adapter(self, student: int, target: int) -> nn.Module:
@@ -22,12 +22,12 @@ class CKA(Loss):
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         if len(student) < 4:
-            raise ValueError(f"CKA compares the rows of a batch, of which {len(student)} are too few: give it at least 4")
+            raise ValueError(f"CKA compares the rows of a batch, and {len(student)} are too few: give it at least 4")
         return 0.5 * len(student) * (kernel(student) - kernel(target)).square().sum(1)
 
 
 def kernel(x: Tensor) -> Tensor:
-    """Inner products of different rows, (B, B), so centred that no row has a mean (Szekely & Rizzo 2014), of norm 1."""
+    """Inner products of different rows, (B, B), centred so that every row's mean is 0 (Szekely & Rizzo 2014), of norm 1."""
     x, n = (x - x.mean(0)).flatten(1), len(x)
     others = 1 - torch.eye(n, dtype=x.dtype, device=x.device)
     k = (x @ x.T) * others

@@ -1,4 +1,4 @@
-"""Which row it is, by its target among those of many others: contrastive, with what the store gave before as the others."""
+"""Which of many targets is a row's own: contrastive, with the store's earlier targets as the others."""
 
 from typing import final
 
@@ -16,9 +16,9 @@ SAME = 1 - 1e-6  # cosine of two targets that no projection tells apart
 class CRD(Loss):
     """InfoNCE of each row's student against its own target and others' (1910.10699, with the loss of 1807.03748).
 
-    Both are pooled over positions, projected to `dims` and compared by cosine over `temperature`. Others: the batch's, and
-    the last `bank` targets that the store gave. A cached target never ages, so that the bank keeps it as it is and projects it
-    anew. In units of its value at chance: 1 for a student that tells no row from another. It has no zero to reach.
+    Both are pooled over positions, projected to `dims` and compared by cosine over `temperature`. Others: those of the batch,
+    and the last `bank` targets before it. A cached target never goes stale, so the bank keeps it as it is and projects it
+    anew. In units of its value at chance: 1 for a student that tells no row from another. It never quite reaches 0.
     """
 
     def __init__(self, *, dims: Count = 128, bank: Count = 4096, temperature: Positive = 0.07):
@@ -28,9 +28,9 @@ class CRD(Loss):
         return Bank(student, target, self.dims, self.bank)
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
-        """student: (B, C). target: (B + M, C), the rows' own first; rows of zeros are none."""
+        """student: (B, C). target: (B + M, C), the rows' own first; rows of zeros are not targets."""
         if student.dim() > 2:
-            raise ValueError(f"CRD compares features, pooled, not logits {tuple(student.shape)}: choose another logit_loss")
+            raise ValueError(f"CRD compares pooled features, not logits {tuple(student.shape)}: choose another logit_loss")
         s, t = F.normalize(student, dim=1), F.normalize(target, dim=1)
         rows = torch.eye(len(s), len(t), dtype=torch.bool, device=s.device) | (target != 0).any(1)
         logits = (s @ t.T / self.temperature).masked_fill(~rows, -torch.inf)
@@ -39,10 +39,10 @@ class CRD(Loss):
 
 @final
 class Bank(nn.Module):
-    """Projections of pooled features and targets. The batch's targets are followed by those of batches before: zeros where
-    there was none, or one that is in the batch too, which would be held against itself."""
+    """Projections of pooled features and targets. The batch's targets are followed by those of earlier batches: zeros where
+    there is none yet, or one that is in the batch too and would be contrasted with itself."""
 
-    seen: Tensor  # (M, D), the latest first; rows of zeros: not yet
+    seen: Tensor  # (M, D), the latest first; rows of zeros: none yet
 
     def __init__(self, student: int, target: int, dims: int, size: int):
         super().__init__()

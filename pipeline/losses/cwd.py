@@ -13,7 +13,7 @@ from pipeline.project.class_spec import Positive
 class CWD(Loss):
     """`tau^2 KL` of each channel's softmax over positions, averaged over channels (2011.13256).
 
-    A vector has one position, and nothing to compare: a ValueError. So have positions of a masked sequence, each a row.
+    A vector has one position and nothing to compare: a ValueError. So has each position of a masked sequence, a row by itself.
     """
 
     def __init__(self, *, temperature: Positive = 1.0):
@@ -21,6 +21,6 @@ class CWD(Loss):
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         if student.dim() < 3:
-            raise ValueError(f"CWD compares positions; vectors {tuple(student.shape)} have none: choose another loss")
+            raise ValueError(f"CWD compares positions; vectors {tuple(student.shape)} have one: choose another loss")
         log_s, log_t = (F.log_softmax(x.flatten(2) / self.temperature, dim=2) for x in (student, target))
         return self.temperature**2 * (log_t.exp() * (log_t - log_s)).sum(2).mean(1)

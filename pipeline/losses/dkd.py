@@ -1,4 +1,4 @@
-"""What a teacher is sure of, and how it ranks what it is not: weighed apart, as in KL they are not."""
+"""How sure a teacher is of one class, and how it ranks the others: weighted apart, as in KL they are not."""
 
 from typing import final
 
@@ -14,8 +14,8 @@ from pipeline.project.class_spec import Positive
 class DKD(Loss):
     """`T^2 (alpha TCKD + beta NCKD)`: KL of "this class or another", and KL among the others (2203.08679).
 
-    The paper's class is the label's; knowledge carries none, so here it is the teacher's likeliest, which is the label's
-    wherever the teacher is right. With alpha = 1, and beta the teacher's mass of the others, it would be KL.
+    "This class" is the label's in the paper; knowledge carries none, so here it is the teacher's likeliest, which is the
+    label's wherever the teacher is right. With alpha = 1, and beta the teacher's mass on the others, it would be KL.
     """
 
     def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: Positive = 4.0):

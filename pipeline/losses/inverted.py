@@ -1,4 +1,4 @@
-"""The target comes to the student: what of another task's feature the student has no use for may be left out."""
+"""The target is projected onto the student: what the student cannot use of another task's feature may be left out."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ class InvertedProjection(Loss):
     """`1/2 MSE` of a student's feature and its linearly projected target, channel by channel (2403.14494).
 
     Both are standardised over rows and positions as in PKD, or they would meet at zero. Nothing keeps the projection from
-    giving every channel the same direction, so that it is a loss beside others, not alone.
+    giving every channel the same direction, so use it beside other losses, not alone.
     """
 
     def adapter(self, student: int, target: int) -> nn.Module:

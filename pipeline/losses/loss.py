@@ -5,14 +5,14 @@ from typing import final
 
 from torch import Tensor, nn
 
-ABSENT = -30.0  # a logit of what does not exist: at temperature 1 its probability and its gradient are as good as 0
+ABSENT = -30.0  # a logit of what does not exist: at temperature 1 its probability and gradient are practically 0
 
 
 class Loss(ABC):
     """A pure function of student and target, both (B, C, *grid): logits of a softmax over dim 1, or features.
 
-    Laws: one finite value a row, never negative, 0 with a zero gradient where the student is the target. Some compare
-    within the batch, so that a row's value may depend on the others.
+    Laws: one finite value per row, never negative, 0 with a zero gradient where the student is the target, unless the loss
+    says otherwise. Some compare within the batch, so that a row's value may depend on the others.
     """
 
     @abstractmethod
@@ -20,9 +20,9 @@ class Loss(ABC):
         """loss_B."""
 
     def adapter(self, student: int, target: int) -> nn.Module:
-        """What a feature of so many channels and its target go through, both at once, before they are compared.
+        """A module that a feature and its target, of these many channels, go through together before they are compared.
 
-        Trained with the student and then dropped. Unless a loss has its own, the student is projected onto the target.
+        Trained with the student and then dropped. By default the student is projected onto the target.
         """
         return Adapter(nn.Linear(student, target), nn.Identity())
 

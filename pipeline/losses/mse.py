@@ -1,4 +1,4 @@
-"""Squared distance: of features, or of logits as the founding article of the field has it."""
+"""Squared distance: of features, or of logits as in the field's founding paper."""
 
 from typing import final
 

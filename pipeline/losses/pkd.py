@@ -11,7 +11,7 @@ from pipeline.losses.loss import Loss, decorrelation
 class PKD(Loss):
     """`1 - Pearson` of each channel over the batch's rows and positions, averaged over channels (2207.02039).
 
-    As the paper has it: both standardised over rows and positions, then `1/2 MSE`.
+    As in the paper: both are standardised over rows and positions, then `1/2 MSE`.
     """
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:

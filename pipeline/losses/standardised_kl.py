@@ -13,7 +13,7 @@ from pipeline.project.class_spec import Positive
 class StandardisedKL(Loss):
     """KL at `temperature` of logits with mean 0 and variance 1 over classes, position by position (2403.01427).
 
-    For softmaxes of more than two classes: of two, standardising leaves only which is larger.
+    For softmaxes of more than two classes: of two, standardising keeps only which logit is larger.
     """
 
     def __init__(self, *, temperature: Positive = 2.0):

@@ -70,7 +70,7 @@ class ClassSpec(BaseModel):
         if inspect.isabstract(found):
             lacking = ", ".join(sorted(found.__abstractmethods__))
             raise ParamsError(
-                f"{self._where}.class: {self.class_} of {self.code} lacks {lacking}, which its base class asks for"
+                f"{self._where}.class: {self.class_} of {self.code} lacks {lacking}, which its base class requires"
             )
         return found
 
@@ -139,7 +139,7 @@ def specs_among(where: str, arguments: dict[str, Any]) -> Iterator[tuple[str, Cl
 
 
 def import_file(file: Path) -> Any:
-    """The module of a file: its real one inside this clone, so that a class is one class; else one of its own."""
+    """The module of a file: the real one inside this clone, so that a class exists only once; else one of its own."""
     if file.is_relative_to(CLONE / "pipeline"):
         return importlib.import_module(".".join(file.relative_to(CLONE).with_suffix("").parts))
     name = "_".join(["plugin", *file.with_suffix("").parts[1:]])

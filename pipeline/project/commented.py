@@ -39,7 +39,7 @@ def dumped(content: Any) -> str:
 
 
 def flow(value: Any) -> Any:
-    """A mapping or list that is written on one line."""
+    """The same mapping or list, to be written on one line."""
     yaml, text = YAML(), StringIO()
     yaml.default_flow_style, yaml.width = True, 10**6
     yaml.dump(value, text)

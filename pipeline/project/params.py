@@ -43,7 +43,7 @@ class Params(Section):
     sweep: Annotated[Sweep | None, BeforeValidator(lambda section: section or None)] = None
 
     def recipe(self, field: str) -> Recipe:
-        """Of "features/<teacher>/<tap>" or "logits/<teacher>/<task>", or of what sparse logits are made of."""
+        """The recipe of "features/<teacher>/<tap>" or "logits/<teacher>/<task>", or of a field of sparse logits."""
         kind, teacher, name = field.split("/", 2)
         own = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
         return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
@@ -56,7 +56,7 @@ class Params(Section):
         return self.filled(self.students[name])
 
     def filled(self, student: Student) -> FilledStudent:
-        """What a student leaves open is as in `distill`."""
+        """A student with what it leaves open taken from `distill`."""
         keys = (*PARTS, "batch_size", "learning_rate")
         null = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
         filled = {key: getattr(student, key) or (None if key in null else getattr(self.distill, key)) for key in keys}
@@ -127,7 +127,7 @@ def class_specs(params: Params) -> dict[str, ClassSpec]:
 
 
 def swept_specs(sweep: Sweep | None) -> dict[str, ClassSpec]:
-    """Classes among what varies."""
+    """{dotted key: spec} of classes among the values that vary."""
     lists = {key: sweep.vary[key] for key in PARTS if key in sweep.vary} if sweep else {}
     return {
         f"sweep.vary.{key}.{place}": ClassSpec.model_validate(value)
@@ -139,6 +139,6 @@ def swept_specs(sweep: Sweep | None) -> dict[str, ClassSpec]:
 
 
 def specs_in(where: str, section: Distill | Student) -> dict[str, ClassSpec]:
-    """{dotted key: spec} of what a student's learning is made of."""
+    """{dotted key: spec} of the classes that a student's training is made of."""
     found = {f"{where}.{key}": getattr(section, key) for key in PARTS}
     return {key: spec for key, spec in found.items() if spec}

@@ -1,4 +1,4 @@
-"""What no single section of params.yaml can know to be wrong: (where, what) of names that lead nowhere, of students that could
+"""What is wrong in params.yaml that no single section can know, as (where, what): names that lead nowhere, students that could
 not learn."""
 
 from pathlib import Path
@@ -20,14 +20,14 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
         (f"{where}.labelled", lead(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
     ]
     if student.separate and student.labelled:
-        found.append((f"{where}.labelled", "one network a task (separate) learns from the labels of its own"))
+        found.append((f"{where}.labelled", "one network per task (separate) learns from its own labels; drop this key"))
     untaught = [task for task in student.tasks if task not in student.labelled] if student.labelled else []
     if untaught and not student.separate and "logits" not in student.weights and not student.extends:
-        found.append((f"{where}.labelled", f"nothing trains the head of {untaught[0]}; weigh logits, or take it out of tasks"))
+        found.append((f"{where}.labelled", f"nothing trains the head of {untaught[0]}; weight logits, or take it out of tasks"))
     if student.reads not in stores(params):
         found.append((f"{where}.reads", no_store(student.reads, params)))
     if student.temperature and student.logit_loss and "logits" in student.weights:
-        found.append((f"{where}.temperature", "the logit_loss has its own, if any; give logit_loss: null, or drop this key"))
+        found.append((f"{where}.temperature", "the logit_loss has its own or none; give logit_loss: null, or drop this key"))
     if not student.weights:
         found.append((f"{where}.weights", "all are zero: nothing to learn from; give fused, logits or labels a weight"))
     if student.reads == "transfer" and knowledge:
@@ -36,13 +36,13 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
         )
     if not student.weights.keys() & {"logits", "labels"} and not student.head_updates:
         found.append(
-            (f"{where}.head_updates", "fused features alone train no head; give head_updates, or weigh logits or labels")
+            (f"{where}.head_updates", "fused features alone train no head; give head_updates, or weight logits or labels")
         )
     return found
 
 
 def extension_problems(params: Params, name: str) -> list[Problem]:
-    """Of a student that begins as another, which must be there before it, and be alike."""
+    """Problems of a student that begins as another, which must exist before it and be like it."""
     where, student = f"students.{name}", params.student(name)
     if student.frozen and "fused" in student.weights:
         return [(f"{where}.weights.fused", "teaches the encoder, which is frozen; leave it out")]
@@ -57,9 +57,9 @@ def extension_problems(params: Params, name: str) -> list[Problem]:
         return [(where, lead(earlier, params.students, "student"))]
     other = params.student(student.extends)
     if student.separate or other.separate:
-        return [(where, "one network a task (separate) neither extends another nor is extended")]
+        return [(where, "one network per task (separate) neither extends another nor is extended")]
     if student.encoder.as_dict() != other.encoder.as_dict():
-        return [(where, f"the encoder of {student.extends} is another; give both the same")]
+        return [(where, f"the encoder of {student.extends} differs; give both the same")]
     return []
 
 
@@ -67,14 +67,14 @@ def teacher_problems(params: Params, name: str) -> list[Problem]:
     where, teacher = f"teachers.{name}", params.teachers[name]
     found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
     if (teacher.encoder is None) == (teacher.imported is None):
-        found.append((where, "give it an encoder, or what is imported: one of them"))
+        found.append((where, "expected either encoder or imported; give one of them"))
     elif teacher.imported:
         trained = teacher.model_fields_set - {"tasks", "imported", "recipes"}
-        found += [(f"{where}.{key}", "what is imported is not trained; drop this key") for key in sorted(trained)]
+        found += [(f"{where}.{key}", "an imported teacher is not trained; drop this key") for key in sorted(trained)]
         wanted = {f"logits/{task}" for task in teacher.tasks}
         logits = {output for output in teacher.imported.outputs if not output.startswith("features/")}
         odd = sorted(wanted ^ logits)
-        found += [(f"{where}.imported.outputs", f"{output} is either here or in tasks, but not in both") for output in odd]
+        found += [(f"{where}.imported.outputs", f"{output} is only here or only in tasks; name it in both") for output in odd]
     elif teacher.encoder and "pretrained" in teacher.encoder.arguments:
         found.append((f"{where}.encoder.pretrained", f"belongs one level up, as {where}.pretrained, where it is a dependency"))
     elif teacher.updates and not teacher.tasks:
@@ -98,8 +98,8 @@ def recipe_problems(params: Params) -> list[Problem]:
     for where, (kind, recipe) in recipes.items():
         given = [key for key in ("dims", "top_k", "sampled") if getattr(recipe, key)]
         fit = {"features": ["dims"], "logits": ["top_k", "sampled"]}.get(kind, [])
-        known = " or ".join(fit) or "none of the kind"
-        found += [(f"{where}.{key}", f"not for such a field; there is {known}") for key in given if key not in fit]
+        known = " or ".join(fit) or "neither"
+        found += [(f"{where}.{key}", f"not for such a field, which takes {known}") for key in given if key not in fit]
         if len(given) > 1:
             found.append((where, f"{' and '.join(given)}: give one of them"))
     return found
@@ -115,7 +115,7 @@ def no_store(name: str, params: Params) -> str:
     path = Path(f"data/knowledge/{name}.zarr")
     if path.exists():
         return f"{path} is not known to DVC: run `dvc add {path}`"
-    return f"{lead(name, stores(params), 'store')}; one of another project comes by `dvc import URL PATH -o {path}`"
+    return f"{lead(name, stores(params), 'store')}; fetch one of another project by `dvc import URL PATH -o {path}`"
 
 
 def lead(name: str, known: Any, what: str) -> str:
@@ -123,7 +123,7 @@ def lead(name: str, known: Any, what: str) -> str:
 
 
 def first_problem(error: ValidationError, content: Any) -> str:
-    """pydantic's first complaint in our words."""
+    """pydantic's first complaint, in our words."""
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")  # a typo makes another key missing
     path = [part for part in problem["loc"] if part != "[key]"]
     where = ".".join(map(str, path))
@@ -132,7 +132,7 @@ def first_problem(error: ValidationError, content: Any) -> str:
     if problem["type"] == "missing":
         return f"{where}: missing; it must be given"
     if "[key]" in problem["loc"] and problem["type"] == "string_pattern_mismatch":
-        return f"{where}: a name is of letters, digits, - and _, since it names files"
+        return f"{where}: a name has letters, digits, - and _ alone, since it names files"
     return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

@@ -14,7 +14,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
 Precision = Literal["float32", "bfloat16"]
 SHOWN = 16  # rows of "clean" whose predictions are kept for pictures
-PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's learning is made of
+PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's training is made of
 
 
 class Section(BaseModel):
@@ -22,10 +22,10 @@ class Section(BaseModel):
 
 
 class Recipe(Section):
-    """How a field is stored. Of each: at most one of dims (features), top_k and sampled (logits of a softmax).
+    """How a field is stored, with at most one of dims (features), top_k and sampled (logits of a softmax).
 
-    dims: coordinates in so many principal components. top_k: so many classes, and the mass of the rest. sampled: so many
-    draws of a class.
+    dims: as coordinates in this many principal components. top_k: this many classes, and the mass of the rest. sampled: this
+    many draws of a class.
     """
 
     dtype: Literal["float32", "float16", "bfloat16", "qint8"]
@@ -35,7 +35,7 @@ class Recipe(Section):
     sampled: Count | None = None
 
     def field(self, rows: np.ndarray) -> StoredField:
-        """How rows like these are stored. Whole numbers are class ids, and stay what they are."""
+        """How rows like these are stored. Whole numbers are class ids, and keep their type."""
         dtype = self.dtype if rows.dtype.kind == "f" else rows.dtype.name
         return StoredField(rows.shape[1:], dtype, self.codec, dims=self.dims or 0)
 
@@ -69,11 +69,11 @@ class ImportedSpec(ClassSpec):
 
 
 class Teacher(Section):
-    """An encoder with a head a task, or what one said elsewhere: imported.
+    """An encoder with a head per task, or an imported dump of one that ran elsewhere.
 
-    tasks: none: it gives features alone. updates: 0: it is as it came. pretrained: a safetensors file, a folder, or on a hub
-    "<id>@<commit>": what the encoder begins with. frozen: the heads alone are trained. learning_rate, batch_size: not given:
-    as in `train_teacher`. recipes: of "features/<tap>" or "logits/<task>"; what is not named is as in `extract`.
+    tasks: if empty, it gives features alone. updates: if 0, it is used as it is. pretrained: what the encoder begins with: a
+    safetensors file, a folder, or "<id>@<commit>" on a hub. frozen: only the heads are trained. learning_rate, batch_size: by
+    default as in `train_teacher`. recipes: of "features/<tap>" or "logits/<task>"; by default as in `extract`.
     """
 
     tasks: list[Name]
@@ -99,13 +99,13 @@ class Fuse(Section):
 
 
 class FusionSpec(ClassSpec):
-    """A fusion's class, and the teachers that it fuses (all: none named)."""
+    """A fusion's class, and the teachers that it fuses (by default all)."""
 
     teachers: list[Name] | None = None
 
 
 class Distill(Section):
-    """logit_loss: for tasks that are a softmax over classes; not given: each task's own. balance: not given: static.
+    """logit_loss: for tasks that are a softmax over classes; by default each task's own. balance: by default static.
 
     precision: as in `train_teacher`.
     """
@@ -124,10 +124,10 @@ class Distill(Section):
 
 
 class Student(Section):
-    """What is not given is as in `distill`; tasks: all; temperature: each task's own. A null logit_loss or balance is none.
+    """Keys not given are as in `distill`; tasks: all; temperature: each task's own. A null logit_loss or balance means none.
 
-    labelled: tasks whose labels it learns from; none named: all of its tasks. extends: a student that this one begins as,
-    with its encoder and the heads of tasks that both have. frozen: that encoder stays as it is; the heads alone are trained.
+    labelled: tasks whose labels it learns from; by default all of its tasks. extends: a student that this one begins as, with
+    its encoder and the heads of tasks that both have. frozen: that encoder stays as it is; only the heads are trained.
     """
 
     reads: Name
@@ -159,7 +159,7 @@ class FilledStudent(Student):
     learning_rate: float
 
     def methods(self) -> dict[str, Any]:
-        """An objective's losses of features and of logits, and what makes its balance; None: the tasks' own, static."""
+        """An objective's losses for features and logits, and what makes its balance; None: the tasks' own losses, static."""
         return {
             "feature_loss": self.feature_loss.build(),
             "logit_loss": self.logit_loss and self.logit_loss.build(),
@@ -167,7 +167,7 @@ class FilledStudent(Student):
         }
 
     def build_task(self, spec: ClassSpec) -> Any:
-        """A task, with this student's temperature if it has one, and the task knows any."""
+        """A task, with this student's temperature if it has one and the task takes one."""
         return spec.build(**({"temperature": self.temperature} if self.temperature else {}))
 
 
@@ -194,8 +194,8 @@ class Range(Section):
 class Sweep(Section):
     """Students that are `start` with other values of what varies: {dotted key of a student, or seed: list or range}.
 
-    sampler: every combination, or a search by Optuna for so many `students`: by quality, or by quality against size.
-    together: how many train at a time. keep: at each evaluation, the share of those before it that a student must be among.
+    sampler: every combination, or a search by Optuna of this many `students`: by quality, or by quality against size.
+    together: how many train at a time. keep: at each evaluation, the best share of earlier students that one must be among.
     """
 
     start: Name
@@ -206,7 +206,7 @@ class Sweep(Section):
     keep: Share = 1.0
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Of all values, [{dotted key: value}]: the students of a grid."""
+        """All combinations of values, [{dotted key: value}]: the students of a grid."""
         lists = [values for values in self.vary.values() if isinstance(values, list)]
         return [dict(zip(self.vary, values, strict=True)) for values in product(*lists)]
 

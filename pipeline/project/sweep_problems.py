@@ -12,7 +12,7 @@ from pipeline.project.sections import FilledStudent, Range, Student
 
 
 def sweep_problems(params: Params) -> list[Problem]:
-    """Of the sweep as such, and of each of its values by itself."""
+    """Problems of the sweep as a whole, and of each of its values by itself."""
     sweep = params.sweep
     if not sweep:
         return []
@@ -30,7 +30,7 @@ def sweep_problems(params: Params) -> list[Problem]:
         found.append(("sweep.together", "is a generation of nsga2, which needs parents; give 2 or more"))
     start = params.student(sweep.start)
     if start.separate:
-        found.append(("sweep.start", f"{sweep.start} is one network a task (separate); a sweep is of single networks"))
+        found.append(("sweep.start", f"{sweep.start} is one network per task (separate); a sweep is of single networks"))
     if start.extends:
         found.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
     for key in sweep.vary:
@@ -38,7 +38,7 @@ def sweep_problems(params: Params) -> list[Problem]:
         found += [(f"sweep.vary.{key}", f"{other} is part of it; vary one of the two") for other in inside]
     if sweep.keep < 1 and (start.head_updates or "head_updates" in sweep.vary or sweep.sampler == "nsga2"):
         found.append(
-            ("sweep.keep", "stops students by what their heads score early, for one number: not with head_updates or nsga2")
+            ("sweep.keep", "stops students by one number, an early score of their heads: not with head_updates or nsga2")
         )
     updates = sweep.vary.get("updates", [])
     if sweep.keep < 1 and (isinstance(updates, Range) or len(updates) > 1):
@@ -68,7 +68,7 @@ def range_problems(values: Range, sampler: str) -> list[str]:
     if not -inf < low <= high < inf:
         found.append(f"nothing lies between {low} and {high}; give low below high")
     if values.log and low <= 0:
-        found.append(f"log is of numbers above 0, got low {low}")
+        found.append(f"log needs numbers above 0, got low {low}")
     if values.log and step is not None:
         found.append("log and step: give one of them")
     if step is not None and (not 0 < step < inf or (whole and step % 1)):
@@ -83,11 +83,9 @@ def value_problems(params: Params, key: str, value: Any) -> list[Problem]:
     if key in ("extends", "frozen", "separate"):
         return [(where, "those of a sweep begin afresh, as single networks; drop this key")]
     if key == "tasks":
-        return [(where, "students of other tasks cannot be ranked with one another; drop this key")]
+        return [(where, "students of different tasks cannot be ranked together; drop this key")]
     if key == "seed":
-        return (
-            [] if isinstance(value, int) and value >= 0 else [(where, f"expected numbers of seeds, 0, 1, ..., got {value!r}")]
-        )
+        return [] if isinstance(value, int) and value >= 0 else [(where, f"expected seed numbers, 0, 1, ..., got {value!r}")]
     if (name := key.split(".")[0]) not in Student.model_fields:
         return [(where, f"not a parameter of a student{near(name, Student.model_fields)}")]
     try:

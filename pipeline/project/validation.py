@@ -32,7 +32,7 @@ def load_params(path: Path) -> Params:
 
 
 def parse_params(text: str, path: Path) -> Params:
-    """Check the text of a params.yaml that lies, or will lie, at `path`. Raises ParamsError."""
+    """Check the text of a params.yaml that is, or will be, at `path`. Raises ParamsError."""
     try:
         content = plain().load(text)
     except YAMLError as error:

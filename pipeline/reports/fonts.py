@@ -1,4 +1,4 @@
-"""Fonts for what figures say, in any script."""
+"""Fonts for the words in figures, in any script."""
 
 from contextlib import suppress
 from functools import cache
@@ -11,7 +11,7 @@ BOXES = "Last Resort"  # has a box for every character
 
 
 def set_fonts(figure: Figure) -> set[str]:
-    """Give each text, behind its own font, installed ones that have what that lacks. Returns the characters that none has."""
+    """Give each text, after its own font, installed ones that have what it lacks. Returns the characters that none has."""
     nowhere = set()
     for text in figure.findobj(Text):
         own = get_font(findfont(text.get_fontproperties()))
@@ -32,7 +32,7 @@ def font_with(character: str) -> str | None:
 
 @cache
 def installed() -> list[FontEntry]:
-    """All fonts, those too that came after matplotlib last looked, which it would not do again."""
+    """All fonts, including those installed after matplotlib last looked, which it does not do again."""
     for path in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
         with suppress(Exception):  # of a kind that it cannot read
             fontManager.addfont(path)

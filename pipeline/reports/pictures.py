@@ -1,4 +1,4 @@
-"""Pictures of the report: what teachers and students say of some rows, their scores, their curves."""
+"""Pictures of the report: what teachers and students answer on some rows, their scores, their curves."""
 
 import warnings
 from pathlib import Path
@@ -22,10 +22,10 @@ matplotlib.use("Agg")
 
 COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
-LETTERS = 9  # of a title, to an inch
+LETTERS = 9  # of a title, per inch
 FEW = 10  # characters that a line names
 CAPTIONS = {
-    "strip": "The first rows of test/clean, one a line: the input, its labels, and what each network says of it.",
+    "strip": "The first rows of test/clean, one per line: the input, its labels, and what each network says of it.",
     "scores": "Each student on test/clean, by task and on average over tasks.",
     "curves": "Each student on val, on average over tasks, as it learns.",
 }
@@ -44,7 +44,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
-    """One row of a split a line: the input, the truth, then what each network says of it, drawn by its source."""
+    """Rows of a split, one per line: the input, the truth, then what each network says of it, drawn by its source."""
     rows = min(rows, split.n_rows, *(len(x) for logits in columns.values() for x in logits.values()))
     first = slice(0, rows)
     inputs = part(load(split, input_fields(split), first), "inputs")
@@ -71,7 +71,7 @@ def of_row(answers: dict[str, Answers], row: int) -> Answer:
 
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, Task], path: Path) -> None:
-    """Students' points with their spread, a panel a task, and one of the average; the dashed line is the best teacher there."""
+    """Students' points with their spread, a panel for each task and one for the average; dashed: the best teacher there."""
     columns, names = [*tasks, "average"], list(students)[::-1]
     figure, axes = plt.subplots(1, len(columns), sharey=True, squeeze=False, layout="constrained")
     figure.set_size_inches(2.5 * len(columns), 0.36 * len(students) + 1.5)
@@ -96,14 +96,14 @@ def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, 
 
 
 def unit(task: Task | None) -> str:
-    """Of points, None: over tasks."""
+    """What points are of; None: of the average over tasks."""
     if task is None:
         return "points: 100 x metric"
     return f"points: 100 x {task.primary}{'' if task.higher_is_better else ' (lower is better)'}"
 
 
 def curves(points: dict[str, list[tuple[int, float, float]]], path: Path) -> None:
-    """Average of val against updates, a line a student, in a band of its spread."""
+    """Average on val against updates, one line per student, in a band of its spread."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (name, line) in enumerate(points.items()):
         updates, means, spreads = zip(*line, strict=True)

@@ -1,7 +1,7 @@
 """Scores and costs, brought together: pure functions from what stages wrote to what the report shows.
 
 A point is 100 x a metric; what a task calls `plain` is no share, and stays as it is. Spread is the standard deviation over
-student seeds; data seeds are the bench's affair.
+student seeds; only benches vary data seeds.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def primaries(tasks: dict[str, Task], tested: Tested, split: str) -> dict[str, f
 
 
 def average(tasks: dict[str, Task], points: dict[str, float]) -> float:
-    """Over the tasks at hand, the better the higher: points of a metric where lower is better count as negative."""
+    """Over the tasks at hand; higher is better: points of a metric where lower is better count as negative."""
     return mean(tasks[name].sign * x for name, x in points.items())
 
 
@@ -52,7 +52,7 @@ def student_row(tasks: dict[str, Task], seeds: list[dict[str, Any]], single: dic
 
 
 def other_metrics(tasks: dict[str, Task], seeds: list[Tested]) -> Row:
-    """{"split: task metric": points, or a plain metric} of what is no task's primary metric."""
+    """{"split: task metric": points, or a plain metric} of metrics that are not a task's primary one."""
     return {
         f"{split}: {task} {metric}": cell(
             [(1 if metric in tasks[task].plain else 100) * seed[split][task][metric] for seed in seeds]
@@ -77,7 +77,7 @@ def mean_primaries(tasks: dict[str, Task], seeds: list[dict[str, Any]]) -> dict[
 
 
 def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[str, Row]:
-    """{teacher: line}; that of one whose predictions nobody has is empty."""
+    """{teacher: line}; empty for one without predictions on the test splits."""
     rows = {}
     for name, tested in teachers.items():
         rows[name] = {task: (points, 0.0) for task, points in primaries(tasks, tested, CLEAN).items()}
@@ -90,7 +90,7 @@ def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[st
 def weak_teachers(
     tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], baseline: str, labels: str | None
 ) -> list[str]:
-    """A line for every teacher that should have been trained better: no knowledge comes of one that knows no more.
+    """A line for every teacher and task that should have been trained better: one that knows no more has nothing to teach.
 
     labels: the student that had all labels and no knowledge, for longest.
     """
@@ -144,13 +144,13 @@ class Ledger:
 
 
 def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers: list[str]) -> Ledger:
-    """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}. live: teachers that could be run, not what others
-    said of them; readers: students that could have learned from these instead."""
+    """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}. live: teachers that could be run, not imported
+    ones; readers: students that could have learned from these instead."""
 
     def total(stage: str, what: str) -> float:
         return sum(item.get(what, 0) for item in costs[stage].values())
 
-    dumps = [costs["extract"][name] for name in live]  # of no rows if killed between the last shard and the end
+    dumps = [costs["extract"][name] for name in live]  # no rows if killed between the last shard and the end
     return Ledger(
         prepare=total("prepare", "seconds"),
         teachers=total("train_teacher", "seconds"),

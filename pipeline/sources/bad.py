@@ -1,12 +1,12 @@
-"""Labels and files that cannot be used: told, and passed over if a source is to."""
+"""Labels and files that cannot be used: reported, and skipped if a source is told to."""
 
 import sys
 
-SHOWN, LISTED = 3, 100  # in an error, and in the lines before it
+SHOWN, LISTED = 3, 100  # in an error; in the lines before it
 
 
 def report_bad(bad: list[str], what: str, skip: bool) -> None:
-    """Lists what is bad on stderr, a line each. what: these, in words. Raises ValueError, unless they are to be skipped."""
+    """List what is bad on stderr, one per line. what: a word for these. Raises ValueError, unless they are to be skipped."""
     listed = bad if len(bad) <= LISTED else [*bad[:LISTED], f"and {len(bad) - LISTED} more"]
     for line in listed if len(bad) > SHOWN or skip else []:
         print(f"{'skipped' if skip else 'bad'}: {line}", file=sys.stderr)
@@ -15,6 +15,6 @@ def report_bad(bad: list[str], what: str, skip: bool) -> None:
     elif bad:
         more = "; ..." if len(bad) > SHOWN else ""
         raise ValueError(
-            f"{len(bad)} {what} cannot be used: {'; '.join(bad[:SHOWN])}{more}: mend them, or set "
+            f"{len(bad)} {what} cannot be used: {'; '.join(bad[:SHOWN])}{more}: fix them, or set "
             "prepare.source.skip_bad: true to go on without them"
         )

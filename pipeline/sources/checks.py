@@ -1,4 +1,4 @@
-"""What every source must give, and keep apart, before anything learns from it."""
+"""What splits every source must give and keep apart, checked before anything learns from them."""
 
 from collections.abc import Collection, Mapping
 
@@ -13,7 +13,7 @@ REPORTED = ("average", "delta_mtl")  # columns of the report
 
 
 def check_splits(splits: Mapping[str, Split], tasks: Collection[str]) -> None:
-    """Raises ValueError for a split that is missing, misnamed or without labels, or that holds what it is to be kept from."""
+    """Raises ValueError for a split that is missing, misnamed or without labels, or shares samples with one it must not."""
     check_names(splits, tasks)
     measured = [name for name in splits if name == "val" or name.startswith("test/")]
     for name in measured:
@@ -45,6 +45,6 @@ def check_apart(splits: Mapping[str, Split], one: str, other: str) -> None:
     both = np.isin(as_items(splits[other].sample_id), as_items(splits[one].sample_id))
     if both.any():
         raise ValueError(
-            f"{other}: {both.sum()} rows, the first of them row {both.argmax()}, are samples of {one} too: a leak; divide the "
-            "data before anything else, and leave out what comes twice"
+            f"{other}: {both.sum()} rows, the first of them row {both.argmax()}, are also samples of {one}: a leak; divide the "
+            "data before anything else, and leave out duplicates"
         )

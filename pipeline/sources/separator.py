@@ -1,4 +1,4 @@
-"""What lies between the cells of a table, and what its columns are called."""
+"""What separates the cells of a table, and what its columns are called."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 def separator_of(header: str) -> str:
-    """The one that its first line has most of."""
+    """The separator that a table's first line has most of."""
     return max(SEPARATORS, key=header.count)
 
 
 def check_header(path: Path, names: list[str]) -> None:
-    """Raises ValueError if two columns are called the same; those without a name are nobody's."""
+    """Raises ValueError if two columns have the same name; columns without one are ignored."""
     for name in names:
         if name and names.count(name) > 1:
             raise ValueError(f"{path}: {names.count(name)} columns are called {name!r}; rename all but one")

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Arrays = dict[str, np.ndarray]
-Answer = dict[str, dict[str, Any]]  # {task: {kind: what it says of one row}}; kinds: see the tasks' `answers`
+Answer = dict[str, dict[str, Any]]  # {task: {kind: its answer for one row}}; kinds: see the tasks' `answers`
 
 
 class Made:
-    """(N, *shape) rows, each made when it is asked for, by a slice, in any thread: what would not fit in memory."""
+    """(N, *shape) rows that would not fit in memory: each is made when a slice asks for it, in any thread."""
 
     def __init__(self, make: Callable[[int], np.ndarray], rows: int, shape: tuple[int, ...], dtype: type):
         self.make, self.shape, self.dtype = make, (rows, *shape), np.dtype(dtype)
@@ -38,7 +38,7 @@ class Split:
     inputs: {name: (N, ...)}; one called "mask", (N, *grid) bool, says which positions of features on that grid exist. labels:
     {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled: {task: (N,) bool}, which rows carry that
     label. view: (N,) int32, 0 for the sample as it is. sample_id: (N, 16) uint8. about: {input: JSON that stays with
-    it}, by which an encoder may know whether it is for it.
+    it}, from which an encoder can tell whether it can read it.
     """
 
     inputs: Mapping[str, np.ndarray | Made]
@@ -59,7 +59,7 @@ class Split:
         return replace(self, inputs=inputs, labels={name: x[:] for name, x in self.labels.items()})
 
     def first(self, rows: int) -> "Split":
-        """So many of its rows, of the same shapes."""
+        """Its first rows, with the same shapes."""
         few = slice(rows)
         inputs = {name: x[few] for name, x in self.inputs.items()}
         labels = {name: x[few] for name, x in self.labels.items()}
@@ -70,13 +70,13 @@ class Split:
 class Source(ABC):
     """Samples, split before anything learns from them.
 
-    Constructor arguments are params, and `seed`. The constructor reads no data: stages that have none build a source to
-    augment or draw. A file or folder that an argument names is a dependency of `prepare`.
+    Constructor arguments are params, and `seed`. The constructor reads no data: stages without any build a source to augment
+    or draw. A file or folder that an argument names is a dependency of `prepare`.
     """
 
     cell = (1.7, 1.85)  # inches of a row's picture
     names: Mapping[str, list[str]] = {}  # {task: names of its classes}, kept beside its labels
-    recalls = False  # whether `read` goes by what it finds in the files that `prepare` read
+    recalls = False  # whether `read` depends on the content of the files that `prepare` read
 
     @abstractmethod
     def splits(self) -> dict[str, Split]:
@@ -92,26 +92,26 @@ class Source(ABC):
         """One batch, augmented: (B, ...) each; ragged labels come padded with -1. Arguments are left as they are."""
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
-        """What is said of one row, in a line."""
+        """The answers for one row, in a line."""
         return "; ".join(f"{task}: {', '.join(map(str, said.values()))}" for task, said in answer.items())
 
     def draw(self, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
-        """One row and what is said of it."""
+        """Draw one row and the answers for it."""
         axis.text(0, 1, self.words(inputs, answer), fontsize=7, va="top", wrap=True)
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
-        """(name, inputs of one row) of all that a person asks about: a file, a folder, a line. Without a name it is not drawn.
+        """(name, inputs of one row) for all that a person asks about: a file, a folder, a line. Without a name it is not drawn.
 
         Arrays of text among the inputs are for `words`; networks do not see them.
         """
         raise ValueError(f"{given}: {type(self).__name__} reads no single inputs; give it a method `read`")
 
     def inputs_in_words(self) -> str:
-        """How inputs are made of what people have, for those who use an exported student."""
+        """How inputs are made from the data people have, for those who use an exported student."""
         return ""
 
     def beside(self) -> dict[str, str]:
-        """{file name: content} of what it takes to make inputs elsewhere, for those who use an exported student."""
+        """{file name: content} of what is needed to make inputs elsewhere, for those who use an exported student."""
         return {}
 
 
@@ -121,6 +121,6 @@ def where_labelled(labels: np.ndarray, flag: np.ndarray, blank: float = 0) -> np
 
 
 def content_ids(rows: Iterable[np.ndarray | bytes]) -> np.ndarray:
-    """Ids of samples by their content: (N, 16) uint8, the head of each row's SHA-256."""
+    """Ids of samples by their content: (N, 16) uint8, the first bytes of each row's SHA-256."""
     digests = b"".join(hashlib.sha256(bytes(row)).digest()[:16] for row in rows)
     return np.frombuffer(digests, np.uint8).reshape(-1, 16)

@@ -1,4 +1,4 @@
-"""What no honest writer makes is refused, before a path or an array is made of it."""
+"""Refuse fields that no honest writer makes, before they become paths or arrays."""
 
 import re
 from dataclasses import replace
@@ -10,14 +10,14 @@ from pipeline.stores.layout import CODECS, DTYPES, IDS, Field, arrays_of, paddin
 from pipeline.stores.recipes import STORED
 from pipeline.stores.shard import StoreError
 
-LARGEST = 2**40  # elements of an array: more is no store but an attack
-LARGEST_CHUNK = 2**31 - 1  # bytes: a reader makes room for a whole one
+LARGEST = 2**40  # elements of an array: more is an attack, not a store
+LARGEST_CHUNK = 2**31 - 1  # bytes: a reader allocates a whole chunk
 DEEPEST = 64  # levels of an identity, or of a field's attributes
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
 
 def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: str) -> None:
-    """Refuse what no honest writer makes, before a path or an array is made of it."""
+    """Refuse fields that no honest writer makes. Raises StoreError."""
     if not whole(n_rows, 1) or not whole(shard_rows, 1):
         raise StoreError(f"{where}: {n_rows} rows in shards of {shard_rows}: both must be at least 1")
     for name, f in fields.items():
@@ -29,9 +29,9 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
 
 def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
     if not NAME.fullmatch(name):
-        return "its name is no relative path of plain names"
+        return "its name is not a relative path of plain names"
     if any(part == "zarr.json" or part.endswith(".tmp") for part in name.split("/")):
-        return "its name is one that a store's own files have; expected no zarr.json and no .tmp in it"
+        return "its name clashes with a store's own files; expected no zarr.json and no .tmp in it"
     if f.dtype not in DTYPES:
         return f"dtype {f.dtype!r} is not one of {', '.join(DTYPES)}"
     if f.codec not in CODECS:
@@ -39,15 +39,15 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
     if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items):
         return f"{f.dtype} is for fields of one array with channels"
     if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0):
-        return f"shape {f.shape} is not of whole numbers above 0"
+        return f"shape {f.shape}, expected whole numbers above 0"
     if name in IDS and (f.dtype, f.shape, f.max_items, f.dims) != (IDS[name].dtype, IDS[name].shape, 0, 0):
         return f"{f.kind} of shape {f.shape}, expected {IDS[name].dtype} of shape {IDS[name].shape}, not ragged"
     if f.max_items and f.decoded.kind not in "if":
         return padding_problem(f.decoded)
     if not whole(f.dims, 0) or (f.dims and (f.max_items or not f.shape or f.dims >= f.shape[0] or not is_float(f))):
-        return f"{f.dims} principal components are for floats of one array, with more channels than that"
+        return f"{f.dims} principal components need floats of one array with more channels than that"
     if not isinstance(f.attributes, dict) or not shallow(f.attributes, DEEPEST):
-        return f"its attributes are no JSON object of at most {DEEPEST} levels"
+        return f"its attributes are not a JSON object of at most {DEEPEST} levels"
     if max(n_rows, shard_rows) * max(1, f.max_items) * int(np.prod(f.shape, dtype=object)) > LARGEST:
         return "it is absurdly large"
     if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows):
@@ -60,13 +60,13 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
 
 
 def check_identity(identity: Any, where: str) -> None:
-    """Refuse what no honest writer makes. Raises StoreError."""
+    """Refuse an identity that no honest writer makes. Raises StoreError."""
     if not isinstance(identity, dict) or not shallow(identity, DEEPEST):
-        raise StoreError(f"{where}: its identity is no JSON object of at most {DEEPEST} levels")
+        raise StoreError(f"{where}: its identity is not a JSON object of at most {DEEPEST} levels")
 
 
 def shallow(value: Any, levels: int) -> bool:
-    """Whether JSON is nested in at most so many levels: what prints it or compares it calls itself for each."""
+    """Whether JSON is nested at most so many levels deep: code that prints or compares it recurses once per level."""
     inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
     return levels >= 0 and all(shallow(x, levels - 1) for x in inside)
 

@@ -1,4 +1,4 @@
-"""Values of a field -> the arrays behind it, checked: what does not fit is named by field and row."""
+"""Values of a field -> the arrays behind it, checked: errors name the field and the row that does not fit."""
 
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, bas
 def checked(
     path: Path, name: str, values: np.ndarray, shape: tuple[int, ...], dtype: Any, rows: range | np.ndarray
 ) -> np.ndarray:
-    """Values as `dtype`, or a StoreError that names the field and the first row at fault. rows: of the store, one a value."""
+    """Values as `dtype`, or a StoreError that names the field and the first row at fault. rows: each value's, in the store."""
     values = np.asarray(values)
     if values.shape != (len(rows), *shape):
-        raise StoreError(f"{path}: field {name!r} got shape {values.shape}, expected {(len(rows), *shape)}")
+        raise StoreError(f"{path}: field {name!r} has shape {values.shape}, expected {(len(rows), *shape)}")
     if not np.can_cast(values.dtype, dtype, "same_kind"):
-        raise StoreError(f"{path}: field {name!r} got {values.dtype} values, stored as {dtype}: convert them first")
+        raise StoreError(f"{path}: field {name!r} has {values.dtype} values, to be stored as {dtype}: convert them first")
     with np.errstate(over="ignore"):
         stored = values.astype(dtype, copy=False)
     if np.issubdtype(stored.dtype, np.floating):
@@ -61,12 +61,12 @@ def checked(
 def ragged_arrays(path: Path, name: str, values: list[np.ndarray], f: Field, rows: slice) -> Arrays:
     """A ragged field's two arrays for one shard: values packed from where its range begins, and (begin, end) of each row."""
     if len(values) != rows.stop - rows.start:
-        raise StoreError(f"{path}: field {name!r} got {len(values)} rows, expected {rows.stop - rows.start}")
+        raise StoreError(f"{path}: field {name!r} has {len(values)} rows, expected {rows.stop - rows.start}")
     lengths = np.array([len(row) for row in values], np.int64)
     for row, (items, length) in enumerate(zip(values, lengths.tolist(), strict=True), rows.start):
         where = f"{path}: field {name!r}, row {row}"
         if length > f.max_items:
-            raise StoreError(f"{where}: {length} items, at most {f.max_items}")
+            raise StoreError(f"{where}: {length} items, expected at most {f.max_items}")
         if length and items.shape[1:] != f.shape:
             raise StoreError(f"{where}: items of shape {items.shape[1:]}, expected {f.shape}")
     ends = rows.start * f.max_items + np.cumsum(lengths)

@@ -1,7 +1,7 @@
-"""How many bytes a compressed frame says it decodes to: read from its header before a decoder is let at it.
+"""How many bytes a compressed frame says it decodes to: read from its header before a decoder sees it.
 
-Checksums and digests are a forger's to make. c-blosc believes a frame that says it is longer than it is, and reads memory
-that is not the frame's; and any frame of fewer bytes than a chunk leaves in the rest of the room what was there before.
+A forger can make checksums and digests that fit. c-blosc believes a frame that claims to be longer than it is, and reads
+memory beyond it; and a frame that decodes to less than a chunk leaves old memory in the rest of the buffer.
 """
 
 import struct
@@ -13,7 +13,7 @@ ZSTD_HEADER = 18  # bytes at most
 
 
 def blosc_bytes(data: Any) -> int:
-    """Of one Blosc frame; 0 if the data is not one, from end to end."""
+    """What one Blosc frame says it decodes to; 0 if the data is not exactly one frame."""
     if len(data) < BLOSC.size:
         return 0
     decoded, length = BLOSC.unpack_from(data)
@@ -21,7 +21,7 @@ def blosc_bytes(data: Any) -> int:
 
 
 def zstd_bytes(data: Any) -> int:
-    """Of the first Zstandard frame (RFC 8878, 3.1.1.1); 0 if it is none, or does not say."""
+    """What the first Zstandard frame (RFC 8878, 3.1.1.1) says it decodes to; 0 if it is not one, or does not say."""
     head = bytes(data[:ZSTD_HEADER])
     if head[:4] != ZSTD or len(head) == 4:
         return 0

@@ -24,7 +24,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def describe_field(store: Store, name: str) -> dict[str, Any]:
-    """Shape of a row, dtype and codec; bytes on disk, and as a share of the rows' own."""
+    """Shape of a row, dtype and codec; bytes on disk, and as a share of the decoded rows'."""
     field, stored = store.fields[name], store.nbytes(name)
     return {
         "shape": [f"<={field.max_items}", *field.shape] if field.max_items else list(field.shape),
@@ -37,9 +37,9 @@ def describe_field(store: Store, name: str) -> dict[str, Any]:
 
 
 def differences(a: Store, b: Store) -> Iterator[str]:
-    """Where two stores differ, a line each: identity by key, rows, fields, values. None if they hold the same.
+    """Where two stores differ, a line each: identity by key, rows, fields, values. No lines if they hold the same.
 
-    Raises StoreError if they say that they are the same, and one is damaged.
+    Raises StoreError if they claim to be the same, but one is damaged.
     """
     if a.digest == b.digest:
         a.verify()
@@ -90,7 +90,7 @@ def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray
 
 
 def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:
-    """How many rows differ, and by how much at most: infinitely where one has an item that the other lacks, lacking: (R,)."""
+    """How many rows differ, and by how much at most: infinitely where one lacks items of the other (lacking, (R,))."""
     left, right = (x.reshape(len(x), -1) for x in (left, right))
     differ = left != right
     if left.dtype.kind == "f" and right.dtype.kind == "f":
@@ -100,9 +100,9 @@ def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[i
 
 
 def apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Distances, float64; of whole numbers before they are made floats, which hold none beyond 2**53."""
+    """Distances, float64; whole numbers are subtracted as such, since floats do not hold all of them beyond 2**53."""
     if left.dtype == right.dtype and left.dtype.kind in "iu":
-        distance = np.maximum(left, right) - np.minimum(left, right)  # modulo their width, and so right without a sign
+        distance = np.maximum(left, right) - np.minimum(left, right)  # may wrap around, and is right if read as unsigned
         return distance.view(f"u{distance.itemsize}").astype(np.float64)
     return np.abs(left.astype(np.float64) - right.astype(np.float64))
 

@@ -22,8 +22,8 @@ class Field:
     """One array of a store, as its rows are stored.
 
     shape: of one row; of one item, if ragged. dtype: NumPy's, or one of recipes.py. codec: raw, lz4 or zstd. chunk_rows:
-    rows a chunk, a divisor of the shard's; by default a chunk is about 1 MiB if raw, else 128 KiB. max_items: above 0 the
-    field is ragged, with at most so many items a row. dims: above 0, rows are kept as their coordinates in so many
+    rows per chunk, a divisor of the shard's; by default a chunk is about 1 MiB if raw, else 128 KiB. max_items: above 0 the
+    field is ragged, with at most that many items per row. dims: above 0, rows are stored as their coordinates in that many
     principal components of their channels. attributes: JSON for readers.
     """
 
@@ -42,17 +42,17 @@ class Field:
 
     @property
     def plain(self) -> bool:
-        """Whether rows are stored as they come out."""
+        """Whether rows are stored as they are read."""
         return self.dtype not in STORED and not self.dims
 
     @property
     def decoded(self) -> np.dtype:
-        """The type that rows come out as."""
+        """The type that rows are read as."""
         return np.dtype(self.dtype if self.plain else "float32")
 
     @property
     def padded(self) -> tuple[int, ...]:
-        """The shape of a row that has as many items as it may."""
+        """The shape of a row padded to the most items."""
         return (self.max_items, *self.shape) if self.max_items else self.shape
 
     @property
@@ -62,13 +62,13 @@ class Field:
 
     @property
     def beside(self) -> dict[str, tuple[int, int]]:
-        """What it takes to decode a shard's rows, float32: {"scale", "basis": shape}."""
+        """What is needed to decode a shard's rows, float32: {"scale", "basis": shape}."""
         channels = self.dims or (self.shape or (0,))[0]
         found = {"scale": (2, channels)} if self.dtype == "qint8" else {}
         return found | ({"basis": (1 + self.dims, self.shape[0])} if self.dims else {})
 
     def sized(self, shard_rows: int) -> "Field":
-        """The same field with its chunk_rows settled."""
+        """The same field with its chunk_rows set."""
         if self.chunk_rows:
             return self
         most = max(1, CHUNK_BYTES["zstd" if self.max_items else self.codec] // self.row_bytes)
@@ -95,10 +95,10 @@ IDS = {"sample_id": Field((16,), "uint8", "zstd"), "view": Field((), "int32", "z
 
 
 def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
-    """The Zarr arrays behind a field: itself; or its values, and what it takes to read them.
+    """The Zarr arrays behind a field: one of its name; or its values, and what is needed to read them.
 
     If ragged: each row's (begin, end) among the values, which are packed from the start of their row shard's range, so
-    that value shard s belongs to row shard s. If qint8: every shard's scale and zero point of each channel. Of principal
+    that value shard s belongs to row shard s. If qint8: every shard's scale and zero point of each channel. If principal
     components: their basis, the same in every shard, so that each can be read alone.
     """
     assert f.chunk_rows is not None
@@ -181,7 +181,7 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
 
 
 def count_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> int:
-    """How many files a store of these fields, and of ids, will be."""
+    """How many files a store of these fields, and of ids, will have."""
     every = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
     arrays = sum(len(arrays_of(name, f, shard_rows)) for name, f in every.items())
     return 1 + len(metadata_files(every, n_rows, shard_rows)) + arrays * -(-n_rows // shard_rows)
@@ -202,5 +202,5 @@ def digest(value: Any) -> str:
 
 
 def digest_ids(sample_id: np.ndarray, view: np.ndarray) -> str:
-    """SHA-256, in hex, of all sample ids, then all views: equal in aligned stores."""
+    """SHA-256, in hex, of all sample ids, then all views: aligned stores have the same."""
     return hashlib.sha256(sample_id.astype("u1").tobytes() + view.astype("<i4").tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Rows of raw shards from anywhere, straight out of the mapped files."""
+"""Rows of raw shards, from anywhere, straight from the mapped files."""
 
 import ctypes
 from functools import cached_property
@@ -14,8 +14,8 @@ PIECE = 2**17  # bytes of short rows that are gathered at once: they are copied 
 class MappedArray:
     """The raw shards of an array as one: rows from anywhere are gathered at once, whatever files they lie in.
 
-    Rows are found by their distance from the lowest address of any shard. What lies between shards is not theirs: a chunk's
-    place is looked up, so that no row can be there.
+    Rows are found by their distance from the lowest address of any shard. Memory between shards is not theirs and is never
+    read: a row's place is computed from its chunk's.
     """
 
     def __init__(self, shards: list[Shard]):
@@ -25,14 +25,14 @@ class MappedArray:
         lowest, self.span = int(starts.min()), int(np.ptp(starts)) + size
         self.memory = np.frombuffer(memoryview((ctypes.c_uint8 * self.span).from_address(lowest)), np.uint8)
         self.memory.flags.writeable = False
-        self.shifts = starts - lowest - np.arange(len(starts)) * size  # of each chunk, from where it were without gaps
-        self.touched, self.whole = np.zeros(len(starts), bool), False  # whole: every chunk has been
+        self.shifts = starts - lowest - np.arange(len(starts)) * size  # of each chunk, from where it would be without gaps
+        self.touched, self.whole = np.zeros(len(starts), bool), False  # whole: all are touched
         for shard, part in zip(shards, np.split(self.touched, len(shards)), strict=True):
             shard.touched = part
 
     @cached_property
     def items(self) -> np.ndarray:
-        """An opaque item of a row's length from every byte on, (bytes,)."""
+        """At every byte, the opaque item of a row's length that starts there, (bytes,)."""
         length = self.span - self.layout.row_bytes + 1
         return np.ndarray((length,), self.layout.item, self.memory, strides=(1,))
 
@@ -50,12 +50,12 @@ class MappedArray:
             for first in range(0, len(rows), step):
                 items[first : first + step] = self.items[starts[first : first + step]]
             return
-        target, memory = out.reshape(-1).view(np.uint8).data, self.memory.data  # sliced faster than arrays
+        target, memory = out.reshape(-1).view(np.uint8).data, self.memory.data  # memoryviews slice faster than arrays
         for place, start in zip(range(0, len(target), width), starts.tolist(), strict=True):
             target[place : place + width] = memory[start : start + width]
 
     def check(self, chunks: np.ndarray) -> None:
-        """Those of the chunks that nobody has touched yet, against their checksums."""
+        """Check those chunks that nobody has touched yet against their checksums."""
         for number in np.unique(chunks[~self.touched[chunks]]).tolist():
             self.shards[number // self.layout.chunks].stored(number % self.layout.chunks)
         self.whole = bool(self.touched.all())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
-ALIKE = 1000  # times its range: the offset of a channel beyond which float32 would not hold the steps
+ALIKE = 1000  # times a channel's range: with a larger offset float32 would not hold the steps
 ROUNDING = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}  # half a unit in the last place, relative
 
 
@@ -26,8 +26,8 @@ def from_bfloat16(stored: np.ndarray) -> np.ndarray:
 def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R, D, *grid) float -> int8 of the same shape, and (2, D) float32: scale and zero point of every channel.
 
-    Affine quantisation (1712.05877): value = (stored - zero point) * scale. 256 steps span the channel's values, and
-    0 too if it is among them, which stays exactly 0, or if they are all but alike. The error is at most half a step.
+    Affine quantisation (1712.05877): value = (stored - zero point) * scale. 256 steps span the channel's values, and reach
+    to 0 if these are nearly equal; a 0 within the span stays exactly 0. The error is at most half a step.
     """
     axes = (0, *range(2, values.ndim))
     low, high = values.min(axes).astype(np.float64), values.max(axes).astype(np.float64)
@@ -70,7 +70,7 @@ def project(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 def expand(coordinates: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """(R, d, *grid) -> (R, D, *grid): the nearest values to those projected that the basis can say."""
+    """(R, d, *grid) -> (R, D, *grid): the nearest to the projected values that the basis can express."""
     values = along_channels(coordinates, basis[1:])
     values += channelwise(basis[0], values.ndim)
     return values

@@ -1,4 +1,4 @@
-"""A store's zarr.json, believed only if it is what its digest says."""
+"""A store's zarr.json, believed only if it matches its digest."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ LARGEST = 2**26  # bytes: some 400 000 files, more than a process can map
 
 
 def read_root(path: Path) -> tuple[dict[str, Any], str]:
-    """What a store says of itself, and the digest of that. Raises StoreError."""
+    """A store's attributes, and their digest. Raises StoreError."""
     try:
         root = json.loads(small_file(path / "zarr.json"))
     except FileNotFoundError:
@@ -21,13 +21,13 @@ def read_root(path: Path) -> tuple[dict[str, Any], str]:
     try:
         attributes = dict(root["attributes"]["stillroom"])
     except (KeyError, TypeError, ValueError):
-        raise StoreError(f"{path}: a Zarr group, but no store of ours: its root has no `stillroom` attributes") from None
+        raise StoreError(f"{path}: a Zarr group, but not a Stillroom store: its root has no `stillroom` attributes") from None
     if attributes.get("format") != FORMAT:
         raise StoreError(f"{path}: format {attributes.get('format')!r}, this stillroom reads {FORMAT}; use a newer stillroom")
     stated = attributes.pop("digest", None)
     try:
         whole = stated == digest(attributes) and root == group_metadata({"stillroom": {**attributes, "digest": stated}})
-    except (ValueError, RecursionError):  # NaN, infinity, endless nesting: nothing that has a digest
+    except (ValueError, RecursionError):  # NaN, infinity, endless nesting: these have no digest
         whole = False
     if not whole:
         raise StoreError(
@@ -37,7 +37,7 @@ def read_root(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def small_file(path: Path) -> bytes:
-    """Content of a file of metadata. Raises OSError, or ValueError for what is none."""
+    """Content of a metadata file. Raises OSError, or ValueError if it cannot be one."""
     size = regular_size(path)
     if size > LARGEST:
         raise ValueError(f"{size} bytes, expected at most {LARGEST}")

@@ -35,7 +35,7 @@ class StoreError(Exception):
 class Layout:
     """How the rows of one array lie in its shards. codec: raw, lz4 (Blosc with byte shuffle) or zstd.
 
-    dimension: what its rows are: "row", the store's own, or something that has `shard_rows` in every shard.
+    dimension: what its rows are: "row", the store's own, or something else, of which every shard has `shard_rows`.
     """
 
     shape: tuple[int, ...]  # of one row
@@ -78,12 +78,12 @@ class Layout:
 
 
 def checksum(data: Any) -> bytes:
-    """Of bytes or an array."""
+    """The crc32c of bytes or an array."""
     return crc32c(data).to_bytes(CRC, "little")
 
 
 def as_items(rows: np.ndarray) -> np.ndarray:
-    """The same rows, (R, *shape), as (R,) opaque items: NumPy moves these several times faster than numbers."""
+    """The same rows, (R, *shape), as (R,) opaque items: NumPy moves items several times faster than numbers."""
     width = math.prod(rows.shape[1:])
     return rows.reshape(len(rows), width).view(f"V{width * rows.itemsize}")[:, 0]
 
@@ -111,14 +111,14 @@ def encode_shard(rows: np.ndarray, layout: Layout) -> list[Any]:
 
 
 def allow_files() -> None:
-    """As many open files as the system lets this process have: every mapped shard is one."""
+    """Raise the limit of open files as far as the system lets this process: every mapped shard is one."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def regular_size(path: Path) -> int:
-    """Bytes of a file. Raises ValueError for a pipe or a device, which would keep its reader for ever."""
+    """Bytes of a file. Raises ValueError for a pipe or a device, which would block its reader for ever."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("not a regular file")
@@ -128,7 +128,7 @@ def regular_size(path: Path) -> int:
 class Shard:
     """One shard file, mapped into memory; refused if its index is not whole and sane.
 
-    Chunks are checked, against their crc32c and what their frame says of itself, when they are first touched.
+    A chunk is checked when it is first touched, against its crc32c and the size that its frame states.
     """
 
     def __init__(self, path: Path, layout: Layout):
@@ -176,7 +176,7 @@ class Shard:
         return (data if self.layout.coder is None else self.decoded(data, number, out)).view(self.layout.item)
 
     def stored(self, number: int) -> np.ndarray:
-        """Bytes of a chunk as they lie in the file; the first time, against their crc32c and what their frame says."""
+        """Bytes of a chunk as they are in the file; checked the first time, by their crc32c and the size their frame states."""
         offset, length = self.index[number]
         data = self.data[offset : offset + length - CRC]
         if not self.touched[number]:
@@ -187,7 +187,7 @@ class Shard:
         return data
 
     def check_frame(self, data: np.ndarray, number: int) -> None:
-        """Compressed data says that it is a chunk, before a decoder believes it: frames.py."""
+        """Refuse compressed data that does not state the size of a chunk, before a decoder believes it: frames.py."""
         if self.layout.coder is None:
             return
         stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)

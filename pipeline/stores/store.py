@@ -37,7 +37,7 @@ def open_store(path: Path) -> "Store":
     try:
         return Store(path, attributes, stated)
     except (KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise StoreError(f"{path}/zarr.json: malformed ({error!r}); no stillroom writes this") from None
+        raise StoreError(f"{path}/zarr.json: malformed ({error!r}); Stillroom did not write this") from None
 
 
 class Store:
@@ -65,12 +65,12 @@ class Store:
         self.mapped = {a: MappedArray(self.shards[a]) for a, layout in self.layouts.items() if layout.coder is None}
 
     def check_files(self, fields: dict[str, Field]) -> None:
-        """The files are those that the fields call for, and what describes them says what the root says."""
+        """Check that the files are those that the fields call for, and that their metadata agrees with the root."""
         metadata = metadata_files(fields, self.n_rows, self.shard_rows)
         listed = self.attributes["files"]
-        counted = len(metadata) + self.n_shards * len(self.layouts)  # before so many names are made of what a root claims
+        counted = len(metadata) + self.n_shards * len(self.layouts)  # before as many names are made as a root claims
         if len(listed) != counted or listed.keys() != metadata.keys() | self.shard_files:
-            raise StoreError(f"{self.path}/zarr.json: damaged: its list of files is not that of its fields")
+            raise StoreError(f"{self.path}/zarr.json: damaged: its list of files does not fit its fields")
         for file, content in metadata.items():
             try:
                 same = small_file(self.path / file) == canonical(content)
@@ -98,22 +98,22 @@ class Store:
         return self.read("view")
 
     def array(self, name: str) -> str:
-        """The array that holds the values of a field that is not ragged; of an array, itself."""
+        """The array that holds the values of a field that is not ragged; for an array, itself."""
         return f"{name}/values" if name in self.fields and self.fields[name].beside else name
 
     def plain(self, name: str) -> bool:
-        """Whether rows of a field or array are stored as they come out."""
+        """Whether rows of a field or array are stored as they are read."""
         return name not in self.fields or self.fields[name].plain
 
     def read(self, name: str, rows: Selection = None) -> np.ndarray:
-        """Rows (all: None) of a field or array, (R, *shape), in the order asked for; every chunk in reach is decoded once."""
+        """Rows (all: None) of a field or array, (R, *shape), in the order asked for; each chunk they lie in is decoded once."""
         layout = self.layouts[self.array(name)]
         length = array_rows(layout, self.n_rows, self.n_shards)
         if isinstance(rows, np.ndarray):
             return self.gather(name, np.arange(length)[rows])
         first, last, step = (rows or slice(None)).indices(length)
         if step != 1:
-            raise ValueError(f"rows {rows}: a step is for an array of rows")
+            raise ValueError(f"rows {rows}: a slice here has no step; give an array of rows")
         out, done = self.empty(name, max(0, last - first)), 0
         items = as_items(out)
         for piece in self.pieces(name, [slice(first, last)]):
@@ -122,10 +122,10 @@ class Store:
         return out
 
     def empty(self, name: str, rows: int) -> np.ndarray:
-        """Room for rows of a field, ragged ones padded, or of an array.
+        """An uninitialised array for rows of a field, ragged ones padded, or of an array.
 
         It starts in the middle of a page: what is copied to it often starts near the start of one, and some processors
-        take twice as long between like places of two pages.
+        take twice as long to copy between the same offsets of two pages.
         """
         rows_of = self.fields.get(name) or self.layouts[name]
         shape = rows_of.padded if isinstance(rows_of, Field) else rows_of.shape
@@ -183,7 +183,7 @@ class Store:
         return expand(stored, self.beside(name, "basis", shard)) if f.dims else stored
 
     def beside(self, name: str, what: str, shard: int) -> np.ndarray:
-        """What decodes a shard's rows: "scale" (2, channels), or "basis" (1 + dims, D)."""
+        """What is needed to decode a shard's rows: "scale" (2, channels), or "basis" (1 + dims, D)."""
         return self.shards[f"{name}/{what}"][shard].chunk(0)[0]
 
     def read_ragged(self, name: str, rows: Selection = None) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +207,7 @@ class Store:
         return sum((self.path / file).stat().st_size for file in self.files_of(name))
 
     def verify(self) -> None:
-        """Check every file against the digest that the root records, and rows' ids against theirs. Raises StoreError."""
+        """Check every file against the digest that the root records, and the rows' ids against theirs. Raises StoreError."""
         stated = self.attributes["files"]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for file, found in zip(stated, threads.map(lambda file: sha256(self.path / file), stated), strict=True):
@@ -215,7 +215,7 @@ class Store:
                     raise StoreError(
                         f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
                     )
-        running = hashlib.sha256()  # as digest_ids, of a store whose ids do not fit the memory
+        running = hashlib.sha256()  # as digest_ids, without all ids in memory
         for name in IDS:
             for first in range(0, self.n_rows, self.shard_rows):
                 running.update(self.read(name, slice(first, first + self.shard_rows)).data)

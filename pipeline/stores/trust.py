@@ -26,7 +26,7 @@ def ensure_verified(store: Store) -> None:
     note = remembered(store)
     if not note.exists():
         store.verify()
-        with contextlib.suppress(OSError):  # another process notes the same; or there is no place, and it is checked each time
+        with contextlib.suppress(OSError):  # another process notes the same; or it cannot be noted, and is checked each time
             write_json(note, {"store": store.digest})
 
 

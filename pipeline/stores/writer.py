@@ -39,17 +39,17 @@ from pipeline.stores.shard import StoreError, encode_shard
 from pipeline.stores.store import Store
 
 Bases = dict[str, np.ndarray]  # {field: (1 + dims, D)}: recipes.principal_basis
-KEY = 16  # characters of it end the name of a scratch folder
+KEY = 16  # characters of that key, which end the name of a scratch folder
 
 
 class StoreWriter:
-    """A store in the making, begun, or gone on with if it is of the same identity, made by the same code.
+    """A store in the making: begun, or continued if its identity and the code that makes it are the same.
 
     A shard is finished when all of its files are whole, which a note beside them records.
 
     sample_id: (N, 16) uint8; view: (N,) int32: row i of every aligned store is (sample_id[i], view[i]). identity: JSON of
-    everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. code: a digest of what
-    makes the rows; it is not in the store, which other code may make alike. Raises StoreError.
+    everything that can change a byte and is not in the other arguments. bases: of fields with `dims`. code: a digest of the
+    code that makes the rows; not kept in the store, since other code may make the same store. Raises StoreError.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class StoreWriter:
         except BlockingIOError:
             who = "another process, or another writer of this one,"
             raise StoreError(f"{path}: {who} is making it; wait until it is done, or stop it") from None
-        check_absent(path)  # that process may just have been done
+        check_absent(path)  # that process may just have finished
         self.scratch = folder / f"{path.name}-{digest([self.attributes, code])[:KEY]}"
         for stale in set(folder.glob(f"{glob.escape(path.name)}-{'[0-9a-f]' * KEY}")) - {self.scratch}:
             shutil.rmtree(stale)
-        if not (self.scratch / "store").exists():  # killed after it was published: notes of shards that are elsewhere
+        if not (self.scratch / "store").exists():  # killed just after publishing: what is left are notes of moved shards
             shutil.rmtree(self.scratch, ignore_errors=True)
         (self.scratch / "notes").mkdir(parents=True, exist_ok=True)
 
@@ -115,7 +115,7 @@ class StoreWriter:
 
     @property
     def rows_left(self) -> int:
-        """Rows of these."""
+        """Rows of these shards."""
         return sum(rows.stop - rows.start for rows in map(self.rows, self.unfinished))
 
     def note(self, shard: int) -> Path:
@@ -130,7 +130,7 @@ class StoreWriter:
             raise StoreError(f"{store.path}: its rows or shards are not those of {self.path}; make both from one transfer set")
         for name in names:
             if store.fields[name] != self.fields[name]:
-                raise StoreError(f"{store.path}: field {name!r} is stored otherwise than {self.path} declares it")
+                raise StoreError(f"{store.path}: field {name!r} is not stored as {self.path} declares it")
             for file in store.files_of(name):
                 link_or_copy(store.path / file, self.scratch / "store" / file)
                 self.linked[file] = store.attributes["files"][file]
@@ -142,7 +142,7 @@ class StoreWriter:
         arrays = {**arrays, "sample_id": self.sample_id[rows], "view": self.view[rows]}
         expected = self.fields.keys() - self.linked_fields
         if arrays.keys() != expected:
-            raise StoreError(f"{self.path}: shard {shard} got fields {sorted(arrays)}, expected {sorted(expected)}")
+            raise StoreError(f"{self.path}: shard {shard} was given fields {sorted(arrays)}, expected {sorted(expected)}")
         digests = {}
         for name, values in arrays.items():
             parts = stored_arrays(self.path, name, values, self.fields[name], rows, self.bases.get(name))
@@ -152,7 +152,7 @@ class StoreWriter:
         write_whole(self.note(shard), canonical(digests))
 
     def write_rest(self, make: Callable[[slice], Arrays]) -> None:
-        """Write every unfinished shard: `make(rows)` gives one while the one before it is encoded and written."""
+        """Write every unfinished shard: `make(rows)` computes one while the one before it is encoded and written."""
         with ThreadPoolExecutor(1) as beside:
             writing = None
             for shard in self.unfinished:

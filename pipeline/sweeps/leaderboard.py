@@ -29,7 +29,7 @@ Line = dict[str, Any]
 
 @torch.no_grad()
 def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
-    """{parameters, flops of one row, latency_ms of one row: the median of RUNS}, on its device and all threads at hand."""
+    """{parameters, flops of one row, latency_ms of one row: the median of RUNS}, on its device and all its threads."""
     device = next(network.parameters()).device
     row = {name: torch.ones(1, *shape, dtype=getattr(torch, dtype), device=device) for name, (shape, dtype) in shapes.items()}
     network.eval()
@@ -47,7 +47,7 @@ def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
 
 
 def lines(records: list[Record], tasks: dict[str, Task], baseline: dict[str, float]) -> list[Line]:
-    """A line a student, finished ones first, then the best on val, in points; beside it test, by which nothing is chosen.
+    """One line per student: finished ones first, the best on val at the top, in points. Nothing is chosen by test.
 
     baseline: {task: points on test} that Delta_MTL is measured against. A student that diverged has no scores.
     """
@@ -84,7 +84,7 @@ def beats(other: Line, one: Line) -> bool:
 
 
 def write_csv(path: Path, found: list[Line]) -> None:
-    """Whole or not at all; what a line lacks is empty. Numbers and names alone: no `student`."""
+    """Write a CSV whole or not at all; what a line lacks is empty. Only numbers and names: no `student`."""
     columns = list(dict.fromkeys(column for one in found for column in one if column != "student"))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
@@ -94,14 +94,14 @@ def write_csv(path: Path, found: list[Line]) -> None:
 
 
 def best(found: list[Line]) -> dict[str, Any]:
-    """Of the student that is best on val its name and numbers, called alike in every sweep, for `dvc metrics`, `exp show`."""
+    """Name and numbers of the student that is best on val, with the same keys in every sweep, for `dvc metrics`, `exp show`."""
     columns = [column for column in found[0] if column.split()[0] in ("val", "test", "delta_mtl", "parameters", "flops")]
     numbers = {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}
     return {"students": len(found), "best": {"name": found[0]["name"], **numbers}}
 
 
 def without_effect(found: list[Line], varied: list[str]) -> list[str]:
-    """A line for each key that students differ in alone, and score the same to the last digit: so much was trained in vain."""
+    """A line for each key trained in vain: students that differ in it alone score the same to the last digit."""
     said = []
     for key in varied:
         alike: dict[str, list[Line]] = {}
@@ -130,7 +130,7 @@ def shown(value: Any, spec: str) -> str:
 
 
 def show(found: list[Line], varied: list[str]) -> None:
-    """Print it, a * at those that no other beats."""
+    """Print the leaderboard, with a * at students that no other beats."""
     columns = ["name", *varied, "val", "test", "delta_mtl", "parameters", "latency_ms", "seconds"]
     table = Table("", *(Column(name, no_wrap=name == "name") for name in columns))
     for one in found:

@@ -9,7 +9,7 @@ from pipeline.sweeps.leaderboard import Line
 
 
 def draw(found: list[Line], path: Path) -> None:
-    """Points on val against parameters, a dot a finished student; those that no other beats are joined and named."""
+    """Points on val against parameters, one dot per finished student; those that no other beats are joined and named."""
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     finished = [one for one in found if one["state"] == "finished"]
     front = sorted((one for one in finished if one["pareto"]), key=lambda one: one["parameters"])

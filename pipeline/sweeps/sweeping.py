@@ -1,4 +1,4 @@
-"""The students of a sweep: which to try, and what is left of those that are finished, however it was stopped."""
+"""The students of a sweep: which to try, and how finished ones are kept, however the sweep is stopped."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from pipeline.tasks.task import Task
 from pipeline.training.distilling import distil, stream
 from pipeline.training.learning import Curve, quality
 
-CANNOT = ParamsError, ValueError, RuntimeError  # what a student raises that cannot be built, or taught from its store
+CANNOT = ParamsError, ValueError, RuntimeError  # from a student that cannot be built, or cannot learn from its store
 
 Choice = dict[str, Any]  # {dotted key of a student, or seed: value}
 
@@ -40,16 +40,16 @@ class Candidate:
 
     name: str
     choice: Choice
-    spec: Student  # as params would have it
+    spec: Student  # as it would be in params
     student: FilledStudent
     seed: int
 
 
 @final
 class Trials:
-    """Trains what is asked for, once: a finished student lies in `scratch`, its record written last.
+    """Trains what is asked for, once: a finished student is in `scratch`, its record written last.
 
-    stores: {reads: store}. advance: told of every update of a network.
+    stores: {reads: store}. advance: called with the number of updates done, over all networks.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Trials:
         """Records of these students, trained now if they never were. Raises ParamsError."""
         hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
         asked = [self.candidate(choice, hurdles) for choice in choices]
-        new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # hurdles were others then
+        new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # by choice: names differ with hurdles
         missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
         asked_for, left = (sum(updates_of(c.student) for c in some) for some in (asked, missing.values()))
         self.advance(asked_for - left, skipped=True)
@@ -87,7 +87,7 @@ class Trials:
         return self.scratch / name / "record.json"
 
     def qualities(self, record: Record) -> list[float]:
-        """At every evaluation that a student came to; none if it diverged."""
+        """A student's quality at every evaluation that it reached; none if it diverged."""
         return [quality(self.tasks, point) for point in record["curve"]]
 
     def candidate(self, choice: Choice, hurdles: list[float]) -> Candidate:
@@ -102,7 +102,7 @@ class Trials:
         return Candidate(digest(depends)[:10], choice, spec, student, seed)
 
     def train(self, candidates: list[Candidate], hurdles: list[float]) -> None:
-        """All of one stream, together."""
+        """Train candidates of one stream together."""
         first, began = candidates[0].student, time.perf_counter()
         store = self.stores[first.reads]
         asked = [(c.student, c.seed) for c in candidates]
@@ -142,7 +142,7 @@ def updates_of(student: FilledStudent) -> int:
 
 
 def state(student: FilledStudent, curve: Curve) -> str:
-    """finished, diverged, or stopped: at an evaluation, by a hurdle."""
+    """finished, diverged, or stopped by a hurdle at an evaluation."""
     if not curve:
         return "diverged"
     return "finished" if curve[-1]["update"] == updates_of(student) else "stopped"
@@ -153,10 +153,10 @@ def as_plain(student: FilledStudent) -> dict[str, Any]:
 
 
 def hurdles_after(qualities: list[list[float]], keep: float) -> list[float]:
-    """At each evaluation, what the best `keep` of the students before scored there: successive halving (1810.05934).
+    """At each evaluation, the score that the best `keep` of earlier students reached: successive halving (1810.05934).
 
-    Of students that trained earlier, not of those beside: so what stops does not depend on which thread was faster.
-    qualities: of every student, at every evaluation that it came to.
+    Earlier ones, not those that train alongside: what stops must not depend on which thread is faster. qualities: of every
+    student, at every evaluation that it reached.
     """
     if keep == 1:
         return []
@@ -166,7 +166,7 @@ def hurdles_after(qualities: list[list[float]], keep: float) -> list[float]:
 
 
 def total_updates(sweep: Sweep, start: FilledStudent) -> int:
-    """As far as it can be known before: a search may vary updates, and stop students."""
+    """Updates, as far as they can be known before: a search may vary them, and stop students."""
     if sweep.sampler == "grid":
         parts = ("updates", "head_updates")
         return sum(choice.get(part, getattr(start, part)) for choice in sweep.combinations() for part in parts)
@@ -216,7 +216,7 @@ def distribution(values: list[Any] | Range) -> BaseDistribution:
 
 
 def chosen(sweep: Sweep, found: dict[str, Any]) -> Choice:
-    """Of a list Optuna knows places only."""
+    """A trial's values; of a list, Optuna knows only indices."""
     return {key: values[found[key]] if isinstance(values, list) else found[key] for key, values in sweep.vary.items()}
 
 

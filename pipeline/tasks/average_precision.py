@@ -1,19 +1,19 @@
-"""Average precision of boxes as COCO counts it, in arrays: it is asked for at every evaluation of every student of a sweep."""
+"""Average precision of boxes as COCO counts it, vectorised: every evaluation of every student of a sweep needs it."""
 
 import numpy as np
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-MOST = 100  # boxes of a class on an image that count
+MOST = 100  # boxes per class and image that count
 
 Boxes = tuple[np.ndarray, np.ndarray]  # their images, in order: (n,); corners: (n, 4)
 
 
 def average_precision(score: np.ndarray, kind: np.ndarray, box: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """At each of IOUS, a mean over the classes that labels have: (10,); 0 if they have none (Lin et al., 1405.0312).
+    """At each of IOUS, the mean over the classes that occur in labels: (10,); 0 if none does (Lin et al., 1405.0312).
 
-    score, kind: (N, M), of boxes (N, M, 4) in x0, y0, x1, y1; of score 0 there is none. label: (N, M', 5), class (-1: none;
-    -2 - c: of class c, a crowd) and corners.
+    score, kind: (N, M), of boxes (N, M, 4) in x0, y0, x1, y1; a score of 0 means no box. label: (N, M', 5), class (-1: no box;
+    -2 - c: a crowd of class c) and corners.
     """
     image, place = np.nonzero(label[..., 0] != -1)
     truth = label[image, place].astype(float)
@@ -29,7 +29,7 @@ def average_precision(score: np.ndarray, kind: np.ndarray, box: np.ndarray, labe
 
 
 def of_class(image: np.ndarray, score: np.ndarray, box: np.ndarray, truths: Boxes, crowds: Boxes) -> np.ndarray:
-    """Of one class, (10,): precision, at least what it is at any higher recall, averaged over RECALLS. Images are in order."""
+    """For one class, (10,): the highest precision at each recall or above, averaged over RECALLS. Images are in order."""
     order = np.lexsort((-score, image))
     rank = np.arange(len(image)) - np.searchsorted(image, image)
     order, rank = order[rank < MOST], rank[rank < MOST]
@@ -46,9 +46,9 @@ def of_class(image: np.ndarray, score: np.ndarray, box: np.ndarray, truths: Boxe
 def first_to_find(
     image: np.ndarray, rank: np.ndarray, box: np.ndarray, truth_image: np.ndarray, truth: np.ndarray
 ) -> np.ndarray:
-    """Whether each box finds a truth that no better one of its image found, at each of IOUS: (n, 10).
+    """Whether each box finds a truth that no better box of its image has found, at each of IOUS: (n, 10).
 
-    It takes that which it overlaps most, of equals the last. All images' boxes of one rank look at once.
+    It takes the one it overlaps most, the last among equals. Boxes of the same rank search in all images at once.
     """
     images, row = np.unique(truth_image, return_inverse=True)
     place = np.arange(len(row)) - np.searchsorted(truth_image, truth_image)
@@ -70,7 +70,7 @@ def first_to_find(
 
 
 def inside(image: np.ndarray, box: np.ndarray, crowd_image: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Whether so much of each box lies in a crowd of its image, at each of IOUS: (n, 10)."""
+    """Whether at least this share of each box, at each of IOUS, lies in a crowd of its image: (n, 10)."""
     part = np.zeros(len(image))
     for at, corners in zip(crowd_image, crowd, strict=True):
         mine = slice(*np.searchsorted(image, [at, at + 1]))

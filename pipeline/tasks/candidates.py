@@ -10,9 +10,9 @@ BEST = 10
 
 
 class Score(nn.Module):
-    """One number a candidate, linear in its feature: (B, D, L) -> (B, L), `absent` where the feature is zero throughout.
+    """One number per candidate, linear in its feature: (B, D, L) -> (B, L), `absent` where the feature is zero throughout.
 
-    A softmax over channels is so one over candidates, which ranking losses compare.
+    A softmax over channels is thus one over candidates, which ranking losses compare.
     """
 
     def __init__(self, width: int, start: float, absent: float = ABSENT):
@@ -31,7 +31,7 @@ def mean_over(loss_BL: Tensor, counted_BL: Tensor) -> Tensor:
 
 
 def best_places(pred: Tensor, exists: Tensor) -> list[np.ndarray]:
-    """Of each list the places of its best ten candidates, or of all if there are fewer, best first."""
+    """For each list, the places of its best ten candidates, or of all if there are fewer, best first."""
     return [row[: int(n)].numpy() for row, n in zip(best(pred, exists), exists.sum(1).cpu(), strict=True)]
 
 
@@ -41,7 +41,7 @@ def best(pred: Tensor, exists: Tensor) -> Tensor:
 
 
 def list_sums(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What lists add to NDCG, diversity and coverage @10. label: (B, L, 3) of relevance, item, category.
+    """What these lists add to NDCG, diversity and coverage @10. label: (B, L, 3) of relevance, item, category.
 
     Returns sums and counts [NDCG, lists with anything relevant, diversity, lists of two or more], items among the best,
     and all items. NDCG: `sum rel / log2(1 + rank)` over that of the ideal order. Diversity: the share of pairs of
@@ -55,14 +55,14 @@ def list_sums(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])[relevant.sum(1).minimum(n)]
     gain = (relevant.gather(1, places) * discount).sum(1) / ideal.clamp(min=1e-12)
     kinds, pairs = category.gather(1, places), there[:, :, None] & there[:, None]
-    same = ((kinds[:, :, None] == kinds[:, None]) & pairs).sum((1, 2)) - n  # either way round, without those with itself
+    same = ((kinds[:, :, None] == kinds[:, None]) & pairs).sum((1, 2)) - n  # both orders, no candidate with itself
     apart = (1 - same.double() / (n * (n - 1)).clamp(min=1))[n > 1]
     sums = torch.stack([gain.sum(), (ideal > 0).sum(), apart.sum(), (n > 1).sum()])
     return sums, item.gather(1, places)[there].unique(), item[exists].unique()
 
 
 def list_metrics(tallies: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-    """Coverage: the share of all items on the split's lists that are among anyone's best ten."""
+    """Coverage: the share of all items on the split's lists that are in anyone's best ten."""
     sums, found, known = zip(*tallies, strict=True)
     ndcg, lists, diversity, pairs = torch.stack(sums).sum(0).tolist()
     reached, items = (len(torch.cat(parts).unique()) for parts in (found, known))

@@ -1,4 +1,4 @@
-"""Classification: which one class an input is of."""
+"""Classification: which one class an input belongs to."""
 
 from typing import final
 
@@ -35,7 +35,7 @@ class Classification(Task):
 
     def __init__(self, *, classes: Count, temperature: Positive):
         if classes < 2:
-            raise ValueError(f"classes: {classes}, expected at least 2: among fewer there is nothing to tell apart")
+            raise ValueError(f"classes: {classes}, expected at least 2: with fewer there is nothing to tell apart")
         self.classes, self.temperature = classes, temperature
 
     def head(self, width: int, grid: Grid) -> nn.Module:

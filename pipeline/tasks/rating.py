@@ -17,8 +17,8 @@ from pipeline.tasks.task import Answers, Grid, Task
 class Rating(Task):
     """Labels: stars (B, L), 0 where there is no rating. Predictions: stars (B, L), `ABSENT` where there is no candidate.
 
-    Metrics: concordance, the share of pairs with different stars, of all users, that are predicted in their order (Harrell's
-    C; of two levels the AUC), and RMSE. start: the first prediction.
+    Metrics: concordance, the share of pairs with different stars, over all users, that are predicted in the right order
+    (Harrell's C; for two levels the AUC), and RMSE. start: the first prediction.
     """
 
     primary = "concordance"
@@ -57,7 +57,7 @@ class Rating(Task):
 
 
 def concordance(pred: np.ndarray, label: np.ndarray) -> float:
-    """Exact, from Kendall's tau-b in O(N log N); predictions that tie count one half."""
+    """Exact, from Kendall's tau-b in O(N log N); tied predictions count one half."""
     apart, told_apart = pairs_apart(label), pairs_apart(pred)
     if not apart or not told_apart:
         return 0.5

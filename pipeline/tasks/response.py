@@ -1,4 +1,4 @@
-"""Whether a user responds to a candidate: clicks it (CTR), buys it (CVR in the space of all that was shown)."""
+"""Whether a user responds to a candidate: clicks it (CTR), buys it (CVR among all that was shown)."""
 
 import math
 from typing import Any, final
@@ -22,8 +22,8 @@ class Response(Task):
     Conversion is a response among all that was shown, not among clicks, which are a biased sample (ESMM, 1804.07931); its
     probability is that of a click and a purchase. Metrics: AUC, log loss in nats, NDCG, diversity and coverage @10.
 
-    rate: of the candidates without a response, the share that was kept when they were sampled; predictions are of the
-    whole: sampled odds are 1 / rate times too high. start: the first logit. temperature: of losses that compare candidates.
+    rate: the share of candidates without a response that sampling kept. Predictions hold for unsampled data: sampled odds
+    are 1 / rate times too high. start: the first logit. temperature: of losses that compare candidates.
     """
 
     primary = "AUC"
@@ -48,7 +48,7 @@ class Response(Task):
         return mean_over(loss, exists(teacher))
 
     def misfit(self, label: Tensor, grid: Grid) -> str | None:
-        only = (label[..., 0] != 0).all()  # of rare ones a few batches may hold none: that says nothing
+        only = (label[..., 0] != 0).all()  # no response at all says nothing: a few batches may lack rare ones
         return "every candidate has a response; give the source negatives, or a column that says which have" if only else None
 
     def answers(self, pred: Tensor) -> Answers:

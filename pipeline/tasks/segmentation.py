@@ -17,10 +17,10 @@ IGNORED = 255  # in a label: counts neither in the loss nor in the metric
 
 @final
 class Segmentation(Task):
-    """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), each of the pixel in
+    """Labels: class maps (B, H, W), IGNORED where nothing is known. Predictions: logits (B, C, h, w), each for the pixel in
     the middle of its cell.
 
-    Class 0 is background. Metric: mIoU, without it.
+    Class 0 is background. Metric: mIoU without background.
     upscale: how many times finer the prediction is than the encoder's grid. temperature: of distillation.
     """
 
@@ -48,7 +48,7 @@ class Segmentation(Task):
         (height, width), (lines, columns) = label.shape[1:], grid
         if height % lines or width % columns or height // lines != width // columns:
             return (
-                f"labels are of {height} x {width} pixels, predictions of {lines} x {columns}, which is not every n-th; "
+                f"labels have {height} x {width} pixels, predictions {lines} x {columns}, expected every n-th pixel; "
                 "give images another size, or upscale another value"
             )
         return no_class(label[label != IGNORED], self.classes)
@@ -78,6 +78,6 @@ def at_stride(label_BHW: Tensor, pred_BChw: Tensor) -> Tensor:
 
 
 def middles(maps: Tensor, stride: int) -> Tensor:
-    """Of maps (..., H, W) the pixel in the middle of each cell, of an even stride above and to the left of it."""
+    """The pixel in the middle of each cell of maps (..., H, W); if the stride is even, above and to the left of the middle."""
     first = (stride - 1) // 2
     return maps[..., first::stride, first::stride]

@@ -1,4 +1,4 @@
-"""Tagging: spans of some kinds in a sequence, told by a tag at each position."""
+"""Tagging: spans of some kinds in a sequence, marked by a tag at each position."""
 
 from typing import final
 
@@ -55,7 +55,7 @@ class Tagging(Task):
         return [[self.tags[tag] if tag >= 0 else "" for tag in row] for row in tags.tolist()]
 
     def tally(self, pred: Tensor, label: Tensor) -> np.ndarray:
-        """How many spans are predicted rightly, are true, are predicted: (3,)."""
+        """How many spans are predicted correctly, are true, are predicted: (3,)."""
         said = torch.where(label < 0, -1, pred.argmax(1))
         true, found = (spans(self.named(tags.cpu().numpy())) for tags in (label, said))
         return np.array([len(true & found), len(true), len(found)])

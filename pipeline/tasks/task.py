@@ -11,8 +11,8 @@ Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws
 
 
 def no_class(labels: Tensor, classes: int) -> str | None:
-    """In words, if a class in labels is none of so many, which count from 0; -1 is none at all."""
-    labels = labels.long()  # of bytes none is below 0, and -1 would be 255
+    """A message if a label is not one of this many classes, counted from 0; -1 means no label."""
+    labels = labels.long()  # uint8 would compare -1 as 255
     odd = labels[(labels >= classes) | (labels < -1)]
     return f"a label is of class {int(odd[0])}, the task has classes 0 to {classes - 1}" if len(odd) else None
 
@@ -20,16 +20,16 @@ def no_class(labels: Tensor, classes: int) -> str | None:
 class Task(ABC):
     """One kind of prediction. A final class gives its head, its losses and its metrics; constructor arguments are params.
 
-    A prediction, and so a teacher's logits, is one tensor (B, C, *grid'), a number a row (B, 1); a label is as the source
-    stores it, ragged ones padded. What a loss needs of a label it makes itself. Averages over tasks add primary metrics up, in
-    report, sweep and choice: give an error as a share, such as of the labels' spread, or it outweighs all else.
+    A prediction, and so a teacher's logits, is one tensor (B, C, *grid'), or (B, 1) for one number per row; a label is as the
+    source stores it, ragged ones padded. A loss derives from a label what it needs. Report, sweep and choice average primary
+    metrics over tasks: give an error as a share, such as of the labels' spread, or it outweighs all else.
     """
 
     temperature: float | None = None  # of distillation, if a prediction is a softmax over its channels
     sparse = False  # whether `distill_loss` reads sparse logits too, as of a softmax over classes at temperature 1
     primary: str  # the metric that Delta_MTL and the report count
     higher_is_better = True
-    plain: tuple[str, ...] = ()  # further metrics that are no shares, such as errors in units of their own: shown as they are
+    plain: tuple[str, ...] = ()  # further metrics that are not shares, such as errors in units of their own: shown as they are
 
     @property
     def sign(self) -> int:
@@ -46,7 +46,7 @@ class Task(ABC):
 
     @abstractmethod
     def distill_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """loss_B of the student's prediction against cached teacher logits of the same shape; if `sparse`, or sparse ones."""
+        """loss_B of the student's prediction against cached teacher logits of the same shape, or sparse ones if `sparse`."""
 
     @abstractmethod
     def tally(self, pred: Tensor, label: Tensor) -> Any:
@@ -57,18 +57,18 @@ class Task(ABC):
         """The metrics of a split, none negative; `primary` is one of them, and if higher is better, at most 1."""
 
     def misfit(self, label: Tensor, grid: Grid) -> str | None:
-        """What is wrong with labels for a task with these arguments, in words; asked of a few batches before any learning.
+        """What is wrong with labels for a task with these arguments, in words; checked on a few batches before any training.
 
         grid: of a prediction.
         """
         return None
 
     def answers(self, pred: Tensor) -> Answers:
-        """Predictions as a person would read them; none: they are not drawn."""
+        """Predictions as a person would read them; if empty, they are not drawn."""
         return {}
 
     def truth(self, label: np.ndarray) -> Answers:
-        """Labels, as `answers` has predictions."""
+        """Labels, in the same form as `answers`."""
         return {}
 
     def implied(self, pred: Tensor) -> dict[str, Tensor]:

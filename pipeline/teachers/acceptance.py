@@ -1,4 +1,4 @@
-"""What is imported, before it is let in: checked, digested, scored where it speaks of what measures."""
+"""An imported dump before it is accepted: checked, digested, and scored on the test splits that it covers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def accept(
     """Check a dump before it is imported, and note its digest. Raises StoreError.
 
     Returns its scores {split: {task: {metric: value}}}, and its logits {task: (R, C, *grid)} on the first rows of "clean",
-    those that pictures may show; both of splits that were dumped whole.
+    those that pictures may show; both only for splits that were dumped whole.
     """
     transfer, *others = import_for(spec, store, *splits.values())
     found = dict(zip(splits, others, strict=True))
@@ -41,7 +41,7 @@ def accept(
 
 
 def check_logits(imported: Imported, name: str, task: Task, store: Store) -> None:
-    """Refuse logits that are no prediction of a task, found out on one labelled row. Raises StoreError."""
+    """Refuse logits that are not a prediction of a task, tried on one labelled row. Raises StoreError."""
     row = int(np.argmax(store.read(f"labelled/{name}"))) if f"labelled/{name}" in store.fields else 0
     (outputs,) = imported.forward(slice(row, row + 1), 1)
     pred, label = outputs.logits[name], torch.from_numpy(load(store, [f"labels/{name}"], slice(row, row + 1))[f"labels/{name}"])
@@ -53,8 +53,8 @@ def check_logits(imported: Imported, name: str, task: Task, store: Store) -> Non
     if not fit:
         array, kind = imported.outputs[f"logits/{name}"], type(task).__name__
         raise StoreError(
-            f"{imported.dump.files}: array {array!r} has rows of shape {tuple(pred.shape[1:])}, no prediction of {name!r}; "
-            f"see what {kind} says of predictions"
+            f"{imported.dump.files}: array {array!r} has rows of shape {tuple(pred.shape[1:])}, not predictions of {name!r}; "
+            f"see Predictions in the docstring of {kind}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a store still says what its teacher says of sampled rows."""
+"""Whether a store still holds what its teacher outputs on sampled rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
 
 
 def off(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
-    """(R, ...) both. Of sampled logits: shares of probability; of others: what the field holds."""
+    """(R, ...) both: for sampled logits, in shares of probability; for any other field, in its values."""
     if field in store.fields:
         return dense_off(store, field, rows, live)
     logits, ids = torch.from_numpy(live), torch.from_numpy(store.read(f"{field}/ids", rows))
@@ -70,7 +70,7 @@ def dense_off(store: Store, field: str, rows: slice, live: np.ndarray) -> Distan
 
 
 def rounding(store: Store, field: str, rows: slice, values: np.ndarray) -> np.ndarray:
-    """How far values may move when they are stored, in their shape."""
+    """How far each value may move when it is stored, in the shape of values."""
     dtype = store.fields[field].dtype
     if dtype != "qint8":
         return ROUNDING[dtype] * np.abs(values)

@@ -1,4 +1,4 @@
-"""What a teacher makes of stored inputs: its features and logits, row by row, as compact as they will be stored."""
+"""A teacher's outputs on stored inputs: its features and logits, row by row, as compact as they will be stored."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -19,15 +19,15 @@ from pipeline.stores.store import Store
 from pipeline.stores.writer import Bases
 from pipeline.tasks.task import Task
 
-BLOCK = 32  # rows of a sample that lie together
+BLOCK = 32  # consecutive rows of a sample
 CALIBRATION = 1024  # rows that principal components are fitted on
 RecipeOf = Callable[[str], Recipe]  # by field
-Forward = Callable[[slice, int], Iterator[Outputs]]  # of rows, by batches of at most so many
+Forward = Callable[[slice, int], Iterator[Outputs]]  # of rows, in batches of at most this many
 WHOLE = Recipe(dtype="float32", codec="raw")
 
 
 def shown(network: Network, store: Store) -> Forward:
-    """A network that is shown rows of a store."""
+    """A network run on rows of a store."""
 
     @torch.inference_mode()
     def forward(rows: slice, batch_size: int) -> Iterator[Outputs]:
@@ -42,7 +42,7 @@ def shown(network: Network, store: Store) -> Forward:
 def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe: RecipeOf, seed: int = 0) -> Rows:
     """{"features/<name>/<tap>": (R, D, *grid), "logits/<name>/<task>": (R, C, *grid)} on some rows; see `compacted`.
 
-    name: the teacher's. recipe: how a field will be stored. seed: of draws; a row's do not depend on its batch.
+    name: the teacher's. recipe: how a field will be stored. seed: of random draws; a row's do not depend on its batch.
     """
     found: dict[str, list[np.ndarray]] = {}
     row = rows.start or 0
@@ -51,14 +51,14 @@ def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe
         for field, x in fields.items():
             settings = recipe(field)
             for stored, values in compacted(field, x, settings, seed, row).items():
-                dtype = "float32" if settings.dims else settings.dtype  # whoever projects also rounds
+                dtype = "float32" if settings.dims else settings.dtype  # what projects them also rounds
                 found.setdefault(stored, []).append(narrowed(values, dtype))
         row += len(next(iter(fields.values())))
     return {field: np.concatenate(arrays) for field, arrays in found.items()}
 
 
 def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Batch:
-    """A field as it is, or sparse logits: "<field>/ids", and of top_k "<field>/log_probs". row: the number of the first."""
+    """A field as it is, or sparse logits: "<field>/ids", and for top_k "<field>/log_probs". row: the first's number."""
     if recipe.top_k:
         if recipe.top_k >= x.shape[1]:
             raise ParamsError(f"{field}: top_k {recipe.top_k} of {x.shape[1]} classes; keep fewer, or all without top_k")
@@ -78,7 +78,7 @@ def starts(seed: int, row: int, x: Tensor) -> Tensor:
 
 
 def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: Iterable[str]) -> None:
-    """Refuse recipes for what a teacher does not put out, or what cannot be sparse. Raises ParamsError."""
+    """Refuse recipes for outputs that a teacher does not have, or that cannot be sparse. Raises ParamsError."""
     taps = [field.split("/", 2)[2] for field in outputs if field.startswith("features/")]
     known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in tasks)]
     for field in params.teachers[name].recipes:
@@ -95,15 +95,15 @@ def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: It
 
 
 def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
-    """About so many rows of a store, at random, in blocks that lie together."""
+    """About `wanted` rows of a store, at random, in blocks of consecutive rows."""
     firsts = np.random.default_rng(seed).permutation(range(0, n_rows, BLOCK))[: -(-wanted // BLOCK)]
     return [slice(first, min(first + BLOCK, n_rows)) for first in sorted(firsts.tolist())]
 
 
 def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field], seed: int) -> tuple[Bases, str]:
-    """Principal components of features that will be stored as such, from some of the rows; and a digest of those rows.
+    """Principal components of features that will be stored in them, from some of the rows; and a digest of those rows.
 
-    Positions that do not exist have no say.
+    Positions that do not exist are left out.
     """
     dims = {field: f.dims for field, f in fields.items() if f.dims}
     if not dims:

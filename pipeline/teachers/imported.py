@@ -1,4 +1,4 @@
-"""What a teacher said elsewhere, row by row as if it were here."""
+"""A teacher's outputs dumped elsewhere, row by row as if it ran here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from pipeline.network import Outputs
 from pipeline.project.sections import ImportedSpec
 from pipeline.stores.store import Store
 
-TOGETHER = 1024  # rows read at once: of a dump in another order, every batch would decode every chunk
+TOGETHER = 1024  # rows read at once: if a dump is in another order, every batch would decode every chunk
 
 
 def open_dump(spec: ImportedSpec) -> Dump:
-    """Its files, whose arrays are known to be what params call them. Raises StoreError."""
+    """Open a dump, and check that its arrays are what params say. Raises StoreError."""
     dump: Dump = spec.build(files=Path(spec.files))
     check_arrays(dump, spec.outputs)
     return dump
@@ -27,7 +27,7 @@ def open_dump(spec: ImportedSpec) -> Dump:
 @final
 @dataclass(frozen=True)
 class Imported:
-    """A dump's rows in the order of a store. outputs: {output: array}. places: each row's in the dump, -1: it is not there."""
+    """A dump's rows in the order of a store. outputs: {output: array}. places: each row's in the dump; -1: not there."""
 
     dump: Dump
     outputs: dict[str, str]
@@ -38,7 +38,7 @@ class Imported:
         return bool((self.places >= 0).all())
 
     def forward(self, rows: slice, batch_size: int) -> Iterator[Outputs]:
-        """Of rows that are all there, as of a network that is shown them."""
+        """Like a network run on these rows, all of which must be there."""
         wanted = self.places[rows]
         together = batch_size * max(1, TOGETHER // batch_size)
         for first in range(0, len(wanted), together):
@@ -58,7 +58,7 @@ def import_for(spec: ImportedSpec, *stores: Store) -> list[Imported]:
 
 
 def read_outputs(dump: Dump, outputs: dict[str, str], rows: np.ndarray) -> Outputs:
-    """Rows of a dump, as a network would put them out."""
+    """Rows of a dump, as a network would output them."""
     found: dict[str, dict[str, Tensor]] = {"features": {}, "logits": {}}
     for output, array in outputs.items():
         kind, _, name = output.partition("/")

@@ -1,4 +1,4 @@
-"""What a teacher could give features of: its inner modules, and the shape of what each puts out."""
+"""Where a teacher's features can be tapped: its inner modules, and the shape of each one's output."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Tap(NamedTuple):
 
 @torch.inference_mode()
 def taps_of(params: Params, name: str) -> list[Tap]:
-    """Every tap that a teacher could have, found out on a few rows; of one that is imported, its arrays."""
+    """Every tap that a teacher could have, found by running a few rows; for an imported one, its arrays."""
     teacher = params.teachers[name]
     if teacher.imported:
         dump = open_dump(teacher.imported)

@@ -1,4 +1,4 @@
-"""Segmenters that put out a map of classes (SegFormer, 2105.15203, and others), read on the grid of ours."""
+"""Segmenters that output a map of classes (SegFormer, 2105.15203, and others), read on our grid."""
 
 from typing import Any, final
 
@@ -12,9 +12,9 @@ from pipeline.to_logits.to_logits import Labels, ToLogits, check_known, merged, 
 
 @final
 class ClassMap(ToLogits):
-    """raw.logits (B, K, h', w') -> (B, C, H / stride, W / stride), at the pixels that labels are read at.
+    """raw.logits (B, K, h', w') -> (B, C, H / stride, W / stride), at the pixels where labels are read.
 
-    labels: {class of theirs: class of ours}; what is not named is background, our class 0. stride: pixels of an image to one
+    labels: {class of theirs: class of ours}; any not named is background, our class 0. stride: pixels of an image to one
     of the student's predictions.
     """
 

@@ -1,4 +1,4 @@
-"""Detectors that put out a set of boxes (DETR, 2005.12872; Deformable DETR, 2010.04159), read as centre points."""
+"""Detectors that output a set of boxes (DETR, 2005.12872; Deformable DETR, 2010.04159), read as centre points."""
 
 from typing import Any, final
 
@@ -17,8 +17,8 @@ class SetOfBoxes(ToLogits):
     """raw.logits of Q boxes, and raw.pred_boxes (B, Q, 4), centre and size as shares of the image
     -> (B, C + 4, h, w): around each centre a peak as high as its probability, and in every cell the box that peaks there.
 
-    labels: {class of theirs: class of ours}; what is not named is no object. scores: "softmax": logits are (B, Q, K + 1), the
-    last class no object, as DETR has them; "sigmoid": (B, Q, K), each class by itself, as Deformable, Conditional and RT-DETR.
+    labels: {class of theirs: class of ours}; any not named is no object. scores: "softmax": logits are (B, Q, K + 1), the
+    last class no object, as in DETR; "sigmoid": (B, Q, K), each class by itself, as Deformable, Conditional and RT-DETR.
     """
 
     def __init__(self, *, task: Task, labels: Labels, scores: str = "softmax"):

@@ -1,4 +1,4 @@
-"""What a foreign model puts out, read as the logits of a task of ours: the abstract reading, and maps between classes."""
+"""A foreign model's outputs, read as logits of a task of ours: the abstract reading, and maps between classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def sources(labels: Labels, classes: int, filled: tuple[int, ...] = ()) -> list[
     found = [[int(theirs) for theirs, ours in labels.items() if ours == number] for number in range(classes)]
     left = [str(number) for number, theirs in enumerate(found) if not theirs and number not in filled]
     if left:
-        raise ValueError(f"labels: leaves out classes {', '.join(left)} of ours, which it would then teach to be nowhere")
+        raise ValueError(f"labels: leaves out classes {', '.join(left)} of ours, and would teach that they are nowhere")
     return found
 
 
@@ -40,10 +40,10 @@ def check_known(found: list[list[int]], theirs: int) -> None:
     """Raises ValueError for a class that the model does not have."""
     unknown = [number for group in found for number in group if number >= theirs]
     if unknown:
-        raise ValueError(f"labels: class {unknown[0]} of theirs, and the model has {theirs}, from 0")
+        raise ValueError(f"labels: class {unknown[0]} of theirs, but the model has {theirs}, from 0")
 
 
 def merged(x_BK: Tensor, found: list[list[int]], dim: int = 1) -> Tensor:
-    """Log-probabilities or logits of classes that are merged: log-sum-exp over those of theirs, along `dim`; none: -inf."""
+    """Log-probabilities or logits of merged classes: log-sum-exp over those of theirs, along `dim`; -inf if there are none."""
     parts = [x_BK.index_select(dim, torch.tensor(group, device=x_BK.device)).logsumexp(dim) for group in found]
     return torch.stack(parts, dim)

@@ -23,24 +23,24 @@ from pipeline.training.objective import term, wanted
 from pipeline.training.optimize import Schedule
 
 KNOWLEDGE = {"fused", "logits"}
-LONGEST = "longest"  # what inputs say of themselves where rows differ in length
+LONGEST = "longest"  # an attribute of inputs whose rows differ in length
 
 
 def stream(student: FilledStudent) -> tuple[Any, ...]:
-    """What students must agree in to learn from the same batches."""
+    """What students must have in common to learn from the same batches."""
     kinds = bool(student.weights.keys() & KNOWLEDGE), "labels" in student.weights
     rows = student.reads, student.tasks, student.batch_size, student.labelled, student.labelled_share
     return *rows, student.head_updates, student.frozen, kinds
 
 
 def losses(student: FilledStudent) -> str:
-    """What students of a stream must agree in to have the same terms, on the same scales."""
+    """What students of a stream must have in common to have the same terms, on the same scales."""
     parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
     return json.dumps([parts, student.temperature, student.labelled, sorted(student.weights)], sort_keys=True)
 
 
 def shape(student: FilledStudent) -> str:
-    """What students of a stream must agree in to be stacked: all but rates, weights and temperatures."""
+    """What students of a stream must have in common to be stacked: all but rates, weights and temperatures."""
     return json.dumps([student.encoder.as_dict(), losses(student.model_copy(update={"temperature": None}))], sort_keys=True)
 
 
@@ -54,13 +54,13 @@ def distil(
     hurdles: Sequence[float] = (),
     finished: Path | None = None,
 ) -> list[tuple[Network, Curve]]:
-    """A network and its curve each: on knowledge and labels, then, for `head_updates`, its heads alone on labels.
+    """A network and its curve for each: trained on knowledge and labels, then, for `head_updates`, its heads alone on labels.
 
-    Each learns what it would alone, but for the order of rows where they are streamed: that depends on all fields together.
+    Each learns what it would learn alone, except for the order of streamed rows, which depends on the fields of all.
 
-    students: of one `stream`, each with the number of its seed, which it is initialised from. tasks: of theirs, those of these
-    networks. advance: told of every update of a network. hurdles: as in `learn_together`; it says what a curve is. finished:
-    where students lie that these extend.
+    students: of one `stream`, each with the number of the seed that it is initialised from. tasks: those of their tasks that
+    these networks have. advance: called with the number of updates done, over all networks. hurdles: as in `learn_together`,
+    which also says what a curve is. finished: the folder of the students that these extend.
     """
     settings, first = params.distill, students[0][0]
     for student, _ in students:
@@ -87,9 +87,9 @@ def distil(
 
 
 def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
-    """Raises ValueError if a store of another project is of other inputs or classes, or holds what `val` measures by.
+    """Raises ValueError if another project's store has other inputs or classes, or holds rows that `val` measures by.
 
-    Rows that differ in length are as long as each store's longest is.
+    Where rows differ in length, two stores may differ in the longest.
     """
     of_any_length = any(LONGEST in val.fields[name].attributes for name in input_fields(val))
     for name in input_fields(val):
@@ -101,7 +101,7 @@ def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
         said, expected = ({key: x for key, x in f.attributes.items() if key != LONGEST} for f in (theirs, ours))
         if said != expected:
             both = f"{json.dumps(said):.100}, here {json.dumps(expected):.100}"
-            raise ValueError(f"{store.path}: {name} says of itself {both}; prepare inputs alike")
+            raise ValueError(f"{store.path}: {name} has attributes {both}; prepare inputs alike")
     for name in [f"labels/{task}" for task in tasks]:
         named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
         if named and here and named != here:
@@ -110,7 +110,7 @@ def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
 
 
 def check_taught(params: Params, student: FilledStudent, tasks: list[str], store: Store) -> None:
-    """Raises ValueError if the store lacks a kind of knowledge, or a head would stay as it was drawn."""
+    """Raises ValueError if the store lacks a kind of knowledge, or a head would stay untrained."""
     for kind in sorted(student.weights.keys() & KNOWLEDGE):
         if not any(wanted(field, student.tasks, {kind: 1}) for field in store.fields):
             raise ValueError(f"{store.path}: holds nothing for the weight of {kind}; drop that weight, or read another store")
@@ -119,7 +119,7 @@ def check_taught(params: Params, student: FilledStudent, tasks: list[str], store
     known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
     for task in tasks:
         if task not in [*told, *begun] and not (task in known and "logits" in student.weights):
-            raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weigh labels, or drop it")
+            raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weight labels, or drop it")
 
 
 def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:

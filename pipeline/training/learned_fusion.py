@@ -1,4 +1,4 @@
-"""Training what a learned fusion is made of, as if it were a student: teachers' features in, features and logits out."""
+"""Training the module of a learned fusion as if it were a student: teachers' features in, features and logits out."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,13 +24,13 @@ from pipeline.training.optimize import Schedule, optimize
 
 
 def identity_of(fusion: Fusion, params: Params, name: str) -> dict[str, Any]:
-    """What else changes what a fusion makes: nothing, unless it is learned."""
+    """What else a fusion's output depends on: nothing, unless it is learned."""
     tasks = {task: params.tasks[task].as_dict() for task in tasks_of("fuse", name, params)}
     return {"seed": params.seed, "tasks": tasks} if isinstance(fusion, LearnedFusion) else {}
 
 
 def lessons(fusion: Fusion) -> int:
-    """How many rows it will be trained on after the pass of `fit`."""
+    """How many rows a fusion will be trained on after the pass of `fit`."""
     return fusion.updates * fusion.batch_size if isinstance(fusion, LearnedFusion) else 0
 
 
@@ -44,7 +44,7 @@ def refine(
     held: np.ndarray,
     advance: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a fitted fusion on rows `seen`, if it is one that learns; returns what `learn_fusion` does, of rows `held`."""
+    """Train a fitted fusion on rows `seen`, if it is a learned one; returns what `learn_fusion` does, on rows `held`."""
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
@@ -56,7 +56,7 @@ def refine(
 def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: Selection) -> Iterator[Rows]:
     """Features, logits and which positions exist, of aligned stores, row by row together, once and in order.
 
-    In order, because rows of a transfer set lie in random order, and stores of different chunks have no other in common.
+    In order, because rows of a transfer set are in random order anyway, and stores with other chunks have no other in common.
     """
     fields = {store: with_prefix(store, "features/") + with_prefix(store, "logits/") for store in stores}
     fields |= {inputs: [MASK]} if MASK in inputs.fields else {}
@@ -74,7 +74,7 @@ def learn_fusion(
 ) -> dict[str, float]:
     """Train a fitted fusion's module and have the fusion adopt it. Rows are as `taught_rows` reads them.
 
-    seen: those to learn from, as often as is asked. held: those to be judged by. advance: told of every row learnt from.
+    seen: gives those to learn from, at every call. held: those to be judged by. advance: called with the rows learned from.
     Returns {"logits/<teacher>/<task>": loss of a linear head on held rows, as a share of the best constant predictor's}.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -90,7 +90,7 @@ def learn_fusion(
 
 
 def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) -> Iterator[Batch]:
-    """Rows as an objective knows them: features are inputs, and what has to be kept of them is a target."""
+    """Rows as an objective expects them: features are inputs, and what has to be kept of them is a target."""
     for rows in source:
         batch = tensors(rows, device)
         features = part(batch, "features")
@@ -116,7 +116,7 @@ def check_grids(network: Network, batch: Batch) -> None:
 
 @torch.no_grad()
 def readable(objective: Objective, source: Iterator[Batch]) -> dict[str, float]:
-    """Of each term of logits, the mean over rows, without its weight."""
+    """The mean over rows of each logit term, without its weight."""
     sums, count = dict.fromkeys((name for name in objective.weights if name.startswith("logits/")), 0.0), 0
     for batch in source:
         rows, terms = len(next(iter(batch.values()))), objective.eval()(batch, {})

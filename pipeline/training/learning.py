@@ -32,7 +32,7 @@ from pipeline.training.stack import (
 
 SAMPLE = 8  # batches
 FEW = 8  # rows
-LEAST = 4  # students of a stack, where it can be divided
+LEAST = 4  # students of a stack that is one of several
 
 Curve = list[dict[str, float]]
 Batches = Generator[Batch, None, None] | None
@@ -42,9 +42,9 @@ Batches = Generator[Batch, None, None] | None
 class Lesson:
     """What one network is to learn.
 
-    methods: of the objective: feature_loss, logit_loss, balance. losses: lessons with the same name for them, if any, have
-    equal terms and losses. shape: lessons with the same name differ in rates, weights and temperatures alone. random: where
-    random numbers stood, for the adapters to be drawn from.
+    methods: arguments of the objective: feature_loss, logit_loss, balance. losses: lessons with the same key, if not empty,
+    have equal terms and losses. shape: lessons with the same key, if not empty, differ in rates, weights and temperatures
+    alone. random: the state of the random generator that adapters are drawn from.
     """
 
     network: Network
@@ -57,7 +57,7 @@ class Lesson:
     random: Tensor = field(default_factory=torch.get_rng_state)
 
     def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
-        """scales: of objectives made before on the same batches, by their losses."""
+        """scales: those of objectives made before on the same batches, by the key `losses`."""
         device, found = next(self.network.parameters()).device, scales.get(self.losses)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
@@ -97,11 +97,11 @@ def learn_together(
     heads_only: bool = False,
     hurdles: Sequence[float] = (),
 ) -> list[Curve]:
-    """Train networks in place, all on the same batches; a curve each, empty if a loss or gradient was not finite.
+    """Train networks in place, all on the same batches; returns each one's curve, empty if a loss or gradient was not finite.
 
     A curve has, `evaluations` times, {update, every term's mean since, "val/<task>/<metric>"}. heads_only: encoders stay as
-    they are, their normalisation too. hurdles: of the first evaluations: what scores less (`quality`) stops there. advance:
-    told of every update of a network.
+    they are, their normalisation too. hurdles: one for each of the first evaluations: a network of lower `quality` stops
+    there. advance: called with the number of updates done, over all networks.
     """
     device = next(lessons[0].network.parameters()).device
     known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
@@ -136,7 +136,7 @@ class Learner:
         updates = lesson.schedule.updates
         self.evaluated = {round(number * updates / evaluations) for number in range(1, evaluations + 1)}
         self.done = False
-        self.kept: dict[str, Tensor] = {}  # of a learner that a hurdle stopped: others of its stack go on
+        self.kept: dict[str, Tensor] = {}  # if a hurdle stopped it: the rest of its stack goes on
 
     def record(self, update: int, means: dict[str, float], val: Store) -> None:
         network, training = self.lesson.network, self.lesson.network.training
@@ -156,7 +156,7 @@ class Learner:
 
 
 def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
-    """Mean over the tasks at hand of the primary metric on val, the better the higher."""
+    """Mean over the tasks at hand of the primary metric on val, signed so that higher is better."""
     found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
     return mean(tasks[name].sign * x for name, x in found.items() if x is not None)
 
@@ -164,7 +164,7 @@ def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
 def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
     """Students of one shape together, if there are several and stacking them pays; else each by itself.
 
-    A stack for each thread, while they are not too small: a core is better at its own stack than at half of another's.
+    One stack per thread, if they do not get too small: a core is faster on a stack of its own than on a share of one.
     """
     groups: dict[Any, list[Learner]] = {}
     for learner in learners:
@@ -180,7 +180,7 @@ def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Ba
 
 
 def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
-    """Students of one shape, until all are done; yields how many did an update."""
+    """Train students of one shape until all are done; yields how many did an update."""
     objectives, schedules = [s.objective for s in learners], [s.lesson.schedule for s in learners]
     alone = len(learners) == 1
     updates = (

@@ -1,4 +1,4 @@
-"""What a network's loss is made of: labels, cached logits, cached features. A teacher's is labels alone."""
+"""What a network's loss is made of: labels, cached logits, cached features. A teacher's is made of labels alone."""
 
 from collections.abc import Callable, Container, Mapping
 from typing import Any, final
@@ -19,14 +19,14 @@ from pipeline.tasks.task import Task
 class Objective(nn.Module):
     """Terms of the loss, named as fields: "labels/<task>", "logits/<teacher>/<task>", "fused/<target>".
 
-    Each is divided by the loss of its best constant predictor (features are standardised as they are), averaged over the
-    terms of its kind, and counted by `weights[kind]`. Holds the adapters of the feature loss, which are trained with the
-    network and then dropped.
+    Each is divided by the loss of its best constant predictor (not features, which are standardised already), averaged over
+    the terms of its kind, and multiplied by `weights[kind]`. Holds the adapters of the feature loss, which are trained with
+    the network and then dropped.
 
     knowledge, labelled: samples of the batches that will come; empty where there will be none. Of knowledge on the grid of
-    "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: of fused features. logit_loss: of
-    the logits of tasks that are a softmax, instead of the task's own. balance: makes one for `terms`; without it the terms
-    keep their scales. scales: of an objective with the same terms and losses, if there is one. precision: of the network's
+    "inputs/mask" only positions that exist count, each as a row of its own. feature_loss: for fused features. logit_loss: for
+    the logits of softmax tasks, instead of the task's own. balance: makes one for `terms`; without it the terms keep their
+    scales. scales: those of an objective with the same terms and losses, if there is one. precision: of the network's
     arithmetic; terms are float32.
     """
 
@@ -53,7 +53,7 @@ class Objective(nn.Module):
         self.weights = {name: weights[kind] / kinds.count(kind) for name, kind in zip(names, kinds, strict=True)}
         self.balance = balance(terms=names) if balance else None
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
-        assert feature_loss or not targets, "a student of fused features needs a loss of them"
+        assert feature_loss or not targets, "a student of fused features needs a feature_loss"
         self.adapters = nn.ModuleDict(
             {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
         )
@@ -63,7 +63,7 @@ class Objective(nn.Module):
             self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), shape, target)
 
     def fitting(self, name: str, knowledge: Batch, labelled: Batch) -> tuple[tuple[int, ...], Any]:
-        """A row's prediction's shape, and the labels or logits that it should meet. Raises ValueError if it cannot."""
+        """A row's prediction shape, and the labels or logits to compare it with. Raises ValueError if they do not fit."""
         batch = labelled if name.startswith("labels/") else knowledge
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
@@ -79,12 +79,12 @@ class Objective(nn.Module):
             return tuple(pred.shape[1:]), label
         target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
-            raise ValueError(f"{name}: sparse logits have a loss of their own; take logit_loss from this student")
+            raise ValueError(f"{name}: sparse logits have a loss of their own; remove this student's logit_loss")
         theirs, ours = (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
         if theirs != ours:
             raise ValueError(
-                f"{name}: the teacher's are {tuple(theirs)} a row, the student's {ours}; an encoder whose last tap has "
-                "that teacher's grid can learn from them, else take the weight of logits away"
+                f"{name}: the teacher's are {tuple(theirs)} per row, the student's {ours}; give the student an encoder whose "
+                "last tap has that teacher's grid, or drop the weight of logits"
             )
         return shape, target
 
@@ -117,12 +117,12 @@ class Objective(nn.Module):
         if self.precision == torch.float32:
             return self.network(inputs)
         device = next(iter(inputs.values())).device.type
-        with torch.autocast(device, self.precision, cache_enabled=False):  # the cache is one for all threads
+        with torch.autocast(device, self.precision, cache_enabled=False):  # the cache is shared by all threads
             features, logits = self.network(inputs)
         return Outputs(*({name: x.float() for name, x in found.items()} for found in (features, logits)))
 
     def backward(self, terms: Mapping[str, Tensor]) -> None:
-        """Gradients of what `forward` gave: of the sum, unless the balance looks at each term's own."""
+        """Compute gradients of the terms that `forward` returned: of their sum, unless the balance looks at each one's."""
         if not self.balance:
             return torch.stack(list(terms.values())).sum().backward()
         shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
@@ -146,7 +146,7 @@ class Objective(nn.Module):
 
 
 def check_by_row(name: str, task: Task, pred: Tensor, label: Tensor) -> None:
-    """Refuse a loss of a row that depends on other rows, as of labels (B,) against predictions (B, 1). Raises ValueError."""
+    """Refuse a row's loss that depends on other rows, as of labels (B,) against predictions (B, 1). Raises ValueError."""
     pred, label = pred.expand(2, *pred.shape[1:]), label[[0, -1]]
     with torch.no_grad():
         both, each = task.loss(pred, label), [task.loss(pred[:1], label[k : k + 1]) for k in range(2)]

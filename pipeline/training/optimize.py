@@ -1,4 +1,4 @@
-"""The training loop of one network: a teacher, a student, the heads of one."""
+"""The training loop of one network: a teacher, a student, or the heads of either."""
 
 import math
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """K students in one pass over the batches: each batch is drawn, decoded and moved once for all of them.
 
-Students of one shape are stacked, which pays where a step is many small kernels; others train side by side, a thread a core.
+Students of one shape are stacked, which pays where a step is many small kernels; others train side by side, one per core.
 """
 
 import copy
@@ -25,16 +25,16 @@ from pipeline.batches.staging import Staging
 from pipeline.training.objective import Objective
 from pipeline.training.optimize import BETAS, CLIP, EPSILON, Schedule
 
-MOST = 16  # positions of what is stacked on a CPU: at 36 a stack of transformers is no faster than they are side by side
+MOST = 16  # positions of networks stacked on a CPU: at 36 a stack of transformers is no faster than running side by side
 
 Steps = Iterator[tuple[int, dict[str, Tensor]]]  # updates so far, the terms of the last
 
 
 def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[Generator[Batch, None, None]]:
-    """The same batches for so many readers, each at its own pace, in any thread.
+    """The same batches for this many readers, each at its own pace, in any thread.
 
-    A batch is drawn and moved when the first reader asks for it, and let go when the last has taken it. A reader that is done
-    must be closed: batches wait for it.
+    A batch is drawn and moved when the first reader asks for it, and freed when the last has taken it. A reader that is done
+    must be closed: batches are kept for it.
     """
     coming: dict[int, deque[Batch]] = {reader: deque() for reader in range(readers)}
     lock, stage = threading.Lock(), Staging(device)
@@ -56,9 +56,9 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[G
 
 
 def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable[[int], None]) -> None:
-    """Run all to their ends, each a step in turn, in so many threads; in one, each has all of torch's to itself.
+    """Run all to the end, a step of each in turn, in this many threads; in a single one, a step has all of torch's threads.
 
-    advance: told what each step yields.
+    advance: called with what each step yields.
     """
     turns, lock, stop = deque(trainings), threading.Lock(), threading.Event()
     workers = min(threads, len(trainings))
@@ -88,19 +88,19 @@ def side_by_side(trainings: list[Iterator[int]], threads: int, advance: Callable
 
 
 def threads_for(objectives: list[Objective]) -> int:
-    """How many to train side by side: as many as torch has cores; one where any draws, since threads share a source."""
+    """How many to train side by side: as many as torch has threads; one on a GPU, or if any draws: they share a generator."""
     on_cpu = next(objectives[0].parameters()).device.type == "cpu"
     return torch.get_num_threads() if on_cpu and not any(map(draws, objectives)) else 1
 
 
 def draws(objective: Objective) -> bool:
-    """Whether a step takes random numbers."""
+    """Whether a step draws random numbers."""
     parts = objective.modules()
     return any((isinstance(x, _DropoutNd) and x.p > 0) or (isinstance(x, Balance) and x.random) for x in parts)
 
 
 def with_own_random(steps: Steps, state: Tensor) -> Steps:
-    """Steps that draw from here on what they would draw alone, on a CPU, whoever draws between them."""
+    """The same steps, drawing the random numbers they would draw alone, on a CPU, whoever draws between them."""
     while True:
         torch.set_rng_state(state)
         step = next(steps, None)
@@ -111,11 +111,11 @@ def with_own_random(steps: Steps, state: Tensor) -> Steps:
 
 
 def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
-    """Whether stacking pays and means the same. On a CPU K convolutions in one are slower than one after another, and so is
-    what fills a core by itself.
+    """Whether stacking pays and gives the same result. On a CPU, K convolutions in one are slower than one after another, and
+    so is anything that fills a core by itself.
 
-    A balance looks at the losses of one student, and what draws would draw for K; a loss that branches on a prediction cannot
-    look at K, which is found out on a batch.
+    A balance looks at the losses of one student, and dropout would draw for K at once; a loss that branches on a prediction
+    cannot look at K, which is found out on a batch.
     """
     on_cpu = next(objective.parameters()).device.type == "cpu"
     large = objective.network.positions > MOST or any(isinstance(part, _ConvNd) for part in objective.modules())
@@ -131,13 +131,13 @@ def stackable(objective: Objective, knowledge: Batch, labelled: Batch) -> bool:
 
 
 def batched_attention(on_cpu: bool) -> AbstractContextManager[None]:
-    """Flash attention has no batching rule on a CPU: a stack would go through it one student after another."""
+    """Avoid flash attention, which has no batching rule on a CPU: a stack would run it one student after another."""
     return sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
 
 
 @final
 class Stack:
-    """K objectives of one shape as one: what is trained is a matrix, a row a student, which the K networks hold views of.
+    """K objectives of one shape as one: what is trained is a matrix, one row per student, of which the K networks hold views.
 
     Shape: the same modules and terms. Rates, decay, weights, scales and temperatures are each student's own. An update is
     what `optimize` would do to each, up to the order of float32 sums.
@@ -171,7 +171,7 @@ class Stack:
         return torch.cat([p.detach().reshape(-1) for p in trained(objective)])
 
     def stacked(self, objectives: list[Objective]) -> dict[str, Tensor]:
-        """What is not trained, running statistics too, (K, ...); the networks' own become views of it."""
+        """What is not trained, running statistics included, (K, ...); the networks' own tensors become views of it."""
         found = {}
         for name in [name for name in named(objectives[0]) if name not in self.shapes]:
             own = [named(objective)[name] for objective in objectives]
@@ -199,7 +199,7 @@ class Stack:
 
     @torch.no_grad()
     def descend(self) -> None:
-        """AdamW as torch has it, each row with its own rate, clipped by its own norm. A row that is not finite stays so."""
+        """AdamW as in torch, each row with its own rate, clipped by its own norm. A row that is not finite stays so."""
         assert self.matrix.grad is not None
         norm = self.matrix.grad.norm(dim=1, keepdim=True)
         gradient = self.matrix.grad.mul_((CLIP / (norm + 1e-6)).clamp(max=1))
@@ -218,7 +218,7 @@ class Stack:
 def optimize_stack(
     objectives: list[Objective], schedules: list[Schedule], knowledge: Iterator[Batch] | None, labelled: Iterator[Batch] | None
 ) -> Steps:
-    """As `optimize`, for a stack: terms are (K,) each. A student whose loss is not finite goes on alone, as NaN."""
+    """As `optimize`, for a stack: terms are (K,) each. A student whose loss is not finite goes on as NaN, others unharmed."""
     stack = Stack(objectives, schedules)
     for update in range(1, schedules[0].updates + 1):
         yield update, stack.step(*(next(source) if source else {} for source in (knowledge, labelled)))

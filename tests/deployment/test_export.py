@@ -105,7 +105,7 @@ def test_scores_of_other_weights_are_not_on_a_card(project, scores):
     (project / "data/scores/students/fused").mkdir(parents=True)
     (project / "data/scores/students/fused/scores.json").write_text(json.dumps(scores))
     said = run("export", "fused", fails=True)
-    assert "scores of other weights than lie in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
+    assert "scores of other weights than those in data/students/fused/seed-0; run `dvc repro evaluate@fused`" in said
     assert not (project / "exports").exists()
 
 
@@ -184,14 +184,14 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(project):
         (project / f"scenes/{name}.png").write_bytes(b"\x89PNG no")
     answered, failed = run("predict", "fused", "scenes", fails=True).splitlines()
     assert answered.startswith("predictions/b.png: ")
-    assert failed.startswith("error: scenes: 2 of 3 images could not be read: scenes/a.png: is no image of a known format")
+    assert failed.startswith("error: scenes: 2 of 3 images could not be read: scenes/a.png: not an image of a known format")
 
 
 def test_answers_of_other_params_than_were_prepared_are_refused(project):
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(project / "a.png")
     params = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(params.replace("unlabelled: 4500", "unlabelled: 4000"))
-    assert "prepared from other data, or params, than are here now; run `dvc repro`" in run(
+    assert "prepared from other data or params than those here now; run `dvc repro`" in run(
         "predict", "fused", "a.png", fails=True
     )
 
@@ -201,7 +201,7 @@ def test_answers_of_other_params_than_were_prepared_are_refused(project):
     [
         ("none.png", "none.png: no such file"),
         ("empty", "empty: no image in this folder"),
-        ("broken.png", "broken.png: is no image of a known format, or a damaged one"),
+        ("broken.png", "broken.png: not an image of a known format, or damaged"),
     ],
 )
 def test_what_is_no_image_is_one_line(project, given, message):

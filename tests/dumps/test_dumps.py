@@ -176,7 +176,7 @@ def test_a_damaged_chunk_of_ids_is_named(tmp_path, store):
 def test_a_root_that_is_no_group(tmp_path, store):
     as_zarr(tmp_path / "dump", shuffled())
     (tmp_path / "dump/zarr.json").write_text("[]")
-    with pytest.raises(StoreError, match="not to be read as a Zarr group"):
+    with pytest.raises(StoreError, match="cannot be read as a Zarr group"):
         import_for(spec(tmp_path / "dump", "zarr_group"), store)
 
 
@@ -198,7 +198,7 @@ def claiming(shape):
 def test_an_npy_file_that_is_none(tmp_path, store, name, content):
     as_npy(tmp_path / "dump", shuffled())
     (tmp_path / "dump" / f"{name}.npy").write_bytes(content)
-    with pytest.raises(StoreError, match=f"{name}.npy: not to be read as an array without pickle"):
+    with pytest.raises(StoreError, match=f"{name}.npy: cannot be read as an array without pickle"):
         import_for(spec(tmp_path / "dump"), store)
 
 
@@ -222,7 +222,7 @@ def saved(x):
 def test_a_member_that_is_no_array(tmp_path, store, row, content):
     keys = [f"{sample.tobytes().hex()}-{view}" for sample, view in zip(IDS, VIEW, strict=True)]
     tar_of(tmp_path / "a.tar", {key: saved(x) for key, x in zip(keys, FEATURES, strict=True)} | {keys[row]: content})
-    with pytest.raises(StoreError, match=rf"a.tar: {keys[row]}.trunk.npy is not to be read as an array"):
+    with pytest.raises(StoreError, match=rf"a.tar: {keys[row]}.trunk.npy cannot be read as an array"):
         (found,) = import_for(spec(tmp_path / "a.tar", "webdataset", {"features/t": "trunk"}), store)
         list(found.forward(slice(0, N), 8))
 
@@ -240,7 +240,7 @@ def test_rows_of_another_type_are_not_made_floats(tmp_path, store, other):
 @pytest.mark.parametrize("view", ["²", "x", "1" * 30])
 def test_views_are_numbers(tmp_path, store, view):
     tar_of(tmp_path / "a.tar", {f"{IDS[0].tobytes().hex()}-{view}": saved(FEATURES[0])})
-    with pytest.raises(StoreError, match=f"view '{view}' of a member is no number of at most 9 digits"):
+    with pytest.raises(StoreError, match=f"view '{view}' of a member is not a number of at most 9 digits"):
         import_for(spec(tmp_path / "a.tar", "webdataset", {"features/t": "trunk"}), store)
 
 
@@ -302,17 +302,17 @@ def without(name):
     [
         (without("sample_id"), OUTPUTS, "no sample_id.npy"),
         (shuffled(), {"features/trunk": "trnk"}, "no array 'trnk' for features/trunk; did you mean 'trunk'.* there are said"),
-        (shuffled(trunk=FEATURES), OUTPUTS, f"array 'trunk' has {N} rows, and there are {N + 5} sample ids"),
+        (shuffled(trunk=FEATURES), OUTPUTS, f"array 'trunk' has {N} rows, but there are {N + 5} sample ids"),
         (shuffled(trunk=np.zeros(N + 5, "f4")), OUTPUTS, r"'trunk' is float32 of shape \(45,\), expected floats"),
         (shuffled(trunk=np.zeros((N + 5, 3), "i4")), OUTPUTS, "array 'trunk' is int32"),
-        (shuffled(trunk=np.array([{}] * 3, object)), OUTPUTS, "trunk.npy: not to be read as an array without pickle"),
+        (shuffled(trunk=np.array([{}] * 3, object)), OUTPUTS, "trunk.npy: cannot be read as an array without pickle"),
         (shuffled(sample_id=np.arange(N + 5)), OUTPUTS, r"sample ids are int64 of shape \(45,\); give the ids of"),
-        (shuffled(sample_id=np.zeros((N + 5, 8), "u1")), OUTPUTS, "the sample id of row 0 is of 8 bytes"),
-        (shuffled(sample_id=np.array(["photo.jpg"] * (N + 5))), OUTPUTS, "a sample id is no hex number"),
+        (shuffled(sample_id=np.zeros((N + 5, 8), "u1")), OUTPUTS, "the sample id of row 0 has 8 bytes"),
+        (shuffled(sample_id=np.array(["photo.jpg"] * (N + 5))), OUTPUTS, "a sample id is not a hex number"),
         (shuffled(view=np.zeros(3, "i4")), OUTPUTS, r"views are int32 of shape \(3,\)"),
-        (shuffled(sample_id=np.array(3)), OUTPUTS, "sample ids are one value"),
+        (shuffled(sample_id=np.array(3)), OUTPUTS, "sample ids are a single value"),
         (shuffled(sample_id=np.array([["ab"] * 2] * (N + 5))), OUTPUTS, r"sample ids are <U2 of shape \(45, 2\)"),
-        (shuffled(said=np.zeros((N + 5, 7))), OUTPUTS, r"'said' has rows of shape \(7,\), no prediction of 'cls'; see"),
+        (shuffled(said=np.zeros((N + 5, 7))), OUTPUTS, r"'said' has rows of shape \(7,\), not predictions of 'cls'; see"),
     ],
 )
 def test_a_dump_that_is_wrong_is_refused_in_one_line(tmp_path, store, arrays, outputs, message):
@@ -326,7 +326,7 @@ def test_a_dump_that_is_wrong_is_refused_in_one_line(tmp_path, store, arrays, ou
     ("kind", "message"),
     [
         ("npy", "nowhere: no sample_id.npy"),
-        ("zarr_group", "nowhere: not to be read as a Zarr group"),
+        ("zarr_group", "nowhere: cannot be read as a Zarr group"),
         ("safetensors_files", "nowhere: no safetensors file here"),
         ("webdataset", "nowhere: no .tar file here"),
     ],
@@ -346,15 +346,15 @@ def test_a_sample_that_is_there_twice(tmp_path, store):
 def test_pieces_that_do_not_fit_together(tmp_path, store):
     as_safetensors(tmp_path / "rows", shuffled())
     save_file({"sample_id": IDS, "view": VIEW, "trunk": FEATURES[:3], "said": LOGITS}, tmp_path / "rows" / "1.safetensors")
-    with pytest.raises(StoreError, match=r"1.safetensors: its arrays have other numbers of rows"):
+    with pytest.raises(StoreError, match=r"1.safetensors: its arrays differ in their number of rows"):
         import_for(spec(tmp_path / "rows", "safetensors_files"), store)
     as_safetensors(tmp_path / "pieces", shuffled())
     save_file({"sample_id": IDS}, tmp_path / "pieces" / "3.safetensors")
-    with pytest.raises(StoreError, match=r"3.safetensors: holds sample_id, expected sample_id, and the same in every file"):
+    with pytest.raises(StoreError, match=r"3.safetensors: holds sample_id, expected sample_id, and the same in all files"):
         import_for(spec(tmp_path / "pieces", "safetensors_files"), store)
     (tmp_path / "pieces" / "3.safetensors").write_bytes(b"junk")
-    with pytest.raises(StoreError, match=r"3.safetensors: not to be read as safetensors"):
+    with pytest.raises(StoreError, match=r"3.safetensors: cannot be read as safetensors"):
         import_for(spec(tmp_path / "pieces", "safetensors_files"), store)
     (tmp_path / "junk.tar").write_bytes(b"junk" * 300)
-    with pytest.raises(StoreError, match=r"junk.tar: not to be read as a tar file"):
+    with pytest.raises(StoreError, match=r"junk.tar: cannot be read as a tar file"):
         import_for(spec(tmp_path / "junk.tar", "webdataset"), store)

@@ -117,7 +117,7 @@ def test_a_part_of_a_model_is_one_by_its_architecture(tmp_path):
     (found,) = encoder(image).features.values()
     torch.testing.assert_close(found.flatten(2).transpose(1, 2), wanted)
     HuggingFace(**given, architecture="CLIPVisionModel", config=encoder.recorded["config"])(image)
-    with pytest.raises(ValueError, match=r"CLIPModel cannot be shown image of shape \(1, 3, 64, 64\): .*input_ids"):
+    with pytest.raises(ValueError, match=r"CLIPModel cannot be run on image of shape \(1, 3, 64, 64\): .*input_ids"):
         HuggingFace(**given | {"taps": ["vision_model.encoder.layers.1"]})(image)
 
 
@@ -194,5 +194,5 @@ def test_an_encoder_that_draws_when_it_is_only_looked_at_is_refused():
         def forward(self, inputs):
             return {"trunk": nn.functional.dropout(inputs["image"].float())}  # in evaluation mode, too
 
-    with pytest.raises(ValueError, match="tap 'trunk': two looks at the same rows differ"):
+    with pytest.raises(ValueError, match="tap 'trunk': two passes over the same rows differ"):
         Network(Noisy(), {}, IMAGES)

@@ -61,5 +61,5 @@ def test_sizes_below_those_of_columns_are_told_with_what_to_give(name):
 
 
 def test_columns_that_sizes_do_not_name_are_refused():
-    with pytest.raises(ValueError, match="rows of 3 columns, but the encoder's sizes are of 2"):
+    with pytest.raises(ValueError, match="rows have 3 columns, but the encoder has sizes of 2"):
         TwoTower(user=[20, 4], item=[30, 6], width=8)(rows(2, 3))

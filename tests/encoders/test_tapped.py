@@ -108,7 +108,7 @@ def test_only_images_are_resampled(net):
 
 
 def test_pixels_as_they_are_stored_are_told_with_what_to_give(net):
-    with pytest.raises(ValueError, match=r"Net cannot be shown image .*: torch.uint8, as stored: give mean and std"):
+    with pytest.raises(ValueError, match=r"Net cannot be run on image .*: torch.uint8, as stored: give mean and std"):
         Foreign(module=net, taps=["first"])(IMAGES)
 
 

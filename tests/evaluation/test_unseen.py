@@ -64,9 +64,9 @@ def test_counting_boxes_takes_the_threshold_that_is_right_most_often():
 
 def test_a_draw_that_no_classifier_can_learn_from_is_an_error_that_names_the_key():
     x, y = drawn(30, 0)
-    with pytest.raises(ValueError, match=r"evaluate.shots: 5 examples drawn at random are of 1 to 1 classes"):
+    with pytest.raises(ValueError, match=r"evaluate.shots: 5 examples drawn at random have 1 to 1 classes"):
         few_shot(classifier, (x, y * 0), (x, y), 5, 2, seed=0)
-    with pytest.raises(ValueError, match=r"evaluate.shots: 3 examples drawn at random are of 3 to 3 classes"):
+    with pytest.raises(ValueError, match=r"evaluate.shots: 3 examples drawn at random have 3 to 3 classes"):
         few_shot(classifier, (x[:3], np.arange(3)), (x, y), 3, 1, seed=0)
 
 

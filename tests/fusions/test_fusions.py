@@ -68,7 +68,7 @@ def test_pca_of_all_dims_keeps_everything():
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="9 components asked of 8 channels"):
         PCA(dims=9).fit([features()])
-    with pytest.raises(ValueError, match="not all maps"):
+    with pytest.raises(ValueError, match="differ in kind"):
         PCA(dims=2).fit([{"a/x": torch.zeros(2, 3, 4, 4), "b/x": torch.zeros(2, 3)}])
     with pytest.raises(ValueError, match="empty"):
         NoFusion().fit([])

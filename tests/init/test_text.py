@@ -140,7 +140,7 @@ def test_columns_that_cannot_name_a_task_and_rows_that_contradict(here):
     other = "flight" if topic == "meal" else "meal"
     (here / "own.csv").write_text("\n".join(["\u6587,\u7c7b,\u79cd,Class Index", *lines, f"{first},{other},{topic},{topic}"]))
     done = CliRunner().invoke(main, ["init", "project", "--data", "own.csv"])
-    assert done.exit_code == 0 and "1 labels cannot be used: mend them, or set prepare.source.skip_bad" in done.output
+    assert done.exit_code == 0 and "1 labels cannot be used: fix them, or set prepare.source.skip_bad" in done.output
     assert "cannot be used: ../own.csv, line 62: 'label' is" in done.output
     source = yaml.safe_load((here / "project/params.yaml").read_text())["prepare"]["source"]
     assert source["columns"] == {"label": "\u7c7b", "label2": "\u79cd", "Class_Index": "Class Index"} and not source["skip_bad"]
@@ -165,7 +165,7 @@ def test_what_looks_like_a_log_may_be_texts(here):
 def test_a_text_in_the_folder_of_the_stores_is_refused(here):
     write_csv(here / "own/data/own.csv", 30)
     done = CliRunner().invoke(main, ["init", "own"])
-    assert done.exit_code == 1 and "own.csv: lies where the project's stores would" in done.output
+    assert done.exit_code == 1 and "own.csv: is where the project's stores would be" in done.output
 
 
 @pytest.mark.slow

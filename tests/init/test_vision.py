@@ -327,7 +327,7 @@ LEFT_OUT = [
         csv_in("file|kind\n0000.png|a\n"),
         "labels.csv: left out: one column, 'file|kind'; expected another with labels, between commas, semicolons or tabs",
     ),
-    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is no text in UTF-8"),
+    (csv_in("file,kind\n0000.png,a\n", "utf-16"), "labels.csv: left out: is not text in UTF-8"),
     (csv_in("file,kind\n"), "labels.csv: left out: no line below the header"),
     (csv_in("file,kind\n0000.png,a,b\n"), "labels.csv: left out: line 2: 3 cells, the header has 2"),
     (
@@ -501,10 +501,10 @@ def no_labels(root):
         ),
         (no_labels, "../own: images, but no labels that are known"),
         (lambda root: ((root / "project").mkdir(), (root / "project/dvc.yaml").touch(), (root / "own").mkdir()), "already"),
-        (images_where_stores_go, "project/data: images lie where a project's stores would"),
+        (images_where_stores_go, "project/data: images are where a project's stores would be"),
         (
             stores_among_images,
-            "images lie where a project's stores would; make the project in a folder that is not in this one",
+            "images are where a project's stores would be; make the project in a folder that is not in this one",
         ),
     ],
     ids=["no folder", "no images", "no labels", "a project already", "images where stores go", "stores among images"],

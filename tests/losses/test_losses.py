@@ -160,7 +160,7 @@ def test_cka_is_the_formula():
 def test_cka_finds_unrelated_features_unrelated_in_a_small_batch():
     values = [CKA()(logits(32, 64, seed=2 * i), logits(32, 64, seed=2 * i + 1)).mean().item() for i in range(50)]
     assert np.mean(values) == pytest.approx(1, abs=0.02)
-    with pytest.raises(ValueError, match="of which 3 are too few"):
+    with pytest.raises(ValueError, match="and 3 are too few"):
         CKA()(logits(3, 4, seed=0), logits(3, 4, seed=1))
 
 

@@ -26,7 +26,7 @@ def test_what_is_apart_and_whole_passes_and_worse_inputs_of_one_test_may_share_i
 def test_a_sample_that_is_learned_from_or_chosen_by_is_measured_by_no_other_split(one, other):
     splits = {name: split(number) for number, name in enumerate(NAMES)}
     splits[other] = replace(splits[other], sample_id=np.concatenate([splits[other].sample_id[:3], splits[one].sample_id[:1]]))
-    with pytest.raises(ValueError, match=f"{other}: 1 rows, the first of them row 3, are samples of {one} too: a leak"):
+    with pytest.raises(ValueError, match=f"{other}: 1 rows, the first of them row 3, are also samples of {one}: a leak"):
         check_splits(splits, ["a"])
 
 

@@ -346,18 +346,18 @@ def test_refuses_values_that_would_not_survive(tmp_path, name, value, message):
 def test_refuses_wrong_arrays(tmp_path):
     writer = begin(tmp_path / "a.zarr")
     arrays = {key: x[:64] for key, x in content().items()}
-    with pytest.raises(StoreError, match=r"got shape \(63, 1, 4, 4\), expected \(64, 1, 4, 4\)"):
+    with pytest.raises(StoreError, match=r"has shape \(63, 1, 4, 4\), expected \(64, 1, 4, 4\)"):
         writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"][:63]})
-    with pytest.raises(StoreError, match="got float64 values, stored as uint8"):
+    with pytest.raises(StoreError, match="has float64 values, to be stored as uint8"):
         writer.write(0, {**arrays, "inputs/image": arrays["inputs/image"] / 2})
     with pytest.raises(StoreError, match=r"'features/cls/projected' needs a basis of shape \(3, 4\)"):
         begin(tmp_path / "b.zarr", bases={}).write(0, arrays)
-    with pytest.raises(StoreError, match="got fields"):
+    with pytest.raises(StoreError, match="was given fields"):
         writer.write(0, {"inputs/image": arrays["inputs/image"]})
-    with pytest.raises(StoreError, match="row 3: 4 items, at most 3"):
+    with pytest.raises(StoreError, match="row 3: 4 items, expected at most 3"):
         writer.write(0, {**arrays, "labels/det": [np.zeros((n % 5, 5), np.float32) for n in range(1, 65)]})
     boxes = arrays["labels/det"]
-    with pytest.raises(StoreError, match="'labels/det' got 63 rows, expected 64"):
+    with pytest.raises(StoreError, match="'labels/det' has 63 rows, expected 64"):
         writer.write(0, {**arrays, "labels/det": boxes[1:]})
     spoilt = [*boxes[:7], np.full((2, 5), np.nan, np.float32), *boxes[8:]]
     with pytest.raises(StoreError, match="'labels/det', row 7: nan is not finite"):
@@ -422,7 +422,7 @@ def renamed(name):
         (forged("inputs/image", shape=[1, -4, 4]), "whole numbers above 0"),
         (forged("inputs/image", shape=[2**40, 4, 4]), "absurdly large"),
         (forged("inputs/image", chunk_rows=7), "does not divide"),
-        (forged("inputs/image", attributes=[1]), "its attributes are no JSON object"),
+        (forged("inputs/image", attributes=[1]), "its attributes are not a JSON object"),
         (forged("inputs/image", shape=[2**32]), "a chunk of .* bytes, expected at most 2147483647"),
         (forged("labels/det", dtype="uint8"), "ragged rows of uint8: batches pad them with -1"),
         (forged("labels/det", dtype="bool"), "ragged rows of bool"),
@@ -431,10 +431,10 @@ def renamed(name):
         (forged("view", shape=[2]), r"'view': int32 of shape \(2,\), expected int32 of shape \(\)"),
         (renamed("inputs/zarr.json/x"), "no zarr.json and no .tmp"),
         (renamed("inputs/image.tmp"), "no zarr.json and no .tmp"),
-        (lambda a: a.update(identity=[1]), "its identity is no JSON object of at most 64 levels"),
-        (lambda a: a.update(identity=nested(66)), "its identity is no JSON object of at most 64 levels"),
-        (renamed("../../outside"), "no relative path"),
-        (renamed("/etc/passwd"), "no relative path"),
+        (lambda a: a.update(identity=[1]), "its identity is not a JSON object of at most 64 levels"),
+        (lambda a: a.update(identity=nested(66)), "its identity is not a JSON object of at most 64 levels"),
+        (renamed("../../outside"), "not a relative path"),
+        (renamed("/etc/passwd"), "not a relative path"),
         (lambda a: a.update(n_rows=10**7), "list of files"),
         (lambda a: a.update(n_rows="many"), "must be at least 1"),
         (lambda a: a.pop("identity"), "malformed"),
@@ -458,7 +458,7 @@ def test_refuses_strangers(store, tmp_path):
     import zarr
 
     zarr.create_group(str(tmp_path / "foreign.zarr"))
-    with pytest.raises(StoreError, match="no store of ours"):
+    with pytest.raises(StoreError, match="not a Stillroom store"):
         open_store(tmp_path / "foreign.zarr")
     for text in ("", "[]", "{", '"x"', '{"attributes": 3}'):
         (store.path / "zarr.json").write_text(text)

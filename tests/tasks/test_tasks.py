@@ -156,7 +156,7 @@ def test_one_class_is_no_classification():
         (Detection(classes=9, stride=4, box_weight=1), BOXES, (6, 6), "a label is of class 9, the task has classes 0 to 8"),
         (detection, BOXES, (3, 3), "beyond predictions of 3 x 3 cells of stride 4"),
         (Segmentation(classes=4, upscale=1, background_weight=1, temperature=1), MAPS, (6, 6), "the task has classes 0 to 3"),
-        (segmentation, MAPS, (16, 16), "labels are of 24 x 24 pixels, predictions of 16 x 16, which is not every n-th"),
+        (segmentation, MAPS, (16, 16), "labels have 24 x 24 pixels, predictions 16 x 16, expected every n-th pixel"),
         (MultiLabel(classes=4), PRESENT, (), "labels have 3 classes, the task 4"),
         (Tagging(kinds=["a"], temperature=1), torch.tensor([[0, 3, -1]]), (3,), "of class 3, the task has classes 0 to 2"),
     ],

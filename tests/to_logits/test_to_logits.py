@@ -136,7 +136,7 @@ def test_maps_of_labels_that_leave_something_out(make, message):
 
 
 def test_a_class_that_a_model_does_not_have():
-    with pytest.raises(ValueError, match="class 4 of theirs, and the model has 4"):
+    with pytest.raises(ValueError, match="class 4 of theirs, but the model has 4"):
         SetOfBoxes(task=DETECTION, labels={0: 0, 1: 1, 4: 2})(boxes(), (24, 24))
     theirs = SimpleNamespace(logits=torch.zeros(1, 3, 6, 6))
     with pytest.raises(ValueError, match="leaves no class of theirs for background"):
@@ -180,9 +180,9 @@ def test_a_real_model_answers_a_task_and_is_rebuilt_with_its_map(tmp_path, model
 
 def test_queries_are_no_grid_and_a_task_that_is_not_there_is_named():
     config = DETR.to_dict() | {"architectures": ["DetrForObjectDetection"]}
-    with pytest.raises(ValueError, match=r"tap 'model.decoder' gives one for each of 5 queries, which lie on no grid"):
+    with pytest.raises(ValueError, match=r"tap 'model.decoder' gives one feature for each of 5 queries, which lie on no grid"):
         HuggingFace(config=config, taps=["model.decoder"], **NORMALISED)(IMAGES)
-    with pytest.raises(ValueError, match=r"gives one for each of 4 queries"):  # as many as a grid of 2 x 2 has
+    with pytest.raises(ValueError, match=r"gives one feature for each of 4 queries"):  # as many as a grid of 2 x 2 has
         HuggingFace(config=config | {"num_queries": 4}, taps=["model.decoder"], **NORMALISED)(IMAGES)
     with pytest.raises(ValueError, match=r"to_logits.boxes: not a task of this network, which has none"):
         HuggingFace(config=config, to_logits={"boxes": None}, **NORMALISED)

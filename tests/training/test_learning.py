@@ -198,15 +198,15 @@ def test_a_feature_on_another_grid_is_an_error():
 @pytest.mark.parametrize("content", [b"", b"junk" * 9, save({"x": torch.zeros(1)})])
 def test_a_file_that_is_no_network_is_one_line(tmp_path, content):
     (tmp_path / "net.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="is no network of ours, or damaged"):
+    with pytest.raises(ValueError, match="not a Stillroom network, or damaged"):
         load_network(tmp_path / "net.safetensors", CPU)
 
 
 @pytest.mark.parametrize(
     ("logits", "message"),
     [
-        (np.zeros((32, 3), "f4"), r"logits/t/corner: the teacher's are \(3,\) a row, the student's \(2,\)"),
-        (np.zeros((32, 2, 4, 4), "f4"), r"the teacher's are \(2, 4, 4\) a row"),
+        (np.zeros((32, 3), "f4"), r"logits/t/corner: the teacher's are \(3,\) per row, the student's \(2,\)"),
+        (np.zeros((32, 2, 4, 4), "f4"), r"the teacher's are \(2, 4, 4\) per row"),
     ],
 )
 def test_logits_of_another_shape_are_an_error(logits, message):

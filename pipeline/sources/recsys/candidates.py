@@ -1,4 +1,4 @@
-"""Lists of candidates: a row is one user at one time, with the items that were shown or could have been."""
+"""Lists of candidates: a row is one user at one time, with items that were or could have been shown."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,7 +12,7 @@ from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids, 
 COLOURS = matplotlib.color_sequences["tab20"]
 RESPONSES = ("click", "conversion")
 TASKS = (*RESPONSES, "rating")
-ID, POPULARITY, CATEGORY = 0, 1, 2  # the first columns of an item; a user's first is the id as well
+ID, POPULARITY, CATEGORY = 0, 1, 2  # the first columns of an item; a user's first is also the id
 UNKNOWN = 0  # in any column: a new id, a value that is not given
 DROPPED = 0.1  # of values, hidden from networks as they learn
 SHOWN = 10  # candidates drawn
@@ -23,7 +23,7 @@ class Lists:
     """N lists of L candidates.
 
     user: (N, columns) int32. item: (N, columns, L) int32. number: (N, L), which item it is, whether or not networks are
-    told. click, conversion: (N, L), 1, 0, or -1 where there is no such candidate. rating: (N, L), 0 where there is none.
+    told. click, conversion: (N, L), 1, 0, or -1 where there is no candidate. rating: (N, L), 0 where there is none.
     """
 
     user: np.ndarray
@@ -48,7 +48,7 @@ class Lists:
         return {"user": self.user, "item": self.item} | ({} if exists.all() else {"mask": exists})
 
     def label(self, task: str) -> np.ndarray:
-        """Of a response (N, L, 3): it, the item's number and its category, which metrics of lists count."""
+        """For a response (N, L, 3): the response, and the item's number and category, which metrics of lists count."""
         if task == "rating":
             return self.rating.astype(np.float32)
         return np.stack([getattr(self, task), self.number, self.item[:, CATEGORY]], 2).astype(np.int32)
@@ -60,7 +60,7 @@ class Candidates(Source):
     cell = (2.6, 2.6)
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
-        """Some values unknown, so that networks can do without (DropoutNet): of a new user, a new item."""
+        """Some values made unknown, so that networks can do without them (DropoutNet), as for a new user or item."""
         return inputs | hide(rng, inputs), labels
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
@@ -70,7 +70,7 @@ class Candidates(Source):
         return "; ".join(f"{task}: {', '.join(items) or 'none'}" for task, items in said.items())
 
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
-        """A column a task: its best candidates downwards, by item id, in the colour of their category."""
+        """One column per task: its best candidates from the top, by item id, in the colour of their category."""
         ids, categories = inputs["item"][ID], inputs["item"][CATEGORY]
         axis.set(xlim=(0, len(TASKS)), ylim=(SHOWN + 1, 0))
         if not answer:
@@ -104,12 +104,12 @@ def whole(lists: Lists, tasks: tuple[str, ...] = TASKS) -> Split:
 
 
 def ids_of(lists: Lists) -> np.ndarray:
-    """By user, candidates and what is known of them."""
+    """Sample ids by user, candidates and what is known of them."""
     return content_ids(np.concatenate([lists.user, lists.number, lists.item.reshape(len(lists), -1)], 1))
 
 
 def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, tasks: tuple[str, ...]) -> Split:
-    """Lists in random order, each in so many views; view 0 is the list as it is, and alone carries labels.
+    """Lists in random order, each in this many views; only view 0, the list as it is, carries labels.
 
     parts: {the one task that they are labelled for, or "all", or "none": lists}.
     """

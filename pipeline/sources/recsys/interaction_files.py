@@ -1,4 +1,4 @@
-"""A log of one's own, as CSV or Parquet, and tables of what is known of users and items."""
+"""Your own log, as CSV or Parquet, and tables of what is known of users and items."""
 
 from pathlib import Path
 from typing import Any, final
@@ -17,12 +17,12 @@ OUTCOMES = (*RESPONSES, "rating")
 
 @final
 class InteractionFiles(LoggedCandidates):
-    """log: a file with a row an interaction. columns: {"user", "item", "time", and of the outcomes "click", "conversion" (0
-    or 1), "rating" (above 0; empty where there is none) those that there are: the name of its column}.
+    """log: a file with one row per interaction. columns: {role: the name of its column}, for "user", "item", "time", and those
+    of the outcomes that there are: "click", "conversion" (0 or 1), "rating" (above 0; empty where there is none).
 
-    events: {"click" or "conversion": values}: where a column says what happened (view, cart, purchase), those that are one.
-    users, items: {"path", "id": its column, "columns": side features, as they are, of an item its category first}. Paths are
-    relative to the project. Without a click column whatever is logged counts as one. Others: LoggedCandidates.
+    events: {"click" or "conversion": values}: if a column says what happened (view, cart, purchase), the values that are one.
+    users, items: {"path", "id": its column, "columns": side features, as they are; an item's category first}. Paths are
+    relative to the project. Without a click column whatever is logged counts as a click. Others: LoggedCandidates.
     """
 
     def __init__(

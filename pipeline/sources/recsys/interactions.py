@@ -1,4 +1,4 @@
-"""What users of a made-up world do with items: lists as a shop shows them, of all items, of new users, of a new domain."""
+"""What users of a made-up world do with items: lists as a shop shows them, of all items, of new users, in a new domain."""
 
 from collections.abc import Iterable
 from typing import final
@@ -18,8 +18,8 @@ PREVIEW = 16  # lists of each kind
 class Interactions(Candidates):
     """labelled: {task: lists with that task's labels and no others}; unlabelled: half of them of candidates at random.
 
-    views: rows a list has in the transfer set; view 0 is the list as it is. length: candidates a list. val, test, unseen:
-    lists of each; of an unseen one there are two rows.
+    views: rows per list in the transfer set; view 0 is the list as it is. length: candidates per list. val, test, unseen:
+    lists of each; an unseen one gives two rows.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Interactions(Candidates):
         }
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
-        """A user by number, those after the known ones by side features alone; every item of the taught domains."""
+        """A user by number, with every item of the taught domains; users after the known ones have side features alone."""
         if not given.isdecimal() or not 1 <= int(given) <= USERS + COLD:
             raise ValueError(f"{given!r}: no such user; expected a number from 1 to {USERS + COLD}, above {USERS} a new one's")
         world, item = make_world(stream(self.seed, "world")), np.arange(sum(ITEMS[:NEW]))[None]
@@ -96,7 +96,7 @@ class Interactions(Candidates):
         return transfer(parts, self.views, rng, tuple(self.labelled))
 
     def catalogue(self, world: World, seen: np.ndarray) -> Lists:
-        """Some users, asked about every item of a domain, in random order: no bias of what was shown."""
+        """Some users, asked about every item of a domain, in random order: no bias from what was shown."""
         rng = stream(self.seed, "catalogue")
         user, at = rng.permutation(USERS)[:CATALOGUE], np.full(CATALOGUE, TEST[1])
         item = np.tile(np.arange(ITEMS[0]), (CATALOGUE, 1)) + (np.arange(CATALOGUE) % NEW * ITEMS[0])[:, None]
@@ -104,7 +104,7 @@ class Interactions(Candidates):
 
 
 def single(lists: Lists) -> Split:
-    """Two rows a list, of one candidate each, of a domain that nobody was taught: one that was clicked, and one not."""
+    """Two rows per list, of one candidate each, from a domain that nobody was taught: one that was clicked, and one not."""
     rows = np.arange(2 * len(lists)) // 2
     place = np.argmax(lists.click[rows] == (np.arange(len(rows)) % 2)[:, None], 1)[:, None]
     cut = {name: np.take_along_axis(getattr(lists, name)[rows], place, 1) for name in ("number", *TASKS)}

@@ -8,7 +8,7 @@ from pipeline.sources.recsys.candidates import UNKNOWN, Lists
 from pipeline.sources.source import Arrays
 
 END = np.iinfo(np.int64).max  # above every number of a pair
-BUCKETS = 24  # of popularity, two an octave
+BUCKETS = 24  # of popularity, two per octave
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Log:
 class ListMaker:
     """Lists as networks may know them: ids of what is in the log's `learned` rows, popularity before the list's time.
 
-    Popularity counts the users who clicked on an item, as if as many clicks had come before as are learned from: a log only
-    grows, and a network knows nothing of numbers beyond those that it learned from.
+    Popularity counts the users who clicked on an item, scaled as if as many clicks had come before as are learned from: a log
+    only grows, and a network knows nothing of numbers beyond those that it learned from.
     """
 
     def __init__(self, log: Log, learned: np.ndarray, length: int, negatives: int, rng: np.random.Generator):
@@ -60,15 +60,15 @@ class ListMaker:
         return np.searchsorted(self.clicks, first + self.moment(time)[:, None]) - np.searchsorted(self.clicks, first)
 
     def popularity(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Buckets of items (N, L) at a time (N,), from 1; of few clicks so far no more is made than eight times as many."""
+        """Buckets of items (N, L) at a time (N,), from 1; few clicks so far are scaled up by eight times at most."""
         before = np.searchsorted(self.times, time)[:, None]
         seen = self.seen(item, time) * (self.enough / np.maximum(before, self.enough / 8))
         return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + seen))
 
     def lists(self, of: np.ndarray, like: np.ndarray, known: np.ndarray) -> Lists:
-        """Each user's interactions in order of time, so many a list; with negatives, all in random order.
+        """Each user's interactions in order of time, cut into lists; with negatives, all in random order.
 
-        Who meets an item again, as who views and then buys it, has it once, when they first met it, with the best outcomes.
+        An item met again, as when a user views and then buys it, is listed once, when it was first met, with its best outcomes.
         of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. known: (N,) bool, those
         that no negative may be.
         """
@@ -92,7 +92,7 @@ class ListMaker:
         return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
     def once(self, order: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        """Of these interactions the first of each pair of user and item, and {task: (N,)}, its best outcome."""
+        """The first of these interactions for each pair of user and item, and {task: (N,)}, the pair's best outcome."""
         _, first, pair = np.unique(self.pairs[order], return_index=True, return_inverse=True)
         best = {task: np.zeros(len(self.log.user)) for task in self.log.outcomes}
         for task, found in self.log.outcomes.items():
@@ -100,9 +100,9 @@ class ListMaker:
         return order[np.sort(first)], best
 
     def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        """An item of the pool that each user did not meet, and that is not listed (N, n); -1 where eight draws find none.
+        """An item of the pool that each user did not meet, and that is not in listed (N, n); -1 where eight draws find none.
 
-        met: numbers of pairs of a user and an item, sorted, END the last, so that a draw costs by how many are asked.
+        met: numbers of pairs of a user and an item, sorted, END last, so that a draw costs no more than what is asked for.
         """
         found = np.full(len(user), -1)
         for _ in range(8):
@@ -114,7 +114,7 @@ class ListMaker:
         return found
 
     def random(self, count: int) -> Lists:
-        """Learned users at times of theirs, with candidates drawn from all that was learned; no outcome is known."""
+        """Users of the learned rows, at times of theirs, with candidates drawn from all learned items; no outcome is known."""
         row = self.rng.choice(self.rows, count)
         pool, item = different(self.log.item[self.rows]), np.full((count, self.length), -1)
         for at in range(self.length):
@@ -148,5 +148,5 @@ class ListMaker:
 
 
 def different(numbers: np.ndarray) -> np.ndarray:
-    """Each number that there is, once, in order: faster than np.unique where they are small."""
+    """Each number that occurs, once, in order: faster than np.unique for small numbers."""
     return np.flatnonzero(np.bincount(numbers))

@@ -16,10 +16,10 @@ PREVIEW = 16  # lists
 
 
 class LoggedCandidates(Candidates):
-    """length: candidates a list, of which `negatives` are drawn from what the user has not met; short lists are masked.
+    """length: candidates per list, of which `negatives` are drawn from what the user has not met; short lists are masked.
 
     Tell tasks the `rate` at which negatives were sampled. unlabelled: lists of random candidates in the transfer set. views:
-    rows a list has there. val, test: shares of the interactions, by time, the last ones test. cold, new: shares of the users
+    rows per list there. val, test: shares of the interactions, by time, the last ones test. cold, new: shares of the users
     and of the items kept from all learning; 0: no such test split.
     """
 
@@ -51,7 +51,7 @@ class LoggedCandidates(Candidates):
         """The log, whole. Raises ValueError with file and line."""
 
     def opened(self) -> tuple[Log, dict[str, np.ndarray], ListMaker]:
-        """The log, its rows by split, and what makes lists of them."""
+        """The log, its rows by split, and the maker of lists from them."""
         log, rng = self.read_log(), np.random.default_rng(self.seed)
         rows = self.divided(log, rng)
         return log, rows, ListMaker(log, rows["transfer"], self.length, self.negatives, rng)
@@ -64,7 +64,7 @@ class LoggedCandidates(Candidates):
                 raise ValueError(
                     f"{task}: no interaction that is learned from has any; leave its column out, or change val, test"
                 )
-        # who learns must not be told, by what is never a negative, what users meet later; nor may an unknown id tell a click
+        # what is never a negative must not tell networks what users meet later, nor an unknown id that it was clicked
         made = {
             name: maker.lists(
                 flag, flag if name == "test/new_items" else learned | flag, learned if name == "transfer" else ever
@@ -82,7 +82,7 @@ class LoggedCandidates(Candidates):
         return {name: replace(split, about=about) for name, split in splits.items()}
 
     def divided(self, log: Log, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """{split: (N,) bool}: by time; what cold users do, or is done with new items, is tested alone."""
+        """{split: (N,) bool}: by time; interactions of cold users or with new items are only tested on."""
         begin_val, begin_test = np.quantile(log.time, [1 - self.val - self.test, 1 - self.test])
         early, late = log.time < begin_val, log.time >= begin_test
         if not (early.any() and late.any() and (~early & ~late).any()):
@@ -110,7 +110,7 @@ class LoggedCandidates(Candidates):
         return rows
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
-        """A user of the log, by name, with all items that they never met, as they are known when it ends."""
+        """A user of the log, by name, with all items that they never met, as known when the log ends."""
         log, _, maker = self.opened()
         if given not in log.user_names:
             raise ValueError(f"{given!r}: no such user; expected one as in the log, such as {log.user_names[0]!r}")
@@ -123,7 +123,7 @@ class LoggedCandidates(Candidates):
 
     def inputs_in_words(self) -> str:
         return (
-            "user: a line of users.csv; item: lines of items.csv, a column a candidate; mask: which candidates there are. The "
+            "user: a line of users.csv; item: lines of items.csv, a column per candidate; mask: which candidates exist. The "
             "id is 0 of whoever came up after all that was learned from; popularity is as the log ended"
         )
 
@@ -143,7 +143,7 @@ class LoggedCandidates(Candidates):
 
 
 def as_csv(header: list[str], names: list[str], table: np.ndarray) -> str:
-    """A line each: its name, and its columns; those beyond the header are numbered."""
+    """One line for each: its name, and its columns; those beyond the header are numbered."""
     header = header + [f"column {n}" for n in range(len(header), table.shape[1] + 1)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -26,8 +26,8 @@ Tables = tuple[Table, Table, Table | None]  # ratings, movies, users
 class MovieLens(LoggedCandidates):
     """path: the folder. Tasks: rating in stars; click: rated at all, against sampled negatives; conversion: rated >= `liked`.
 
-    A movie's columns are its first genre and its decade; a user's age in tens, gender and occupation where users are told of,
-    as in 100K and 1M, else none. Others: LoggedCandidates.
+    A movie's columns are its first genre and its decade; a user's are age in tens, gender and occupation where these are
+    known, as in 100K and 1M, else none. Others: LoggedCandidates.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tables of a person's own, read whole or not at all: CSV and its kin, Parquet."""
+"""Your own tables, read whole or not at all: CSV and the like, Parquet."""
 
 import csv
 import math
@@ -12,12 +12,12 @@ import numpy as np
 from pipeline.sources.parquet import naming_parquet
 from pipeline.sources.separator import check_header, separator_of
 
-csv.field_size_limit(2**31 - 1)  # a text, of no concern here, may lie in another column
+csv.field_size_limit(2**31 - 1)  # another column, of no concern here, may hold long texts
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns as text, with the line (of Parquet: the row) that each row is from. Raises ValueError, with file and line."""
+    """Columns as text, with the line (in Parquet: the row) that each row is from. Raises ValueError, with file and line."""
 
     path: Path
     columns: dict[str, list[str]]
@@ -42,7 +42,7 @@ class Table:
         return self.parsed(name, flag, "0 or 1, true or false", 0, 1, None)
 
     def times(self, name: str) -> np.ndarray:
-        """Seconds, from numbers or from dates as ISO 8601 has them, UTC if they do not say: (N,)."""
+        """Seconds, from numbers or from dates in ISO 8601, UTC if they do not say: (N,)."""
         return self.parsed(name, seconds, "seconds, or a date such as 2024-05-31T12:00", -math.inf, math.inf, None)
 
     def parsed(
@@ -59,7 +59,7 @@ class Table:
         return found
 
     def rows_of(self, key: str, other: "Table", column: str) -> np.ndarray:
-        """Which row of this table each row of another is about, (N,): that whose `key`, its own alone, is `column` there."""
+        """Which row of this table each row of another is about, (N,): the one whose unique `key` equals `column` there."""
         place = {name: row for row, name in enumerate(self.texts(key))}
         if len(place) < len(self):
             raise ValueError(f"{self.path}: {len(self)} rows of {len(place)} different {key}; expected each once")
@@ -140,7 +140,7 @@ def as_text(value: object) -> str:
 def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, encoding: str = "utf-8-sig") -> Table:
     """Columns of a text file: some of those that its header names, or, without one, all, in order; more may follow.
 
-    separator: a character, or, where no tab is in the file, several.
+    separator: a character, or several if the file has no tabs.
     """
     rows, lines = [], []
     try:

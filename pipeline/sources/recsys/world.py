@@ -1,7 +1,7 @@
 """A world of users and items with latent tastes, whose log is biased by popularity and by what was chosen to be shown.
 
 Time runs in periods: what is popular is shown more, what is shown is clicked, what is clicked becomes popular. Networks
-learn from early periods and are tested on late ones; an item's popularity counts clicks of periods before the row's alone.
+learn from early periods and are tested on late ones; an item's popularity counts only clicks of periods before the row's.
 Frozen before any distilled student was run: every figure of the example is of this world.
 """
 
@@ -19,8 +19,8 @@ ITEM_VALUES = {"category": 10, "maker": 15, "price": 5}
 FACTORS = 6  # of taste
 TRAINED, VAL, TEST = range(7), 7, (8, 9)  # periods
 VISITS = 4  # lists a known user sees of a domain in a period
-LOUD = 1.0  # what popularity weighs in what is shown
-CHOSEN = 1.0  # what the user's taste weighs in it
+LOUD = 1.0  # weight of popularity in what is shown
+CHOSEN = 1.0  # weight of the user's taste in it
 DRIFT = 0.3  # of taste from the first period to the last, against taste itself
 BUCKETS = 16  # of popularity
 
@@ -41,7 +41,7 @@ class World:
     released: np.ndarray
 
     def affinity(self, user: np.ndarray, item: np.ndarray, period: np.ndarray) -> np.ndarray:
-        """Of each task (tasks, N, L), about standard normal. user, period: (N,). item: (N, L)."""
+        """For each task (tasks, N, L), about standard normal. user, period: (N,). item: (N, L)."""
         domain, share = self.items[item[:, 0], 4] - 1, (period / TEST[1])[:, None]
         taste = (1 - share) * self.taste[0, domain, user] + share * self.taste[1, domain, user]
         return np.einsum("nf,tnlf->tnl", taste, self.traits[:, item])
@@ -55,7 +55,7 @@ class World:
         seen: np.ndarray,
         told: bool = True,
     ) -> Lists:
-        """What users do with candidates (N, L). seen: clicks before, (periods, I). told: networks know the items' ids."""
+        """What users do with candidates (N, L). seen: earlier clicks, (periods, I). told: networks know the items' ids."""
         (clicks, buys, rates), quality = self.affinity(user, item, period), self.quality[item]
         means = self.users[user, 3][:, None] - self.items[item, 3]
         click = chance(rng, -3.6 + 1.8 * clicks + 0.7 * quality)

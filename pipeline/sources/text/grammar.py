@@ -1,8 +1,8 @@
 """A small language of reviews, and a second one: words from parts, clauses from templates, names from syllables.
 
-A review is of one thing. What is reviewed is told from what is mentioned by the clause that it stands in, the verdict by the
-opinion in that clause and whether it is negated. The second language says the same in words of its own, clauses turned round,
-without articles, with particles that the first has not.
+A review is of one thing. Its clause alone tells what is reviewed from what is only mentioned; the verdict is the opinion in
+that clause, and whether it is negated. The second language says the same in words of its own, clauses reversed, without
+articles, with particles that the first lacks.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ STEMS = {
     0: ["dread", "harm", "waste", "bore", "worry", "gloom"],
 }
 ADVERBS = {True: ["very", "deeply", "utterly"], False: ["rather", "fairly", "mildly"]}  # strong, or not
-HELD_OUT = 4  # of a stem's words with the suffixes, every fourth is for the split "novel" alone
+HELD_OUT = 4  # every fourth of a stem's words with suffixes is kept for the split "novel"
 
-# | parts what the second language puts in reverse order. N: noun; A: adverb and opinion; P, L, O: names. A verdict with 0 says
+# | parts what the second language reverses. N: noun; A: adverb and opinion; P, L, O: names. A verdict with 0 says
 # the opposite of its A.
 VERDICTS = [
     ("the N|was|A", 1), ("i found|the N|A", 1), ("the N|seemed|A", 1), ("so A|was|the N", 1), ("we thought|the N|A", 1),
@@ -49,7 +49,7 @@ PARTICLES = {"N": "ka", "A": "mu", "P": "si", "L": "te", "O": "te"}  # words tha
 ONSETS = ["b", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "gr", "tr"]  # of names
 VOWELS, CODAS = "aeio", ["", "", "n", "l", "r", "s"]
 
-Word = tuple[str, str]  # as parts joined by "-"; its tag
+Word = tuple[str, str]  # its parts joined by "-"; its tag
 Chunk = tuple[list[Word], str]  # and the particle that the second language ends it with
 
 
@@ -73,7 +73,7 @@ def opinions(novel: bool) -> dict[int, list[str]]:
 
 
 def names(rng: np.random.Generator, many: int) -> list[str]:
-    """Distinct words of two or three syllables; what kind of name one is, only its clause tells."""
+    """Distinct words of two or three syllables; only its clause tells what kind of name one is."""
     found: dict[str, None] = {}
     while len(found) < many:
         syllables = [rng.choice(ONSETS) + rng.choice(list(VOWELS)) for _ in range(rng.integers(2, 4))]
@@ -91,7 +91,7 @@ def chunks(template: str, slots: dict[str, list[Word]]) -> list[Chunk]:
 
 
 def sentence(clauses: list[list[Chunk]], second: "SecondLanguage") -> Sentence:
-    """Clauses, a full stop between two; the second language has a clause's chunks in reverse order, and no stops."""
+    """Clauses with full stops between them; the second language has a clause's chunks in reverse order, and no stops."""
     first: list[Word] = []
     other: list[str] = []
     partner: list[int] = []
@@ -112,7 +112,7 @@ def sentence(clauses: list[list[Chunk]], second: "SecondLanguage") -> Sentence:
 
 @final
 class SecondLanguage:
-    """Parts of words, translated: those of the lexicon to parts made up at random, names letter by letter."""
+    """Translates parts of words: those of the lexicon to parts made up at random, names letter by letter."""
 
     def __init__(self, rng: np.random.Generator):
         closings = [template for templates in CLOSINGS.values() for template in templates]

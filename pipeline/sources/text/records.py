@@ -16,15 +16,15 @@ from pipeline.sources.text.scripts import words_in
 from pipeline.sources.text.words import as_bio, tags_of
 
 Row = tuple[str, dict[str, Any]]  # "file, line n", {column: value}
-BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read, but always so many
-BREAK = re.compile(r"[ \t\n\r\f\v]")  # is in no word; other blanks may be
+BYTES, LEAST = 64, 4096  # that a text may have: for each word that is read; but always this many
+BREAK = re.compile(r"[ \t\n\r\f\v]")  # never part of a word; other blanks may be
 
 csv.field_size_limit(2**31 - 1)  # a text may be longer than 131072 characters
 
 
 @dataclass
 class Record:
-    """labels: {name: class in words, or a tag a word}. where: the file and line that it was found at first."""
+    """labels: {name: class in words, or one tag per word}. where: the file and line where it was first found."""
 
     words: list[str]
     labels: dict[str, Any] = field(default_factory=dict)
@@ -69,30 +69,30 @@ def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
 
 
 def rows_of(path: Path, text: str | None, tags: str, bad: list[str]) -> Iterator[Row]:
-    """Rows of a file of any kind; what is wrong with one is added to `bad`. text: a column that has to be there."""
+    """Rows of a file of any kind; what is wrong with one is added to `bad`. text: a column that must be there."""
     kind = path.suffix.lower()
     if kind == ".conll":
         yield from conll_rows(path, text or "text", tags, bad)
     elif kind in READERS:
         yield from READERS[kind](path, text, bad)
     else:
-        raise ValueError(f"{path}: no kind of file that is read; there are {', '.join(ENDINGS)}")
+        raise ValueError(f"{path}: not a kind of file that is read; there are {', '.join(ENDINGS)}")
 
 
 def lines_of(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")  # splitlines cuts at U+2028, too
+        return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")  # splitlines also cuts at U+2028
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: is no text in UTF-8: {error.reason}") from None
+        raise ValueError(f"{path}, line {line}: is not text in UTF-8: {error.reason}") from None
 
 
 def csv_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
-    """Below a header, between commas, semicolons or tabs; a cell in quotes may go over several lines, and is named by its
-    last. In a .tsv a quote is a quote: many are written so."""
+    """Rows below a header, with commas, semicolons or tabs between cells; a cell in quotes may span several lines, and the
+    last of these is reported. In a .tsv quotes are plain characters: many are written so."""
     lines = lines_of(path)
     form: dict[str, Any] = {"delimiter": separator_of(lines[0])}
     if path.suffix.lower() == ".tsv":
@@ -121,7 +121,7 @@ def jsonl_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            bad.append(f"{where}: is no JSON: {error.msg} at column {error.colno}")
+            bad.append(f"{where}: is not JSON: {error.msg} at column {error.colno}")
             continue
         if isinstance(row, dict) and (text is None or text in row):
             yield where, row
@@ -130,7 +130,7 @@ def jsonl_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
 
 
 def parquet_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
-    """Rows, which have no lines, counted from 1."""
+    """Rows, which have no lines, by number from 1."""
     from pyarrow import parquet
 
     with naming_parquet(path):
@@ -142,9 +142,9 @@ def parquet_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
 
 
 def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row]:
-    """Sentences, an empty line between two: a word a line, first in it, its tag last. IOB1, as CoNLL-2003 has it, or BIO.
+    """Sentences with empty lines between them: a word per line, first in it, its tag last. IOB1, as in CoNLL-2003, or BIO.
 
-    Columns lie between tabs, in a line without one between blanks; a blank that does not break, as in 10 000, is of its word.
+    Columns are separated by tabs, or by blanks in a line without any; a no-break blank, as in 10 000, is part of its word.
     """
     where, words, found, width, whole = "", [], [], 0, True  # type: str, list[str], list[str], int, bool
     for number, line in enumerate([*lines_of(path), ""], 1):
@@ -168,7 +168,7 @@ ENDINGS = (*READERS, ".conll")
 
 
 def words_of(row: dict[str, Any], text: str, tags: Iterable[int] = ()) -> list[str]:
-    """tags: how many a text has. Where it has as many parts between blanks, those are its words, in any script."""
+    """A row's words. tags: numbers of tags; if a text has as many parts between blanks, these are its words, in any script."""
     value = row[text]
     words = value
     if isinstance(value, str):
@@ -183,7 +183,7 @@ def words_of(row: dict[str, Any], text: str, tags: Iterable[int] = ()) -> list[s
 
 
 def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str, list[str]]) -> dict[str, Any]:
-    """What a row, {label: its cell}, says of each label; empty cells say nothing."""
+    """The labels of a row, {label: its cell}; empty cells say nothing."""
     said = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}
     found = {name: value for name, value in said.items() if value not in (None, "", [])}
     for name, known in classes.items():
@@ -194,7 +194,7 @@ def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str
     for name in tags.keys() & found.keys():
         given = found[name].split() if isinstance(found[name], str) else found[name]
         if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
-            raise ValueError(f"{name!r} is {given!r:.80}, expected a tag a word, by name, such as B-PER")
+            raise ValueError(f"{name!r} is {given!r:.80}, expected one tag per word, by name, such as B-PER")
         found[name] = as_bio(given)
     return found
 
@@ -205,21 +205,21 @@ def check_tags(record: Record, name: str, kinds: list[str]) -> None:
         return
     known = tags_of(kinds)
     if len(tags) != len(record.words):
-        raise ValueError(f"{name!r}: {len(tags)} tags of {len(record.words)} words")
+        raise ValueError(f"{name!r}: {len(tags)} tags for {len(record.words)} words")
     for tag in tags:
         if tag not in known:
             raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(known)}")
 
 
 def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
-    """Leave so many words, and their tags: what is not read tells no two records apart."""
+    """Keep this many words, and their tags: words that are not read tell no two records apart."""
     record.words = record.words[:longest]
     record.labels |= {name: record.labels[name][:longest] for name in tags if name in record.labels}
 
 
 def check_bytes(record: Record, text: str, longest: int | None) -> None:
-    """A link of 20 KB is one word. Every row is made as wide as the widest, in bytes and in tokens, so that one such line
-    would fill memory and slow all networks down. Raises ValueError if a text is that long."""
+    """Raises ValueError if a text is absurdly long in bytes: a link of 20 KB is one word. Every row is made as wide as the
+    widest, in bytes and in tokens, so that one such line would fill memory and slow all networks down."""
     if longest is None:
         return
     size, most = len(" ".join(record.words).encode()), max(LEAST, BYTES * longest)

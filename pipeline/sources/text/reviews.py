@@ -1,6 +1,6 @@
 """Reviews made of a small grammar, in two languages word by word, with every label.
 
-No name is in two splits, and the split "novel" judges with words that nothing was trained on, of parts that are known.
+No name is in two splits, and the split "novel" has opinions in words that nothing was trained on, made of known parts.
 Frozen: every figure of the example is of these reviews.
 """
 
@@ -43,7 +43,7 @@ UNSEEN = ("intent", "stars")
 KINDS = {"P": "PER", "L": "LOC", "O": "ORG"}
 TAGS = tags_of(list(KINDS.values()))
 NAMES = {"transfer": 400, "val": 100, "few": 100, "test": 200}  # words of names, of every kind
-MENTION = 0.8  # share of reviews that mention what they are not of
+MENTION = 0.8  # share of reviews that mention something else
 TWO = 0.4  # share of names that are two words
 PREVIEW = 16  # reviews of each kind
 
@@ -54,7 +54,7 @@ Rows = list[tuple[Sentence, dict[str, int]]]
 class Reviews(WordSource):
     """labelled: {task: reviews with that task's labels and no others}; unlabelled, val, test, unseen: reviews of each.
 
-    vocabulary: tokens of each language, learnt from the transfer set.
+    vocabulary: tokens of each language, learned from the transfer set.
     """
 
     names = {"topic": list(NOUNS), "sentiment": ["against", "for"]}
@@ -111,7 +111,7 @@ class Reviews(WordSource):
         return {name: part.tolist() for name, part in zip(NAMES, parts, strict=True)}
 
     def compose(self, name: str, many: int, names: list[str], words: dict[int, list[str]]) -> Rows:
-        """So many reviews, no two alike."""
+        """This many reviews, no two alike."""
         rng, second = stream(self.seed, name), SecondLanguage(stream(self.seed, "second"))
         rows: dict[str, tuple[Sentence, dict[str, int]]] = {}
         while len(rows) < many:
@@ -147,7 +147,7 @@ class Reviews(WordSource):
         inputs = as_arrays(said, partners, known)
         found = {name: np.array([answer[name] for _, answer in rows]) for name in rows[0][1]}
         tags = padded([[TAGS.index(tag) for tag in made.tags] for made, _ in rows], -1, np.int64)
-        found["entities"] = np.where(inputs["mask"], tags, -1)  # what has no partner is never part of a name
+        found["entities"] = np.where(inputs["mask"], tags, -1)  # words without a partner are never part of a name
         flags = {name: np.ones(len(rows), bool) for name in labels}
         view = np.zeros(len(rows), np.int32)
         return Split(inputs, {name: found[name] for name in labels}, flags, view, ids_of(said), about_tokens(known))
@@ -156,7 +156,7 @@ class Reviews(WordSource):
 def review(
     rng: np.random.Generator, names: list[str], words: dict[int, list[str]], second: SecondLanguage
 ) -> tuple[Sentence, dict[str, int]]:
-    """One review, and its labels of one number a row. names: words that names are made of. words: see `opinions`."""
+    """One review, and its labels that are single numbers. names: words that names are made of. words: see `opinions`."""
 
     def slots(noun: str, polarity: int, strong: bool) -> dict[str, list[Word]]:
         filled = {"N": [(noun, "O")], "A": [(pick(rng, ADVERBS[strong]), "O"), (pick(rng, words[polarity]), "O")]}

@@ -1,4 +1,4 @@
-"""Words of a text: what lies between blanks; of scripts that are written without blanks, each character."""
+"""Words of a text: what lies between blanks; in scripts that are written without blanks, each character."""
 
 import re
 import unicodedata
@@ -18,12 +18,12 @@ UNSPACED = re.compile(rf"[{BLOCKS}]")
 
 
 def words_in(text: str) -> list[str]:
-    """ "我用 the map" -> 我, 用, the, map: ideographs one by one, as BERT's tokenizer has them (1810.04805)."""
+    """ "我用 the map" -> 我, 用, the, map: ideographs one by one, as in BERT's tokenizer (1810.04805)."""
     return WORD.findall(text)
 
 
 def marks_apart(word: str, known: Container[str]) -> list[str]:
-    """ "(Paris)." -> (, Paris, ), . where these marks are known as words, and what they are part of, unlike "U.S.", is not."""
+    """ "(Paris)." -> (, Paris, ), . if these marks are known as words, and the whole, unlike "U.S.", is not."""
     first, last = word[0], word[-1]
     if word in known or len(word) == 1:
         return [word]
@@ -35,7 +35,7 @@ def marks_apart(word: str, known: Container[str]) -> list[str]:
 
 
 def joined(words: list[str]) -> tuple[str, list[int]]:
-    """The text of words, no blank where two meet that are written without, and where in it each begins."""
+    """The text of words, without blanks between scripts that are written so, and where in it each word begins."""
     text, begins = "", []
     for word in words:
         text += " " if text and not (UNSPACED.match(text[-1]) and UNSPACED.match(word)) else ""

@@ -22,18 +22,18 @@ UNSEEN = ("unseen/train", "unseen/test")
 @final
 class TextFiles(WordSource):
     """files: {split: paths}: transfer, val, test/clean, other test/<name>, unseen/train and unseen/test; by their ending:
-    .csv, .tsv, .jsonl, .parquet, .conll. Where val or test/clean have no files, `val` and `test` are the shares of what is
-    labelled among transfer's that are in them, by the hash of a text. A text that is found twice in a split is one row with
-    the labels of both. In every split but those of unseen tasks some row has a label of each task.
+    .csv, .tsv, .jsonl, .parquet, .conll. Where val or test/clean have no files, `val` and `test` are the shares of transfer's
+    labelled texts that go there, by the hash of a text. A text that occurs twice in a split is one row with the labels of
+    both. In every split but those of unseen tasks some row has a label of each task.
 
     text: the column of the text, which is cut into words (`words_in`), or in JSONL and Parquet a list of words. classes:
-    {label: its classes}, a column each; where it is empty the row has no such label. Those that are no task are unseen.
-    tags: {task: kinds of spans}, at most one: the last column of CoNLL files, else a column of tags, one a word. columns:
-    {label: its column}, where that is called otherwise. longest: so many words of a text are read, and what follows is cut off;
-    a row whose words are absurdly long is refused. vocabulary: how many tokens, learnt from the transfer set; or else
-    tokenizer: that of a model of Hugging Face, its folder or its tokenizer.json, with its special tokens; see `own_ids` for its
-    numbers. skip_bad: go on without rows that cannot be used, whose label differs from that of the same text before, or whose
-    text is in a split before, and list them.
+    {label: its classes}, a column each; where it is empty the row has no such label. Labels that are no task are unseen.
+    tags: {task: kinds of spans}, at most one: the last column of CoNLL files, else a column of tags, one per word. columns:
+    {label: its column}, if it has another name. longest: only this many words of a text are read; a row whose words are
+    absurdly long is refused. vocabulary: how many tokens, learned from the transfer set; or in its place tokenizer: that of a
+    model of Hugging Face, its folder or its tokenizer.json, with its special tokens; see `own_ids` for its numbers. skip_bad:
+    go on without rows that cannot be used, whose label differs from that of the same text before, or whose text is in an
+    earlier split, and list them.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class TextFiles(WordSource):
         return len(records), whole.first(64)  # as wide as the widest of all
 
     def records(self) -> tuple[dict[str, list[Record]], list[str]]:
-        """Of every split, and a line for each row that cannot be used. Raises ValueError where a file or a split has none."""
+        """Every split's records, and a line for each row that cannot be used. Raises ValueError if a file or split has none."""
         bad: list[str] = []
         read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, columns=self.columns, bad=bad)
         found = self.divided({name: read(files, longest=self.longest) for name, files in self.files.items() if files})
         return self.apart(found, bad), bad
 
     def apart(self, found: dict[str, list[Record]], bad: list[str]) -> dict[str, list[Record]]:
-        """Without what is in a split before, which is added to `bad`; tests may share rows."""
+        """Without records of an earlier split, which are added to `bad`; test splits may share rows."""
         seen: dict[tuple[str, ...], tuple[str, str]] = {}
         kept: dict[str, list[Record]] = {name: [] for name in found}
         for name, records in found.items():
@@ -114,11 +114,11 @@ class TextFiles(WordSource):
                     kept[name].append(record)
                     continue
                 cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
-                bad.append(f"{record.where}: this text of {name}{cut} is in {other} too ({where}); splits share no row")
+                bad.append(f"{record.where}: this text of {name}{cut} is also in {other} ({where}); splits share no row")
         return kept
 
     def divided(self, found: dict[str, list[Record]]) -> dict[str, list[Record]]:
-        """With the splits that have no files of their own."""
+        """Also with the splits that have no files of their own."""
         if not any(self.shares.values()):
             return found
         drawn_from, ids = found["transfer"], ids_of({"first": [record.words for record in found["transfer"]]})
@@ -130,7 +130,7 @@ class TextFiles(WordSource):
         return found | {"transfer": splits["train"]} | own
 
     def check(self, found: dict[str, list[Record]]) -> None:
-        """Raises ValueError if a split lacks a label that is not of an unseen task."""
+        """Raises ValueError if a split lacks a label that does not belong to an unseen task."""
         for label in self.columns:
             self.check_label(label, found)
 
@@ -150,7 +150,7 @@ class TextFiles(WordSource):
         raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
 
     def words_of(self, line: str) -> list[str]:
-        """Files with a tag a word have marks as words of their own: so has a line."""
+        """A line's words. Files with a tag per word have marks as words of their own, and so has the line."""
         words = words_in(line)
         known = {word for record in self.transfer for word in record.words} if self.tags else set(words)
         return [part for word in words for part in marks_apart(word, known)]

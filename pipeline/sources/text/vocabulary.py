@@ -1,4 +1,4 @@
-"""Vocabularies of words: one learnt from rows, or that of a model of others."""
+"""Vocabularies of words: learned from rows, or taken from someone else's model."""
 
 import hashlib
 import json
@@ -14,27 +14,27 @@ from tokenizers.trainers import BpeTrainer
 from pipeline.sources.text.scripts import BLOCKS, joined
 
 PAD, UNKNOWN = 0, 1  # numbers in every store, whatever a tokenizer's own are
-NAMES = ("[ pad ]", "[ unk ]")  # of these: with blanks, so that no word is spelt like one
-LEAST = -1e6  # log-probability of a token that no text has
+NAMES = ("[ pad ]", "[ unk ]")  # of these: with blanks, so that no word is spelled like one
+LEAST = -1e6  # log-probability of a token that occurs in no text
 HYPHEN = Regex(r"(?<=\w)-(?=\w)")  # a dash that stands alone is a word
-MARK = Regex(f"\u2581(?=[{BLOCKS}])")  # of a character that is a word: with it there would be two tokens for each
+MARK = Regex(f"\u2581(?=[{BLOCKS}])")  # before a character that is a word: keeping it would make two tokens for each
 
 Rows = list[list[str]]
-Tokens = tuple[list[list[int]], list[np.ndarray]]  # of each row, and where its words begin among them
+Tokens = tuple[list[list[int]], list[np.ndarray]]  # each row's, and where its words begin among them
 
 
 @final
 class Vocabulary:
-    """A byte-pair encoding (1508.07909) of at most `size` tokens, learnt from rows: the same rows, the same tokens.
+    """A byte-pair encoding (1508.07909) of at most `size` tokens, learned from rows: the same rows, the same tokens.
 
-    A word's first token begins with a mark, but where a script has no blanks; at a hyphen a word is always cut. WordPiece would
-    number tokens of equal count by the order of a hash map, anew in every process.
+    A word's first token begins with a mark, except in scripts without blanks; a hyphen always cuts a word. WordPiece would
+    number tokens of equal count by the order of a hash map, differently in every process.
     """
 
     def __init__(self, rows: Rows, size: int):
         self.tokenizer = Tokenizer(BPE(unk_token=NAMES[UNKNOWN]))
         self.tokenizer.pre_tokenizer = Sequence([Split(HYPHEN, "removed"), Metaspace(), Split(MARK, "removed")])
-        room = max(0, size - len(NAMES))  # the rarest characters have none
+        room = max(0, size - len(NAMES))  # the rarest characters get no token
         trainer = BpeTrainer(vocab_size=size, limit_alphabet=room, special_tokens=list(NAMES), show_progress=False)
         self.tokenizer.train_from_iterator(map(" ".join, rows), trainer)
         self.about = about_tokenizer(self.tokenizer)
@@ -47,7 +47,7 @@ class Vocabulary:
 
 @final
 class Borrowed:
-    """The tokenizer of a model of others, special tokens and all; its tokens have our numbers: see `own_ids`.
+    """The tokenizer of someone else's model, special tokens and all, with our numbers for its tokens: see `own_ids`.
 
     place: its tokenizer.json, or the folder that this is in. Raises ValueError.
     """
@@ -56,10 +56,10 @@ class Borrowed:
         theirs = read_tokenizer(Path(place))
         self.about = about_tokenizer(theirs)
         self.tokenizer = renumbered(theirs, {own: number for number, own in own_ids(self.about).items()})
-        self.tokenizer.encode_special_tokens = True  # a text that spells one is a text
+        self.tokenizer.encode_special_tokens = True  # a special token spelled out in a text is plain text
 
     def read(self, rows: Rows) -> Tokens:
-        """Each row's tokens, and where its words begin among them; a word that has none, where the next one does."""
+        """Each row's tokens, and where its words begin among them; a word without tokens, where the next one does."""
         tokens, begins = [], []
         texts, begun = zip(*map(joined, rows), strict=True) if rows else ((), ())
         for words, starts, read in zip(rows, begun, self.tokenizer.encode_batch(texts), strict=True):
@@ -72,13 +72,13 @@ class Borrowed:
 
 
 def read_tokenizer(place: Path) -> Tokenizer:
-    """That of a tokenizer.json, or of the folder that it is in, which neither cuts nor pads. Raises ValueError."""
+    """The tokenizer of a tokenizer.json, or of the folder it is in, set to neither cut nor pad. Raises ValueError."""
     file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
         raise ValueError(f"{file}: no such file; `AutoTokenizer.from_pretrained(...).save_pretrained(folder)` writes one")
     try:
         found = Tokenizer.from_str(file.read_text("utf-8"))
-    except Exception as error:  # of no class of their own
+    except Exception as error:  # the library raises plain Exceptions
         raise ValueError(f"{file}: cannot be read as a tokenizer: {' '.join(str(error).split())}") from None
     found.no_truncation()
     found.no_padding()
@@ -86,7 +86,7 @@ def read_tokenizer(place: Path) -> Tokenizer:
 
 
 def about_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Its digest, and its own numbers of padding (none: that after its last) and of unknown tokens (none: None)."""
+    """Its digest, and its own numbers for padding (if it has none, the one after its last) and unknown tokens (else None)."""
     content = json.loads(tokenizer.to_str())
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     special = {token["content"].strip("<>[]| ").lower(): token["id"] for token in content["added_tokens"] if token["special"]}
@@ -96,7 +96,7 @@ def about_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def own_ids(about: dict[str, Any]) -> dict[int, int]:
-    """{number in our stores: the tokenizer's own}, where they differ: padding is 0 and unknown 1, and who was there moves.
+    """{number in our stores: the tokenizer's own}, where they differ: padding is 0, unknown 1, and tokens there before swap.
 
     about: see `about_tokenizer`.
     """
@@ -109,7 +109,7 @@ def own_ids(about: dict[str, Any]) -> dict[int, int]:
 
 
 def renumbered(tokenizer: Tokenizer, number: dict[int, int]) -> Tokenizer:
-    """The same with other numbers for some of its tokens. number: {its: ours}. Raises ValueError."""
+    """The same tokenizer with other numbers for some of its tokens. number: {its: ours}. Raises ValueError."""
     if not number:
         return tokenizer
     content, known = json.loads(tokenizer.to_str()), tokenizer.get_vocab()

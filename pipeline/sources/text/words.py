@@ -1,4 +1,4 @@
-"""Rows of words as arrays: tokens of a vocabulary learnt from them, and where each word of a row begins among its tokens.
+"""Rows of words as arrays: tokens of a vocabulary learned from them, and where each word of a row begins among its tokens.
 
 Features lie on a row's words, not on its tokens, so that networks with other vocabularies, or of another language, have
 them at the same positions.
@@ -22,7 +22,7 @@ from pipeline.sources.text.scripts import UNSPACED, words_in
 from pipeline.sources.text.vocabulary import PAD, UNKNOWN, Borrowed, Rows, Vocabulary
 
 DROPPED = 0.1  # share of a labelled row's tokens
-LINE, LINES, WIDE = 34, 8, 56  # characters of a picture's line, its lines, characters below it
+LINE, LINES, WIDE = 34, 8, 56  # characters per line of a picture, its lines, characters per line below it
 COLOURS = color_sequences["tab10"]
 
 
@@ -32,8 +32,8 @@ def as_arrays(
     """Inputs of rows that are said on one side, or on several in parallel.
 
     said: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for each of
-    those words the place of its partner, or -1}. Returns "tokens_<side>" (N, T), padded with 0; "words_<side>" (N, L), where
-    in them the word of a position begins; "text_<side>" (N, bytes) UTF-8; "mask" (N, L): the words with a partner on all sides.
+    those words the place of its partner, or -1}. Returns "tokens_<side>" (N, T), padded with 0; "words_<side>" (N, L), the
+    token at which each position's word begins; "text_<side>" (N, bytes) UTF-8; "mask" (N, L): words with partners on all sides.
     """
     lengths = [len(row) for row in next(iter(said.values()))]
     inputs = {"mask": np.arange(max(lengths)) < np.array(lengths)[:, None]}
@@ -53,7 +53,7 @@ def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str,
 
 
 def with_longest(splits: dict[str, Split]) -> dict[str, Split]:
-    """Splits that say how many tokens the longest row of all has: a network without room for it is refused before it learns."""
+    """Splits that say how many tokens the longest row of all has: a network without room for it is refused before training."""
     most = {name: max(split.inputs[name].shape[1] for split in splits.values()) for name in splits["transfer"].about}
     about = {name: {**said, "longest": most[name]} for name, said in splits["transfer"].about.items()}
     return {name: replace(split, about=about) for name, split in splits.items()}
@@ -64,7 +64,7 @@ def encoded(rows: Rows) -> list[bytes]:
 
 
 def ids_of(said: dict[str, Rows]) -> np.ndarray:
-    """Ids (N, 16) by what is said on all sides."""
+    """Ids (N, 16) by the words on all sides."""
     return content_ids([b"\n".join(sides) for sides in zip(*map(encoded, said.values()), strict=True)])
 
 
@@ -77,7 +77,7 @@ def padded(rows: list[Any], value: int, dtype: Any) -> np.ndarray:
 
 
 def width_of(word: str) -> int:
-    """In characters of a line; ideographs are two wide."""
+    """A word's width in characters; ideographs are two wide."""
     return sum(1 + (east_asian_width(character) in "WF") for character in word)
 
 
@@ -95,23 +95,23 @@ def as_bio(tags: list[str]) -> list[str]:
 
 
 class WordSource(Source):
-    """A source of rows of words: how they are augmented, drawn, and spoken of.
+    """A source of rows of words: how they are augmented, drawn, and put in words.
 
     names: {task: names of its classes}. kinds: of spans, each of its own colour.
     """
 
     cell = (3.0, 1.7)
-    recalls = True  # the vocabulary is learnt from the files
+    recalls = True  # the vocabulary is learned from the files
     names: dict[str, list[str]]
     kinds: list[str]
     longest: int | None = None  # words of a text that are read
 
     @abstractmethod
     def learnt(self) -> Vocabulary | Borrowed:
-        """The vocabulary of the first side, learnt again from the transfer set, or read again."""
+        """The vocabulary of the first side, learned again from the transfer set, or read again."""
 
     def read(self, given: str) -> Iterable[tuple[str, Arrays]]:
-        """A line of text, said on the first side alone."""
+        """A line of text, on the first side alone."""
         if os.path.isfile(given):  # of a long text, Path's own fails
             raise ValueError(f"{given}: is a file; give a line of text, or `xargs -d '\\n' -n 1` to take those of a file")
         words = self.words_of(given)[: self.longest]
@@ -125,12 +125,12 @@ class WordSource(Source):
 
     def inputs_in_words(self) -> str:
         return (
-            "tokens_first: of the words of a text, by tokenizer.json, 0 behind them; words_first: where among the tokens each "
+            "tokens_first: of the words of a text, by tokenizer.json, 0 after them; words_first: where among the tokens each "
             "word begins; mask: which words there are"
         )
 
     def beside(self) -> dict[str, str]:
-        """The tokenizer of the first side; its numbers are those that networks take."""
+        """The tokenizer of the first side, with the numbers that networks take."""
         return {"tokenizer.json": self.learnt().tokenizer.to_str(pretty=True)}
 
     def augment(self, rng: np.random.Generator, inputs: Arrays, labels: Arrays) -> tuple[Arrays, Arrays]:
@@ -146,13 +146,13 @@ class WordSource(Source):
         return "; ".join(f"{task}: {self.said(task, inputs, answer)}" for task in answer)
 
     def said(self, task: str, inputs: Arrays, answer: Answer) -> str:
-        """Of one task: its classes by name, or the first side's words with their tags."""
+        """A task's answer: its classes by name, or the first side's words with their tags."""
         if "tags" in answer[task]:
             return " ".join(f"{word}/{tag[2:]}" if tag[2:] else word for word, tag in self.tagged(inputs, answer))
         return ", ".join(self.names[task][kind] for kind in answer[task].get("classes", [])) or "none"
 
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
-        """The first side's words, those with a tag set off and those that no network reads in grey; classes below."""
+        """The first side's words, tagged ones highlighted and those that no network reads in grey; classes below."""
         line, column = 0, 0
         colours = dict(zip(self.kinds, cycle(COLOURS), strict=False))
         for (word, tag), read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):

@@ -9,15 +9,15 @@ import numpy as np
 
 from pipeline.sources.vision.labels import IGNORED, Found, ImageFolder, Part, checked_box, listed, no_class, text_of
 
-STEPS = 5  # points a pixel along a polygon's edge
-POLYGONS = "its segmentation is no list of polygons x, y, x, y, x, y, ..."
-BOX = "its bbox is no list of four numbers x, y, width, height"
+STEPS = 5  # points per pixel along a polygon's edge
+POLYGONS = "its segmentation is not a list of polygons x, y, x, y, x, y, ..."
+BOX = "its bbox is not a list of four numbers x, y, width, height"
 
 
 def read_coco(part: Part) -> Found:
-    """Several files may speak of one image set: their categories are one by name, an image's objects come together.
+    """Several files may describe one image set: categories are merged by name, and an image's objects from all files.
 
-    Crowds are ignored, as boxes and on a class map. Of objects that overlap the smaller one is on top.
+    Crowds are ignored, as boxes and on a class map. Where objects overlap, the smaller one is on top.
     """
     assert part.coco and part.images
     images, found = ImageFolder(part.images), Found()
@@ -69,7 +69,7 @@ def content_of(file: str) -> dict[str, Any]:
 
 
 def unique(file: str, kind: str, content: dict[str, Any], name: str, whole: bool = False) -> dict[Any, Any]:
-    """{id: name, or the whole item} of images or categories. Raises ValueError on what is missing or comes twice."""
+    """{id: name, or the whole item} of images or categories. Raises ValueError on what is missing or repeated."""
     found: dict[Any, Any] = {}
     for number, item in enumerate(content[kind], 1):
         if not isinstance(item, dict) or not isinstance(item.get("id"), int) or not isinstance(item.get(name), str):
@@ -78,7 +78,7 @@ def unique(file: str, kind: str, content: dict[str, Any], name: str, whole: bool
         if item["id"] in found:
             raise ValueError(f"{file}: {kind}: id {item['id']} comes twice")
         if whole and not all(isinstance(item.get(side), int) and item[side] > 0 for side in ("width", "height")):
-            raise ValueError(f"{file}: image {item['id']}: its width and height are no whole numbers above 0")
+            raise ValueError(f"{file}: image {item['id']}: its width and height are not whole numbers above 0")
         found[item["id"]] = item if whole else item[name]
     if not whole and len(set(found.values())) < len(found):
         raise ValueError(f"{file}: two categories have the same name")
@@ -152,7 +152,7 @@ def toggles(segmentation: Any, width: int, height: int) -> np.ndarray:
     if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError("its segmentation has neither polygons nor run lengths (counts and size)")
     if segmentation["size"] != [height, width]:
-        raise ValueError(f"its mask is of size {segmentation['size']}, its image has height, width [{height}, {width}]")
+        raise ValueError(f"its mask has size {segmentation['size']}, its image has height, width [{height}, {width}]")
     counts = segmentation["counts"]
     runs = numbers(unpacked(counts) if isinstance(counts, str) else counts, "its run lengths are no list of numbers")
     if not (runs >= 0).all() or (runs != np.rint(runs)).any() or runs.sum() != width * height:
@@ -166,13 +166,13 @@ def edges(mask: np.ndarray) -> np.ndarray:
 
 
 def unpacked(text: str) -> list[int]:
-    """Run lengths from COCO's text: 5 bits a letter, from the third on as differences to the one before the last."""
+    """Run lengths from COCO's text: 5 bits per letter, from the third on as differences from the last but one."""
     counts: list[int] = []
     value = shift = 0
     for letter in text:
         bits = ord(letter) - 48
         if not 0 <= bits < 64 or shift > 30:
-            raise ValueError("its run lengths are no text that COCO writes")
+            raise ValueError("its run lengths are not as COCO writes them")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:

@@ -26,7 +26,7 @@ BLANK = {"classification": 0, "detection": -1.0, "segmentation": 0}
 class DigitScenes(Source):
     """labelled: {task: scenes with that task's labels and no others}; unlabelled, val, test, unseen: scenes of each.
 
-    views: rows a scene has in the transfer set; view 0 is the scene as it is and alone carries labels.
+    views: rows per scene in the transfer set; only view 0, the scene as it is, carries labels.
     """
 
     def __init__(self, *, labelled: dict[str, int], unlabelled: int, views: int, val: int, test: int, unseen: int, seed: int):

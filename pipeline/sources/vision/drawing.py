@@ -1,4 +1,4 @@
-"""Images with what is said of them, drawn or in words."""
+"""Images with the answers for them, drawn or in words."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,14 +51,14 @@ def draw_image(axis: Axes, inputs: Arrays, answer: Answer, names: Names | None =
 
 
 def classes_in_words(answer: Answer, names: Names) -> str:
-    """Of each task with classes; the task is named where there are several."""
+    """The classes of each task that has any; the task is named if there are several."""
     found = {task: said["classes"] for task, said in answer.items() if "classes" in said}
     said = {task: " ".join(named(kind, names.get(task, [])) for kind in kinds) or "none" for task, kinds in found.items()}
     return "\n".join(f"{task}: {words}" if len(said) > 1 else words for task, words in said.items())
 
 
 def draw_boxes(axis: Axes, boxes: list[Any], names: list[str]) -> None:
-    """Each with its words at that corner, inside the image, where they cover least of the words before them."""
+    """Each box with its words at the corner inside the image where they cover least of the words before them."""
     axis.apply_aspect()  # now, since how much of the image a word covers depends on it
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     taken: list[Bbox] = []
@@ -91,7 +91,7 @@ def image_in_words(inputs: Arrays, answer: Answer, names: Names | None = None) -
 
 
 def on_picture(inputs: Arrays, found: dict[str, Any]) -> dict[str, Any]:
-    """What is said of inputs["image"], said of inputs["picture"]: boxes in its pixels, of a map what lies on it."""
+    """Answers for inputs["image"] moved to inputs["picture"]: boxes in its pixels, of a map the part that lies on it."""
     if "picture" not in inputs:
         return found
     (height, width), (high, wide) = inputs["image"].shape[1:], inputs["picture"].shape[:2]
@@ -135,7 +135,7 @@ def each_read(given: Path, read: Callable[[Path], Arrays]) -> Iterator[tuple[str
 
 
 def image_files(given: Path) -> dict[str, Path]:
-    """{name: file} of a file, or of what in a folder and below are images by their ending, which is named where it must be."""
+    """{name: file} of a file, or of the images by ending in a folder and below; names have endings where they would clash."""
     if not given.is_dir():
         return {given.stem: given}
     found = sorted(path for path in given.rglob("*") if path.suffix.lower() in ENDINGS)

@@ -7,11 +7,11 @@ from pipeline.sources.splits import drawn
 from pipeline.sources.vision.gathering import Sample
 
 FAINT = 4.0  # grey levels of contrast: below it thumbnails are not stretched, or noise would decide
-COORDINATES = 12  # in which near thumbnails are looked for; distances in few are never longer than in all
+COORDINATES = 12  # in which near thumbnails are searched; distances in few are never longer than in all
 
 
 def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
-    """(N,) int: images of one number are linked by steps of at most `near`.
+    """(N,) int: images with the same number are linked by steps of at most `near`.
 
     thumbnails: (N, ...) uint8. Distance: root mean square of the difference, each brought to mean 0 and deviation 1, so that
     light, contrast, size and compression do not matter; sqrt(2 - 2 correlation) of two images.
@@ -24,7 +24,7 @@ def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
     for first in range(len(x)):
         if groups[first] < 0:
             groups[first], reached = first, [first]
-            while reached:  # one at a time: all pairs of images that are alike may not fit memory
+            while reached:  # one at a time: all pairs of similar images may not fit in memory
                 image = reached.pop()
                 some = np.array(tree.query_ball_point(few[image], near * 1.001))
                 some = some[groups[some] < 0]
@@ -37,10 +37,10 @@ def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
 def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, seed: int) -> list[str]:
     """The split of each image: "train", "val" or "test".
 
-    A group goes where one of its images is declared to be, else where the hash of its first id says, so that images which
-    are added move none but those that they are nearly the same as; without any label it is to learn from. Of what is declared
-    to be in train, val takes its share.
-    Raises ValueError if a group would be torn.
+    A group goes where one of its images is declared to be, else where the hash of its first id says, so that added images
+    move none but near duplicates of theirs; a group without any label is in train. Of what is declared to be in train, val
+    takes its share.
+    Raises ValueError if a group would be torn apart.
     """
     members: dict[int, list[int]] = {}
     for image, group in enumerate(groups.tolist()):

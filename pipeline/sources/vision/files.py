@@ -33,11 +33,11 @@ class Files(Source):
     """Images of any size, with labels of tasks on any of them.
 
     labels: {task: a part or a list of parts}, see `labels.Part`; unseen: the same, of classes or numbers that no task is
-    trained for. unlabelled: folders of images more. size: [height, width] of the frame, how: pad, crop or stretch into it.
-    channels: 3 in colour, 1 in grey. views: rows an image has in the transfer set; view 0 is the image in its frame and alone
-    carries labels. val, test: shares of the images that no part declares to be in a split; val takes its share of train,
-    too. near: see `near_duplicates`. flip: whether a mirrored image is as good. skip_bad: go on without labels and images
-    that cannot be used.
+    trained for. unlabelled: folders of more images. size: [height, width] of the frame, how: pad, crop or stretch into it.
+    channels: 3 in colour, 1 in grey. views: rows per image in the transfer set; only view 0, the image in its frame, carries
+    labels. val, test: shares of the images that no part declares to be in a split; val also takes its share of train. near:
+    see `near_duplicates`. flip: whether a mirrored image is as good. skip_bad: go on without labels and images that cannot be
+    used.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Files(Source):
             if (parts[0].kind == "number") > (name in self.unseen):
                 raise ValueError(f"labels.{name}.gives: number is for unseen tasks only")
             if name in self.unseen and (name in self.parts or parts[0].kind not in ("class", "number")):
-                raise ValueError(f"unseen.{name}: expected a name that is no task's, with a class or number an image")
+                raise ValueError(f"unseen.{name}: expected a name that is no task's, with a class or number per image")
         self.frame, self.how, self.mode, self.views = (size[0], size[1]), how, "L" if channels == 1 else "RGB", views
         self.val, self.test, self.near, self.seed = val, test, near, seed
         self.flip, self.skip_bad, self.unlabelled = flip, skip_bad, unlabelled or []
 
     @cached_property
     def names(self) -> Classes:  # type: ignore[override]
-        """Of classes: as params have them, else as the labels do; none where these cannot be read."""
+        """Names of classes: as params give them, else as the labels do; none where these cannot be read."""
         lacking = {task: parts for task, parts in self.parts.items() if not parts[0].names}
         try:
             found, _ = read_labels(lacking)
@@ -98,7 +98,7 @@ class Files(Source):
         for i in rng.permutation(len(samples)):
             parts[split_of[i]].append(samples[i])
         tasks, unseen = list(self.parts), list(self.unseen)
-        for name in ("val", "test"):  # what has most labels comes first: the report shows the first rows
+        for name in ("val", "test"):  # images with most labels come first: the report shows the first rows
             carrying = [s for s in parts[name] if s.labels.keys() & set(tasks)]
             parts[f"unseen {name}"] = [s for s in parts[name] if set(unseen) <= s.labels.keys()]
             parts[name] = sorted(carrying, key=lambda s: -len(s.labels.keys() & set(tasks)))
@@ -118,7 +118,7 @@ class Files(Source):
         return found
 
     def preview(self) -> tuple[int, Split]:
-        """The number of rows is about what it will be: files that are bad or show the same are known only in the end."""
+        """The number of rows is approximate: which files are bad or duplicates is known only in the end."""
         found, _ = read_labels(self.parts)
         share = {"train": 1 - self.val, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
         pairs = [pair for task in self.parts for pair in zip(self.parts[task], found[task], strict=True)]
@@ -143,7 +143,7 @@ class Files(Source):
         samples, unfit = merged(parts, found, looked)
         report_bad(bad + unreadable + unfit, "labels or images", self.skip_bad)
         if len(samples) < 3:
-            raise ValueError(f"{len(samples)} images that can be used; to learn, val and test need one each at least")
+            raise ValueError(f"{len(samples)} images that can be used; learning, val and test need at least one each")
         groups = near_duplicates(np.stack([sample.thumbnail for sample in samples]), self.near)
         splits = assign(samples, groups, self.val, self.test, self.seed)
         return samples, splits, {task: classes_of(several) for task, several in found.items()}
@@ -164,7 +164,7 @@ class Files(Source):
         return self.as_split(samples, np.zeros(len(samples), np.int32), tasks, classes, worse)
 
     def as_split(self, rows: list[Sample], view: np.ndarray, tasks: list[str], classes: Classes, worse: bool = False) -> Split:
-        """Images and class maps are read when they are asked for, so that no more than a shard of them is in memory."""
+        """Images and class maps are read only when asked for, so that no more than a shard of them is in memory."""
 
         def image(i: int) -> np.ndarray:
             x, stream = self.show(rows[i].path), [self.seed, int(view[i]), *rows[i].sample_id]

@@ -1,4 +1,4 @@
-"""Everything that is said of images, brought together by what they show: files of the same content are one sample."""
+"""All labels of images, brought together by what these show: files of the same content are one sample."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ Parts = dict[str, list[Part]]  # {task: where its labels are}
 
 
 class Looked(NamedTuple):
-    """What reading an image once tells of it. size: (width, height), upright."""
+    """What is learned from reading an image once. size: (width, height), upright."""
 
     sample_id: bytes
     size: tuple[int, int]
@@ -46,7 +46,7 @@ class Label(NamedTuple):
 
 @dataclass
 class Sample:
-    """One image, by whatever files. declared: {split: a file that is declared to be in it}."""
+    """One image, in whatever files. declared: {split: a file that is declared to be in it}."""
 
     sample_id: bytes
     path: Path
@@ -66,19 +66,19 @@ def read_labels(parts: Parts) -> tuple[dict[str, list[Found]], list[str]]:
 
 
 def classes_of(found: list[Found]) -> list[str]:
-    """Of all parts of a task, in order."""
+    """The classes of all parts of a task, in order."""
     return list(dict.fromkeys(name for part in found for name in part.classes))
 
 
 def look(path: Path) -> Looked:
-    """Reads the whole image. Raises ValueError."""
+    """Read the whole image. Raises ValueError."""
     image = open_upright(path, "RGB")
     content = sha256(b"%d %d " % image.size + image.tobytes()).digest()[:16]
     return Looked(content, image.size, thumbnail(image))
 
 
 def look_at_all(paths: Iterable[Path]) -> tuple[dict[Path, Looked], list[str]]:
-    """Images by their files, and a line for each file that is none."""
+    """Images by their files, and a line for each file that is not one."""
 
     def look_or_say(path: Path) -> Looked | str:
         try:
@@ -125,7 +125,7 @@ def check_declared(sample: Sample) -> None:
 
 
 def problem_of(label: Label, stated: tuple[int, int] | None, classes: list[str], before: Label | None) -> str | None:
-    """What is wrong with a label, given what else is known. stated: the size of the image, where labels say it."""
+    """What is wrong with a label, given what else is known. stated: the size of the image, if labels state it."""
     width, height = label.size
     if stated and stated != label.size:
         return f"labels are of an image of {stated[0]} x {stated[1]}, it has {width} x {height}, seen upright"

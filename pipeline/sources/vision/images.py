@@ -13,7 +13,7 @@ PIXELS = 80_000_000  # of one image: below the size that Pillow warns of
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none that starts another program, as EPS does
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 GREY = 128  # where a frame shows nothing of its image
-THUMBNAIL = 16  # pixels a side, of what near-duplicates are found by
+THUMBNAIL = 16  # pixels per side of the thumbnails that near-duplicates are found by
 
 Frame = tuple[int, int]  # height, width
 How = Literal["pad", "crop", "stretch"]
@@ -23,22 +23,22 @@ def open_upright(path: Path, mode: str | None) -> Image.Image:
     """The image as a person sees it, its EXIF orientation applied, on grey where it is transparent. mode: Pillow's "L" or
     "RGB"; None: as it is.
 
-    Raises ValueError on what is no image, is cut short, or is absurdly large.
+    Raises ValueError on a file that is not an image, is cut short, or is absurdly large.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > PIXELS:
-                raise ValueError(f"{path}: {image.width} x {image.height} pixels, at most {PIXELS:,} are read; make it smaller")
+                raise ValueError(f"{path}: {image.width} x {image.height} pixels, expected at most {PIXELS:,}; make it smaller")
             if mode and image.mode[0] in "IF":
-                raise ValueError(f"{path}: its pixels are {image.mode}, not 8 bits a channel; convert it first")
+                raise ValueError(f"{path}: its pixels are {image.mode}, expected 8 bits per channel; convert it first")
             upright = ImageOps.exif_transpose(image)
-            if mode and upright.has_transparency_data:  # colours that nobody sees would be seen
+            if mode and upright.has_transparency_data:  # or hidden colours would show
                 upright = Image.alpha_composite(Image.new("RGBA", upright.size, (GREY,) * 3 + (255,)), upright.convert("RGBA"))
             return upright.convert(mode) if mode else upright.copy()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path}: absurdly large: {error}") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: is no image of a known format, or a damaged one") from None
+        raise ValueError(f"{path}: not an image of a known format, or damaged") from None
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, SyntaxError, EOFError, struct.error) as error:
@@ -77,7 +77,7 @@ def framed(image: Image.Image, frame: Frame, how: How) -> np.ndarray:
 
 
 def framed_mask(mask_HW: np.ndarray, frame: Frame, how: How) -> np.ndarray:
-    """A class map at the pixels of `framed`, each the class at the middle of what it shows; 0 beside the image."""
+    """A class map at the pixels of `framed`, each with the class in the middle of what it shows; 0 beside the image."""
     kept, (x0, y0, x1, y1) = fit(mask_HW.shape[1], mask_HW.shape[0], frame, how)
     line = kept[1] + (np.arange(y1 - y0) + 0.5) * (kept[3] - kept[1]) / (y1 - y0)
     column = kept[0] + (np.arange(x1 - x0) + 0.5) * (kept[2] - kept[0]) / (x1 - x0)
@@ -87,7 +87,7 @@ def framed_mask(mask_HW: np.ndarray, frame: Frame, how: How) -> np.ndarray:
 
 
 def framed_boxes(boxes: np.ndarray, size: tuple[int, int], frame: Frame, how: How) -> np.ndarray:
-    """Boxes (n, 5) of class, x0 y0 x1 y1, moved as `framed` moves an image of (width, height); what is cut away is gone."""
+    """Boxes (n, 5) of class, x0 y0 x1 y1, moved as `framed` moves an image of (width, height); those cut away are dropped."""
     kept, place = fit(*size, frame, how)
     origin, onto = np.array(kept[:2] * 2), np.array(place[:2] * 2)
     scale = np.array([(place[2] - place[0]) / (kept[2] - kept[0]), (place[3] - place[1]) / (kept[3] - kept[1])] * 2)
@@ -147,7 +147,7 @@ def moved_boxes(
 ) -> np.ndarray:
     """Boxes (B, M, 5) in pixel edges; padding stays, and what has left the frame becomes padding.
 
-    An object that the frame cuts goes on to the frame's edge, as the pixels there do.
+    The box of an object that the frame cut keeps reaching the frame's edge, as the repeated pixels there do.
     """
     high, wide = frame
     x0, y0, x1, y1 = np.moveaxis(boxes[..., 1:], -1, 0)

@@ -1,4 +1,4 @@
-"""Labels of images in the formats that people have them in: what is common to the readers of all of them."""
+"""Labels of images in the formats that people have them in: what the readers of all formats share."""
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,21 +13,21 @@ from pipeline.project.sections import Section
 from pipeline.sources.vision.images import ENDINGS
 
 Gives = Literal["class", "classes", "boxes", "masks", "number"]
-FORMATS: dict[str, tuple[Gives, ...]] = {  # what each can give; the first is taken if nothing is said
+FORMATS: dict[str, tuple[Gives, ...]] = {  # what each can give; the first by default
     "folder": ("class",),
     "coco": ("boxes", "masks", "classes"),
     "voc": ("boxes", "classes"),
     "masks": ("masks",),
     "csv": ("class", "classes", "number"),
 }
-IGNORED = 255  # in a class map: a position that counts nowhere
+IGNORED = 255  # in a class map: a position that does not count
 
 
 class Part(Section):
     """Some labels of one task, as params name them: exactly one of folder, coco, voc, masks, csv; see README.
 
-    images: the folder of the images, where the labels are files of their own. only: a file that names the images meant, one a
-    line. split: all of these images are in that split. path, label: columns of a CSV, whose header is `columns` if it has
+    images: the folder of the images, if the labels are in files of their own. only: a file that names the images to use, one
+    per line. split: all of these images are in that split. path, label: columns of a CSV, whose header is `columns` if it has
     none. values: {pixel of a mask: class}, 255 is ignored.
     """
 
@@ -92,7 +92,7 @@ def part_of(where: str, given: Any) -> Part:
     if part.kind not in FORMATS[formats[0]]:
         raise ValueError(f"{where}.gives: {formats[0]} has no {part.kind}; it gives {' or '.join(FORMATS[formats[0]])}")
     if formats[0] != "folder" and not part.images:
-        raise ValueError(f"{where}.images: missing; the folder of the images that {formats[0]} speaks of")
+        raise ValueError(f"{where}.images: missing; name the folder of the images that {formats[0]} labels")
     if not isinstance(part.label, str) and part.kind != "classes":
         raise ValueError(f"{where}.label: several columns are classes; add `gives: classes`, or name one column")
     if part.names and len(set(part.names)) < len(part.names):
@@ -137,17 +137,17 @@ class ImageFolder:
 
 
 def text_of(path: Path) -> str:
-    """A text file, of UTF-8."""
+    """The text of a file in UTF-8. Raises ValueError."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is no text in UTF-8: {error.reason} at byte {error.start}") from None
+        raise ValueError(f"{path}: is not text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def listed(part: Part, images: ImageFolder, bad: list[str]) -> set[Path]:
-    """The images that a part may speak of: those of its list, or all. A line's first word is the image."""
+    """The images that a part may label: those of its list, or all. A line's first word is the image."""
     if part.only is None:
         return set(images.files)
     found = set()
@@ -164,7 +164,7 @@ def listed(part: Part, images: ImageFolder, bad: list[str]) -> set[Path]:
 def checked_box(corners: Any, width: int, height: int) -> tuple[float, float, float, float]:
     """x0 y0 x1 y1, cut at the border. Raises ValueError if nothing is left of it."""
     if not np.isfinite(corners).all():
-        raise ValueError("its box is not of finite numbers")
+        raise ValueError("its box has numbers that are not finite")
     x0, y0, x1, y1 = (float(x) for x in corners)
     x0, x1, y0, y1 = max(x0, 0.0), min(x1, float(width)), max(y0, 0.0), min(y1, float(height))
     if x1 <= x0 or y1 <= y0:
@@ -176,6 +176,6 @@ def no_class(name: str, known: list[str]) -> str:
     return f"no class {name!r}{hint(name, tuple(known))}; there are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
 
 
-@lru_cache(1024)  # what is misspelt is often misspelt on every line, and likeness to many names is slow to find
+@lru_cache(1024)  # a misspelling is often on every line, and comparing it with many names is slow
 def hint(name: str, known: tuple[str, ...]) -> str:
     return near(name, known)

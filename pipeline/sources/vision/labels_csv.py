@@ -11,7 +11,7 @@ from pipeline.sources.vision.labels import Found, ImageFolder, Part, listed, no_
 
 
 def read_csv(part: Part) -> Found:
-    """Lines that begin with # and empty ones count as none. Of several columns a class is there if it is 1."""
+    """Empty lines, and those that begin with #, are skipped. With several columns, a class is present if its column is 1."""
     assert part.csv and part.images
     images, found = ImageFolder(part.images), Found()
     wanted = listed(part, images, found.bad)
@@ -69,7 +69,7 @@ def read_rows(path: Path, delimiter: str, columns: list[str] | None = None) -> t
 
 
 def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
-    """None where the cells are empty: no label. In a column of several classes an empty cell says that none is there."""
+    """None where the cells are empty: no label. In a column of several classes an empty cell means that none is present."""
     if not any(row[name] for name in names):
         return [] if part.kind == "classes" and isinstance(part.label, str) else None
     if not isinstance(part.label, str):
@@ -84,7 +84,7 @@ def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ValueError(f"{text!r} is no finite number")
+            raise ValueError(f"{text!r} is not a finite number")
         return value
     labels = [text] if part.kind == "class" else [name.strip() for name in text.split(part.separator) if name.strip()]
     for name in labels:

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from pipeline.sources.source import Arrays
 
-SIZE = 24  # pixels a side: three digits have room, and a student trains in seconds
+SIZE = 24  # pixels per side: three digits have room, and a student trains in seconds
 CLASSES = 10
 MOST = 3  # digits in a scene
 SCALE = (8.0, 12.0)  # a digit's side, in pixels
@@ -82,7 +82,7 @@ def places(count: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def fragments(images: np.ndarray, scenes: int, rng: np.random.Generator) -> np.ndarray:
-    """One faint piece of a digit a scene: three of its eight lines or columns."""
+    """One faint piece of a digit per scene: three of its eight lines or columns."""
     pieces = images[rng.integers(0, len(images), scenes)].copy()
     lines = rng.random(scenes) < 0.5
     pieces[lines, 3:] = 0

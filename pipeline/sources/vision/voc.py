@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file of boxes an image, and class maps as PNG files."""
+"""Pascal VOC: an XML file of boxes per image, and class maps as PNG files."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +13,12 @@ from pipeline.sources.vision.labels import IGNORED, Found, ImageFolder, Part, ch
 
 
 def read_voc(part: Part) -> Found:
-    """Boxes of <object>s, difficult ones ignored, as COCO's crowds are. Its pixels count from 1, ends included."""
+    """Boxes of <object>s, difficult ones ignored, like COCO's crowds. VOC counts pixels from 1, ends included."""
     assert part.voc and part.images
     images, found, folder = ImageFolder(part.images), Found(), Path(part.voc)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.name[0] != ".")
     if not files:
-        raise ValueError(f"{part.voc}: no .xml file in this folder; expected one an image")
+        raise ValueError(f"{part.voc}: no .xml file in this folder; expected one per image")
     wanted, boxes = listed(part, images, found.bad), {}
     for file in files:
         image = images.find(file.relative_to(folder).with_suffix("").as_posix())
@@ -73,12 +73,12 @@ def number(node: ElementTree.Element, path: str) -> float:
 
 
 def read_masks(part: Part) -> Found:
-    """A PNG an image, of the same name, its pixels class numbers (colours are no matter); 255 is ignored."""
+    """A PNG per image, of the same name, its pixels class numbers (colours do not matter); 255 is ignored."""
     assert part.masks and part.images
     images, found, folder = ImageFolder(part.images), Found(classes=part.names or []), Path(part.masks)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and path.name[0] != ".")
     if not files:
-        raise ValueError(f"{part.masks}: no .png file in this folder; expected a class map an image")
+        raise ValueError(f"{part.masks}: no .png file in this folder; expected a class map per image")
     wanted = listed(part, images, found.bad)
     for file in files:
         image = images.find(file.relative_to(folder).with_suffix("").as_posix())
@@ -103,7 +103,7 @@ def class_map(file: Path, values: dict[int, int] | None, classes: list[str], wid
             raise ValueError(f"{file}: pixel {value} is not in values, which has {', '.join(map(str, values))}")
         mapped = values[value] if values else value
         if classes and mapped > len(classes) and mapped != IGNORED:
-            raise ValueError(f"{file}: class {mapped}, names are there for 1 to {len(classes)}; 255 is ignored")
+            raise ValueError(f"{file}: class {mapped}, but there are names for 1 to {len(classes)}; 255 is ignored")
     if not values:
         return pixels
     table = np.zeros(256, np.uint8)

@@ -100,15 +100,15 @@ def test_long_texts_are_cut_with_their_tags(folder):
         ("a.csv", "words,topic\nfine,meal\n", "a.csv, line 1: no column 'text'; there are words, topic"),
         ("a.csv", "text,topic\n  ,meal\n", "a.csv, line 2: 'text' is empty"),
         ("a.csv", 'text,topic\n"open,meal\n', "a.csv, line 2: unexpected end of data"),
-        ("a.csv", b"text,topic\nfine,meal\n\xff,meal\n", "a.csv, line 3: is no text in UTF-8"),
+        ("a.csv", b"text,topic\nfine,meal\n\xff,meal\n", "a.csv, line 3: is not text in UTF-8"),
         ("a.csv", "text,topic\n", "a.csv, b.conll: no row"),
         ("b.conll", "EU B-ORG\nrejects\n", "b.conll, line 2: 1 columns, expected 2"),
         ("b.conll", "a O\n\nEU B-FOO\n", "b.conll, line 3: 'entities': tag 'B-FOO', expected one of O, B-PER"),
-        ("val.jsonl", '{"text": "fine"}\n{"text": \n', "val.jsonl, line 2: is no JSON"),
+        ("val.jsonl", '{"text": "fine"}\n{"text": \n', "val.jsonl, line 2: is not JSON"),
         ("val.jsonl", '{"text": "fine"}\n[1]\n', "val.jsonl, line 2: expected an object with the key 'text'"),
         ("val.jsonl", '{"text": 3}\n', "val.jsonl, line 1: 'text' is 3, expected a text or a list of words"),
-        ("val.jsonl", '{"text": "a b", "entities": "O"}\n', "val.jsonl, line 1: 'entities': 1 tags of 2 words"),
-        ("val.jsonl", '{"text": "nothing to say"}\n', "val.jsonl, line 1: this text of val is in transfer too .a.csv, line 4."),
+        ("val.jsonl", '{"text": "a b", "entities": "O"}\n', "val.jsonl, line 1: 'entities': 1 tags for 2 words"),
+        ("val.jsonl", '{"text": "nothing to say"}\n', "val.jsonl, line 1: this text of val is also in transfer .a.csv"),
         ("test.parquet", "no", "test.parquet: cannot be read as Parquet"),
         ("test.parquet", b"PAR1" + bytes(60) + b"\x10\0\0\0PAR1", "test.parquet: cannot be read as Parquet: .*thrift"),
         (
@@ -152,7 +152,7 @@ def test_labels_of_one_text_that_differ_name_both_lines(folder):
 
 def test_of_many_problems_three_are_named(folder, capsys):
     (folder / "a.csv").write_text(CSV + "x,sea,\n" * 5)
-    with pytest.raises(ValueError, match=r"^5 rows cannot be used: .*line 5: .*line 7: [^;]*; \.\.\.: mend them, or set"):
+    with pytest.raises(ValueError, match=r"^5 rows cannot be used: .*line 5: .*line 7: [^;]*; \.\.\.: fix them, or set"):
         source().splits()
     assert "bad: a.csv, line 9: 'topic' is 'sea'" in capsys.readouterr().err
 
@@ -221,7 +221,7 @@ def test_errors_name_the_argument(change, message):
 
 
 def test_files_that_are_no_known_kind_or_not_there(folder):
-    for name, message in (("a.txt", "a.txt: no kind of file"), ("b.csv", "b.csv: no such file")):
+    for name, message in (("a.txt", "a.txt: not a kind of file"), ("b.csv", "b.csv: no such file")):
         with pytest.raises(ValueError, match=message):
             source(files={**ARGUMENTS["files"], "val": [name]}).splits()
 
@@ -258,7 +258,7 @@ def test_texts_that_are_one_when_they_are_cut_are_one_row_and_in_one_split(folde
     (folder / "a.csv").write_text("text,topic,sentiment\none two three,meal,for\n")
     with (folder / "val.jsonl").open("a") as file:
         file.write('{"text": "one two five"}\n')
-    with pytest.raises(ValueError, match="this text of val, its first 2 words as longest says, is in transfer too"):
+    with pytest.raises(ValueError, match="this text of val, its first 2 words as longest says, is also in transfer"):
         source(longest=2).splits()
 
 
@@ -413,8 +413,8 @@ def test_tags_that_are_numbers_are_a_line(folder):
     (folder / "val.jsonl").write_text('{"text": "a b", "entities": [0, 1]}\n{"text": "c", "entities": 5}\n')
     with pytest.raises(ValueError) as error:
         source().splits()
-    assert r"val.jsonl, line 1: 'entities' is [0, 1], expected a tag a word, by name, such as B-PER" in str(error.value)
-    assert "line 2: 'entities' is 5, expected a tag a word" in str(error.value)
+    assert r"val.jsonl, line 1: 'entities' is [0, 1], expected one tag per word, by name, such as B-PER" in str(error.value)
+    assert "line 2: 'entities' is 5, expected one tag per word" in str(error.value)
 
 
 def test_a_row_that_contradicts_another_adds_nothing(folder):
