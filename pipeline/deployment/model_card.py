@@ -85,7 +85,7 @@ def classes_of(split: Store) -> dict[str, list[str]]:
 
 
 def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, float]]:
-    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if other files or seeds were."""
+    """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if others were."""
     if not path.exists():
         return {}
     seeds, weights = json.loads(path.read_text()), {file.name: sha256(file) for file in files}
