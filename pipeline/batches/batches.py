@@ -32,7 +32,7 @@ def widened(x: Tensor) -> Tensor:
     """Narrow floats, which are for storage, as float32; unsigned integers that torch can hardly do more than hold as int64."""
     if x.is_floating_point():
         return x.float()
-    return x.long() if x.dtype in (torch.uint16, torch.uint32) else x
+    return x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
 
 
 def narrowed(x: Tensor, dtype: str) -> np.ndarray:
