@@ -14,7 +14,8 @@ from pipeline.batches.pools import Rows
 class Staging:
     """Rows -> a batch of its own on a device: on a CPU a copy, else through two sets of pinned buffers, used in turn.
 
-    A copy out of pinned memory runs beside the device's work, and a buffer is filled again when the copy out of it is over.
+    A copy out of pinned memory is one more piece of the device's work, which nothing here waits for until its buffer is to be
+    filled again.
     event: what tells that.
     """
 
