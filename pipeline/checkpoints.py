@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.atomic import write_whole
+from pipeline.batches.batches import tensors
 from pipeline.encoders.weights import load_weights
 from pipeline.network import Network
 from pipeline.project.class_spec import ClassSpec, ParamsError, near
@@ -57,7 +58,7 @@ def build_network(
             check(about)
         except ValueError as error:
             raise ParamsError(f"{encoder._where}: {error}") from None
-    return Network(built, tasks, sample).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Network(built, tasks, tensors(sample, torch.device("cpu"))).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:

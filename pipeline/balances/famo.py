@@ -27,6 +27,7 @@ class FAMO(Balance):
         self.w = nn.Parameter(torch.zeros(len(terms)), requires_grad=False)  # trained here, not with the student
         self.adam = torch.optim.Adam([self.w], lr=learning_rate, weight_decay=decay)
         self.register_buffer("last", torch.zeros(len(terms)))
+        self.begun = False  # by itself: to ask `last` is to wait for a GPU
 
     def forward(self, losses: Tensor) -> Tensor:
         present = losses.detach() > 0
@@ -39,7 +40,7 @@ class FAMO(Balance):
     def learn(self, losses: Tensor) -> None:
         gain = torch.where(self.last > 0, self.last.clamp(min=LEAST).log() - losses.clamp(min=LEAST).log(), 0)
         z = torch.softmax(self.w, 0)
-        if (self.last > 0).any():
+        if self.begun:
             self.w.grad = z * (gain - (z * gain).sum())
             self.adam.step()
-        self.last = losses
+        self.last, self.begun = losses, True

@@ -36,7 +36,8 @@ class GradientBalance(Balance):
             gradients.append(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in shared]))
             for p in shared:
                 p.grad = None
-        present = torch.stack([gradient for gradient in gradients if gradient.any()] or gradients)
+        together = torch.stack(gradients)
+        present = together[together.any(1)]  # all at once: each look is a wait for a GPU
         finite = len(present) > 1 and present.isfinite().all()  # if not, the training loop refuses it
         combined = self.combine(present) if finite else present.sum(0)
         for p, gradient in zip(shared, combined.split([p.numel() for p in shared]), strict=True):
@@ -70,8 +71,13 @@ class MGDA(GradientBalance):
     """
 
     def aggregator(self, methods: ModuleType) -> Any:
-        mean = methods.MGDA()
-        return lambda gradients: len(gradients) * mean(gradients)
+        weigh = methods.MGDAWeighting()
+
+        def combined(gradients: Tensor) -> Tensor:
+            products = (gradients @ gradients.T).cpu()  # its search asks for numbers at every step, which a GPU is slow to give
+            return len(gradients) * (weigh(products).to(gradients.device) @ gradients)
+
+        return combined
 
 
 def torchjd(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
+from typing import final
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def widened(x: Tensor) -> Tensor:
     """Narrow floats, which are for storage, as float32; unsigned integers that torch can do little with as int64."""
     if x.is_floating_point():
         return x.float()
-    return x.long() if x.dtype in (torch.uint16, torch.uint32) else x
+    return x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
 
 
 def narrowed(x: Tensor, dtype: str) -> np.ndarray:
@@ -55,11 +56,21 @@ def in_line(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], -1)
 
 
-def existing(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C). On another grid, x as it is."""
-    if mask is None or x.dim() < 3 or x.shape[2:] != mask.shape[1:]:
-        return x
-    return in_line(x).transpose(1, 2)[mask.flatten(1)]
+@final
+class Existing:
+    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C). On another grid, x as it is.
+
+    Made once per batch: counting what exists waits for a GPU, and a mask as an index would be counted at each use.
+    """
+
+    def __init__(self, mask: Tensor | None):
+        self.grid = None if mask is None else mask.shape[1:]
+        self.places = None if mask is None else mask.flatten(1).nonzero(as_tuple=True)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.places is None or x.dim() < 3 or x.shape[2:] != self.grid:
+            return x
+        return in_line(x).transpose(1, 2)[self.places]
 
 
 def with_prefix(store: Store, prefix: str) -> list[str]:
@@ -104,7 +115,8 @@ def features_of(
         readers.append(in_order(inputs, [MASK], batch_size, rows))
     for together in zip(*readers, strict=True):
         batch = tensors({name: x for fields in together for name, x in fields.items()}, device)
-        yield {name: existing(x, batch.get(MASK)) for name, x in part(batch, "features").items()}
+        existing = Existing(batch.get(MASK))
+        yield {name: existing(x) for name, x in part(batch, "features").items()}
         advance(len(next(iter(batch.values()))))
 
 

@@ -14,8 +14,8 @@ from pipeline.batches.pools import Rows
 class Staging:
     """Rows -> a new batch on a device: on a CPU a copy, else through two sets of pinned buffers, used in turn.
 
-    A copy from pinned memory runs beside the device's work, and a buffer is refilled when the copy from it is done. event:
-    makes what signals that.
+    A copy from pinned memory is queued with the device's work; nothing waits for it until its buffer is to be refilled. event:
+    makes what signals that it is done.
     """
 
     def __init__(self, device: torch.device, event: Callable[[], Any] = torch.cuda.Event):

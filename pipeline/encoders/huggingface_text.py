@@ -24,6 +24,8 @@ class HuggingFaceText(TappedEncoder):
     stores may number its tokens differently (`own_ids`). The rest: see HuggingFace.
     """
 
+    own: Tensor  # (N,)
+
     def __init__(
         self,
         *,
@@ -51,9 +53,10 @@ class HuggingFaceText(TappedEncoder):
         embeddings = embeddings_of(module)
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.pretrained, self.tokenizer = pretrained, tokenizer
-        self.own = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
+        own = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
         for number, token in own_ids(tokenizer).items() if tokenizer else ():
-            self.own[number] = token
+            own[number] = token
+        self.register_buffer("own", own, persistent=False)  # goes to a GPU once, with the weights
         self.longest = longest_of(module)
         self.free_axes = free_axes(input, self.longest)
         self.filler = getattr(module.config, "pad_token_id", None) or 0
@@ -89,7 +92,7 @@ class HuggingFaceText(TappedEncoder):
         if f"words_{self.input}" in inputs and not self.to_logits:  # words are gathered by place, which needs no padding
             tokens_BT = until_all_ended(tokens_BT, self.padding)
         exist_BT = tokens_BT != self.padding
-        tokens_BT = torch.where(exist_BT, self.own.to(tokens_BT.device)[tokens_BT], self.filler)
+        tokens_BT = torch.where(exist_BT, self.own[tokens_BT], self.filler)
         exist_BT[:, 0] = True  # a row without tokens would attend to nothing
         return self.module(input_ids=tokens_BT, attention_mask=exist_BT.long()), tuple(tokens_BT.shape[1:])
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import manners
 from pipeline.atomic import write_whole
+from pipeline.batches.batches import tensors
 from pipeline.checkpoints import Shapes
 from pipeline.network import Network
 from pipeline.reports.summary import average, delta_mtl
@@ -31,7 +32,8 @@ Line = dict[str, Any]
 def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
     """{parameters, flops of one row, latency_ms of one row: the median of RUNS}, on its device and all its threads."""
     device = next(network.parameters()).device
-    row = {name: torch.ones(1, *shape, dtype=getattr(torch, dtype), device=device) for name, (shape, dtype) in shapes.items()}
+    ones = {name: torch.ones(1, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
+    row = tensors(ones, device)
     network.eval()
     with FlopCounterMode(display=False) as counter:
         network(row)

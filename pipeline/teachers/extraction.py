@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches.batches import MASK, Batch, existing, in_order, input_fields, narrowed, part, tensors
+from pipeline.batches.batches import MASK, Batch, Existing, in_order, input_fields, narrowed, part, tensors
 from pipeline.batches.pools import Rows
 from pipeline.losses.sparse import sample, top_k
 from pipeline.network import Network, Outputs
@@ -114,7 +114,7 @@ def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field
         mask = torch.from_numpy(store.read(MASK, block)) if MASK in store.fields else None
         found = outputs_on(forward, name, block, BLOCK, lambda field: WHOLE)
         for field, seen in live.items():
-            seen.append(existing(torch.from_numpy(found[field]), mask).numpy())
+            seen.append(Existing(mask)(torch.from_numpy(found[field])).numpy())
     bases = {field: principal_basis(seen, dims[field]) for field, seen in live.items()}
     rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     return bases, digest_ids(store.sample_id[rows], store.view[rows])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.balances.balance import Balance
 from pipeline.balances.static import constant_loss
-from pipeline.batches.batches import MASK, Batch, existing, part
+from pipeline.batches.batches import MASK, Batch, Existing, part
 from pipeline.losses.loss import Loss
 from pipeline.losses.sparse import Sparse
 from pipeline.network import Network, Outputs
@@ -77,7 +77,7 @@ class Objective(nn.Module):
                 raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
             check_by_row(task, self.tasks[task], pred, label)
             return tuple(pred.shape[1:]), label
-        target, shape = cached(batch, name), tuple(existing(pred, row.get(MASK)).shape[1:])
+        target, shape = cached(batch, name, Existing(batch.get(MASK))), tuple(Existing(row.get(MASK))(pred).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; remove this student's logit_loss")
         theirs, ours = (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
@@ -98,17 +98,17 @@ class Objective(nn.Module):
         """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
         inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
         features, logits = self.outputs({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
-        split, mask = len(next(iter(knowledge.values()))) if knowledge else 0, knowledge.get(MASK)
+        split, existing = len(next(iter(knowledge.values()))) if knowledge else 0, Existing(knowledge.get(MASK))
         terms = {}
         for name in self.weights:
             task = name.split("/")[-1]
             if name in self.adapters:
-                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name], mask)
+                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name], existing)
             elif name.startswith("labels/"):
                 terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
             else:
-                pred = existing(logits[task][:split], mask)
-                terms[name] = self.loss_of(name)(pred, cached(knowledge, name)).mean() / self.scales[name]
+                pred, target = existing(logits[task][:split]), cached(knowledge, name, existing)
+                terms[name] = self.loss_of(name)(pred, target).mean() / self.scales[name]
         if self.balance:
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
         return {name: self.weights[name] * term for name, term in terms.items()}
@@ -135,14 +135,14 @@ class Objective(nn.Module):
             return pred.new_zeros(())
         return self.loss_of(name)(pred[rows], label[rows]).mean() / self.scales[name]
 
-    def feature_term(self, name: str, feature: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    def feature_term(self, name: str, feature: Tensor, target: Tensor, existing: Existing) -> Tensor:
         if feature.shape[2:] != target.shape[2:]:
             raise ValueError(
                 f"{name}: the target's grid is {tuple(target.shape[2:])}, the student's {tuple(feature.shape[2:])}; give the "
                 f"teachers' encoders grid: {[*feature.shape[2:]]}, or taps of that size"
             )
         assert self.feature_loss
-        return self.feature_loss(*self.adapters[name](existing(feature, mask), existing(target, mask))).mean()
+        return self.feature_loss(*self.adapters[name](existing(feature), existing(target))).mean()
 
 
 def check_by_row(name: str, task: Task, pred: Tensor, label: Tensor) -> None:
@@ -166,9 +166,8 @@ def term(field: str) -> str:
     return "/".join(field.split("/")[:3]) if field.startswith("logits/") else field
 
 
-def cached(batch: Batch, name: str) -> Tensor | Sparse:
+def cached(batch: Batch, name: str, existing: Existing) -> Tensor | Sparse:
     """A teacher's logits as they were stored, all of them or sparse, at the positions that exist."""
-    mask = batch.get(MASK)
     if name in batch:
-        return existing(batch[name], mask)
-    return Sparse(**{key: existing(x, mask) for key, x in part(batch, name).items()})
+        return existing(batch[name])
+    return Sparse(**{key: existing(x) for key, x in part(batch, name).items()})

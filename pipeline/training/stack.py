@@ -145,7 +145,6 @@ class Stack:
 
     def __init__(self, objectives: list[Objective], schedules: list[Schedule]):
         first = objectives[0]
-        self.schedules = schedules
         self.base = copy.deepcopy(first)
         self.base.weights = dict.fromkeys(first.weights, 1.0)
         self.base.scales = dict.fromkeys(first.scales, 1.0)
@@ -166,6 +165,8 @@ class Stack:
                 p.data = part.view(p.shape)
         self.mean, self.square = torch.zeros_like(self.matrix), torch.zeros_like(self.matrix)
         self.updates = 0
+        steps = [[[s.learning_rate * s.rate(u), s.weight_decay] for s in schedules] for u in range(schedules[0].updates)]
+        self.steps = torch.tensor(steps, device=device)  # (updates, K, 2), all at once: a GPU would wait for each one's numbers
 
     def row(self, objective: Objective) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in trained(objective)])
@@ -203,10 +204,7 @@ class Stack:
         assert self.matrix.grad is not None
         norm = self.matrix.grad.norm(dim=1, keepdim=True)
         gradient = self.matrix.grad.mul_((CLIP / (norm + 1e-6)).clamp(max=1))
-        rates, decays = (
-            torch.tensor(values, device=norm.device)[:, None]
-            for values in zip(*((r.learning_rate * r.rate(self.updates), r.weight_decay) for r in self.schedules), strict=True)
-        )
+        rates, decays = self.steps[self.updates][..., None].unbind(1)
         self.updates += 1
         self.matrix.mul_(1 - rates * decays * self.decayed)
         self.mean.lerp_(gradient, 1 - BETAS[0])

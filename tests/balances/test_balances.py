@@ -11,6 +11,7 @@ from pipeline.balances.static import constant_loss
 from pipeline.balances.uncertainty import Uncertainty
 from pipeline.losses.loss import per_row
 from pipeline.losses.standardised_kl import StandardisedKL
+from tests.waits import Waits
 
 
 def bce(pred, target):
@@ -151,3 +152,14 @@ def test_dwa_does_not_take_an_absent_label_for_progress():
         for update in range(4):
             balance(torch.tensor([0.8, 0.8 if window != 1 and update == 0 else 0.0, 0.0]))
         torch.testing.assert_close(balance.weights, torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", [DWA, FAMO, Uncertainty])
+def test_a_balance_waits_for_no_device(kind):
+    balance = kind(terms=["a", "b"])
+    if kind is FAMO:
+        balance.adam.step = lambda: None  # counts its steps on the host
+    with Waits() as waits:
+        for _ in range(3):
+            balance(torch.ones(2))
+    assert not waits.found.total()

@@ -12,6 +12,7 @@ from pipeline.losses.cosine import CosineSmoothL1
 from pipeline.training.objective import Objective
 from pipeline.training.stack import threads_for
 from tests.training.test_learning import TASK, knowledge, labelled, network, sample, study
+from tests.waits import Waits
 
 pytest.importorskip("torchjd")
 KINDS = [PCGrad, UPGrad, MGDA]
@@ -135,3 +136,14 @@ def test_without_torchjd_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(ValueError, match=r"PCGrad needs torchjd: pip install 'stillroom\[gradients\]'"):
         PCGrad(terms=["a"])
+
+
+@pytest.mark.parametrize("terms", [2, 6])
+def test_which_terms_are_present_is_asked_once(terms, monkeypatch):
+    monkeypatch.setattr(UPGrad, "aggregator", lambda self, methods: lambda gradients: gradients.sum(0))
+    balance, shared = UPGrad(terms=[str(i) for i in range(terms)]), [nn.Parameter(torch.ones(3))]
+    losses = [(shared[0] * (k + 1)).sum() for k in range(terms)]
+    with Waits() as waits:
+        balance.backward(losses, shared)
+    assert waits.found == {"mask": 1, "_local_scalar_dense": 1}  # the other: whether all is finite
+    assert shared[0].grad.tolist() == [sum(range(terms + 1))] * 3

@@ -205,8 +205,9 @@ def test_narrow_floats_become_float32_on_the_way(store):
     assert batch["labels/a"].dtype == torch.int64
 
 
-def test_what_torch_can_only_hold_becomes_int64_and_flags_stay_with_the_host():
-    rows = {"labels/a": np.array([0, 40000], np.uint16), "inputs/x": np.zeros(2, np.uint8), "labelled/a": np.ones(2, bool)}
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64])
+def test_what_torch_can_only_hold_becomes_int64_and_flags_stay_with_the_host(dtype):
+    rows = {"labels/a": np.array([0, 40000], dtype), "inputs/x": np.zeros(2, np.uint8), "labelled/a": np.ones(2, bool)}
     found = tensors(rows, torch.device("meta"))
     assert {name: x.dtype for name, x in found.items()} == {
         "labels/a": torch.int64,

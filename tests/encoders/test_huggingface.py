@@ -161,6 +161,7 @@ def test_a_text_model_sees_the_tokens_of_its_own_tokenizer_whatever_its_padding(
     spec = ClassSpec.model_validate({**TEXT, "taps": ["encoder.layer.1"], "input": "first"})
     shapes = {name: [list(x.shape[1:]), str(x.dtype).removeprefix("torch.")] for name, x in inputs.items()}
     network = build_network(spec, {}, shapes, CPU, folder).eval()
+    assert "encoder.own" in dict(network.named_buffers()) and "encoder.own" not in network.state_dict()  # only moves
     theirs = transformers.BertModel.from_pretrained(folder).eval()
     for number, row in enumerate(rows):
         ids = torch.tensor([[names.index(word) for word in ("<s>", *row)]])

@@ -1,9 +1,12 @@
 import pytest
 import torch
 
+from pipeline.checkpoints import build_network
 from pipeline.encoders.interaction import InteractionEncoder
 from pipeline.encoders.popularity import Popularity
 from pipeline.encoders.two_tower import TwoTower
+from pipeline.project.class_spec import ClassSpec
+from pipeline.sweeps.leaderboard import size_of
 
 SIZES = {"user": [20, 4], "item": [30, 6, 5]}
 ENCODERS = {
@@ -63,3 +66,11 @@ def test_sizes_below_those_of_columns_are_told_with_what_to_give(name):
 def test_columns_that_sizes_do_not_name_are_refused():
     with pytest.raises(ValueError, match="rows have 3 columns, but the encoder has sizes of 2"):
         TwoTower(user=[20, 4], item=[30, 6], width=8)(rows(2, 3))
+
+
+def test_columns_may_be_stored_in_types_that_torch_hardly_knows():
+    """The rows that a network is built on, and timed on, are as narrow as the store's."""
+    shapes = {"user": [[2], "uint16"], "item": [[3, 5], "uint32"]}
+    spec = ClassSpec.model_validate({"code": "pipeline/encoders/two_tower.py", "class": "TwoTower", **SIZES, "width": 8})
+    network = build_network(spec, {}, shapes, torch.device("cpu"))
+    assert size_of(network, shapes)["latency_ms"] > 0

@@ -25,6 +25,7 @@ from pipeline.training import learning
 from pipeline.training.learning import learn
 from pipeline.training.objective import Objective, wanted
 from pipeline.training.optimize import Diverged, Schedule, optimize
+from tests.waits import Waits
 
 TASK = {"corner": MultiLabel(classes=2)}
 CPU = torch.device("cpu")
@@ -325,3 +326,15 @@ def test_a_task_of_ones_own_learns_row_by_row_or_not_at_all(kind, shape, message
         return
     with pytest.raises(ValueError, match=message):
         Objective(net, tasks, {"labels": 1.0}, {}, batch)
+
+
+def test_what_exists_is_counted_once_a_batch_however_many_terms_look_at_it():
+    tasks = {"parts": Segmentation(classes=5, upscale=1, background_weight=1.0, temperature=2)}
+    image = torch.from_numpy(scenes(8, np.random.default_rng(0))[0])
+    net = Network(ImageEncoder(width=8, blocks=1), tasks, {"image": image[:2]})
+    logits = {f"logits/{teacher}/parts": torch.randn(8, 5, 4, 4) for teacher in "tuv"}
+    batch = {"inputs/image": image, "inputs/mask": torch.rand(8, 4, 4) > 0.4, "fused/x": torch.randn(8, 3, 4, 4), **logits}
+    objective = Objective(net, tasks, {"logits": 1, "fused": 1}, batch, {}, CosineSmoothL1())
+    with Waits() as waits:
+        objective.backward(objective(batch, {}))
+    assert waits.found.total() == waits.found["nonzero"] == 1

@@ -17,7 +17,8 @@ from pipeline.tasks.segmentation import Segmentation
 from pipeline.training import learning
 from pipeline.training.learning import Learner, Lesson, flat, learn, learn_together, quality
 from pipeline.training.optimize import Diverged, Schedule
-from pipeline.training.stack import Stack, optimize_stack, shared, side_by_side
+from pipeline.training.stack import Stack, batched_attention, optimize_stack, shared, side_by_side
+from tests.waits import Waits
 
 CPU = torch.device("cpu")
 TASKS = {"parts": Segmentation(classes=3, upscale=1, background_weight=0.5, temperature=2), "whole": MultiLabel(classes=2)}
@@ -315,3 +316,14 @@ def test_one_that_is_stopped_in_a_stack_is_what_it_was_then():
     for lesson, curve in zip(students, curves, strict=True):
         found = flat(score(lesson.network, lesson.tasks, Split()))
         assert found == pytest.approx({name: x for name, x in curve[-1].items() if name.startswith("val/")}, abs=1e-6)
+
+
+def test_a_step_of_a_stack_waits_for_no_device():
+    first = next(rows(1, "knowledge")), next(rows(2, "labels"))
+    known, labels = ({name: torch.from_numpy(x) for name, x in batch.items()} for batch in first)
+    known = {name: x.float() if x.is_floating_point() else x for name, x in known.items()}
+    objectives = [lesson.objective(known, labels, {}).train() for lesson in lessons()[:2]]
+    stack = Stack(objectives, [lesson.schedule for lesson in lessons()[:2]])
+    with batched_attention(True), Waits() as waits:
+        stack.step(known, labels)
+    assert waits.found == {"nonzero": len(TASKS)}  # of flags, which stay with the host
