@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 from rich.table import Table
 
 from pipeline.manners import one_line_errors, printable, show
@@ -73,14 +74,14 @@ def plan(data: Path) -> None:
     table = Table("store", "field", "row", "dtype", "codec", "bytes a row", "size")
     for f in planned.fields:
         row = " x ".join(map(str, f.field.shape)) or "1"
-        sizes = f"{f.row_bytes:.0f}", megabytes(planned.field_bytes(f))
+        sizes = few(f.row_bytes), decimal(round(planned.field_bytes(f)))
         table.add_row(f.store, f.name, row, f.field.kind, f.field.codec, *sizes)
     show(table)
     for line in lines(planned):
         click.echo(line)
     if planned.bytes > planned.free:
         raise ValueError(
-            f"{data}: the disk will not hold it: free {megabytes(planned.bytes - planned.free)} more, or choose narrower "
+            f"{data}: the disk will not hold it: free {decimal(round(planned.bytes - planned.free))} more, or choose narrower "
             f"recipes in extract and fuse (dtype qint8, codec zstd), or fewer rows or views in prepare"
         )
 
@@ -111,14 +112,14 @@ def inspect(store: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1, sort_keys=True))
         return
-    click.echo(f"{found['path']}: {found['rows']} rows in shards of {found['shard_rows']}, {megabytes(found['bytes'])}")
+    click.echo(f"{found['path']}: {found['rows']} rows in shards of {found['shard_rows']}, {decimal(found['bytes'])}")
     click.echo(f"digest {found['digest']}, format {found['format']}")
     for key, value in flat(found["identity"]).items():
         click.echo(printable(f"  {key}: {value}"))
     table = Table("field", "row", "dtype", "codec", "size", "of decoded", "bytes a row")
     for name, f in found["fields"].items():
         row = " x ".join(map(str, f["shape"])) or "1"
-        sizes = megabytes(f["bytes"]), f"{f['share_of_decoded']:.2f}", f"{f['bytes'] / found['rows']:.0f}"
+        sizes = decimal(f["bytes"]), f"{f['share_of_decoded']:.2f}", few(f["bytes"] / found["rows"])
         table.add_row(name, row, f["dtype"], f["codec"], *sizes)
     show(table)
 
@@ -139,7 +140,7 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
     opened.verify()
     spent, size = time.perf_counter() - start, describe(opened)["bytes"]
     files = len(opened.attributes["files"])
-    click.echo(f"{store}: whole: {files} files, {megabytes(size)} in {spent:.1f} s; digest {opened.digest}")
+    click.echo(f"{store}: whole: {files} files, {decimal(size)} in {spent:.1f} s; digest {opened.digest}")
     if weights:
         import torch  # two seconds, which the other commands do without
 
@@ -216,8 +217,8 @@ def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:
     click.echo(f"params.yaml: students.{new_name} written; next: stillroom sync, then dvc repro evaluate@{new_name}")
 
 
-def megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB"
+def few(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
 
 
 if __name__ == "__main__":
