@@ -37,12 +37,13 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             click.echo(f"error: {one_line(error)}", err=True)
             sys.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
             where = own_line(error)
             if os.environ.get("STILLROOM_DEBUG") or not where:
                 raise
-            said = f"error: {where}: {type(error).__name__}: {one_line(error)}; STILLROOM_DEBUG=1 shows the traceback"
-            click.echo(said, err=True)
+            click.echo(f"error: {where}: {printable(repr(error))}; STILLROOM_DEBUG=1 shows the traceback", err=True)
             sys.exit(1)
 
     return wrapped
@@ -50,10 +51,13 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def own_line(error: Exception) -> str | None:
     """The last line of the project's own code that an error came through, if there is one."""
-    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    ours = (CLONE / "pipeline", CLONE / "stages", Path(sys.prefix))
-    own = [f for f in files if f[0].is_relative_to(Path.cwd()) and not any(map(f[0].is_relative_to, ours))]
-    return f"{own[-1][0].relative_to(Path.cwd())}, line {own[-1][1]}" if own else None
+    others = (CLONE / "pipeline", CLONE / "stages", Path(sys.prefix), Path(sys.base_prefix))
+    found = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename).resolve()
+        if file.is_relative_to(Path.cwd()) and not any(map(file.is_relative_to, others)):
+            found = f"{file.relative_to(Path.cwd())}, line {frame.lineno}"
+    return found
 
 
 def one_line(error: Exception) -> str:

@@ -20,6 +20,13 @@ class Outputs(NamedTuple):
         return {f"{kind}/{teacher}/{key}": x for kind, found in self._asdict().items() for key, x in found.items()}
 
 
+class Inputs(dict[str, Tensor]):
+    """Inputs that say what they are to an encoder that asks for another."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ValueError(f"the encoder asks for {name!r}; the inputs are {', '.join(self)}")
+
+
 @final
 class Network(nn.Module):
     """Heads sit on the encoder's last tap; a task that the encoder answers itself, as Outputs, has none.
@@ -31,7 +38,7 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder.eval()
         with torch.no_grad():
-            features, own = self.looked_at(sample)
+            features, own = self.encoded(Inputs(sample))
             again, _ = self.encoded(sample)
         check_features(features, len(next(iter(sample.values()))))
         check_repeated(features, again)
@@ -44,14 +51,6 @@ class Network(nn.Module):
     def encoded(self, inputs: dict[str, Tensor]) -> Outputs:
         found = self.encoder(inputs)
         return found if isinstance(found, Outputs) else Outputs(found, {})
-
-    def looked_at(self, sample: dict[str, Tensor]) -> Outputs:
-        try:
-            return self.encoded(sample)
-        except KeyError as error:
-            if set(error.args) & sample.keys():
-                raise
-            raise ValueError(f"the encoder asks for {error}; the inputs are {', '.join(sample)}") from error
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
         features, own = self.encoded(inputs)

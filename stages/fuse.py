@@ -38,7 +38,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
     for store in (inputs, *stores):
         ensure_verified(store)
     identity = {
-        "fusion": spec.as_dict(),
+        "fusion": {**spec.as_dict(), "teachers": teachers},
         "input": inputs.digest,
         "features": {teacher: store.digest for teacher, store in zip(teachers, stores, strict=True)},
         "batch_size": settings.batch_size,

@@ -49,7 +49,15 @@ def test_a_bug_in_a_projects_own_code_is_one_line_that_names_it(tmp_path, monkey
     mine = import_file(tmp_path / "mine.py")
     result = CliRunner().invoke(click.command()(one_line_errors(lambda: mine.broken())))
     assert result.exit_code == 1
-    assert result.stderr == "error: mine.py, line 2: KeyError: 'imgae'; STILLROOM_DEBUG=1 shows the traceback\n"
+    assert result.stderr == "error: mine.py, line 2: KeyError('imgae'); STILLROOM_DEBUG=1 shows the traceback\n"
+
+
+def test_what_click_raises_in_own_code_is_left_to_click(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import click\n\n\ndef stop():\n    raise click.UsageError('no such thing')\n")
+    monkeypatch.chdir(tmp_path)
+    mine = import_file(tmp_path / "mine.py")
+    result = CliRunner().invoke(click.command()(one_line_errors(lambda: mine.stop())))
+    assert result.exit_code == 2 and "Error: no such thing" in result.stderr
 
 
 def test_debug_shows_the_traceback_of_everything(monkeypatch):

@@ -22,8 +22,9 @@ class RRD(Loss):
         self.best = best
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
-        order = target.argsort(dim=1, descending=True, stable=True)
-        there = exists(target).gather(1, order)
+        there = exists(target)
+        order = torch.where(there, target, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        there = there.gather(1, order)
         ranked = student.gather(1, order).masked_fill(~there, torch.finfo(student.dtype).min / 2)
         remaining = ranked.flip(1).logcumsumexp(1).flip(1)
         best = there[:, : self.best]

@@ -46,10 +46,10 @@ def by_fusion(stage: str, params: Params, stages: dict[str, Any]) -> dict[str, d
 
     And "teachers", if it fuses all: DVC does not miss a dependency that went.
     """
-    [(_, store)] = list_templates(stage, stages)
+    dumps = [store for _, store in list_templates(stage, stages)]
     own: dict[str, dict[str, list[str]]] = {"deps": {}, "params": {}}
     for name, fusion in params.fusions.items():
-        stores = [store.replace("${key}", teacher) for teacher in params.fused(name)]
+        stores = [dump.replace("${key}", teacher) for teacher in params.fused(name) for dump in dumps]
         own["deps"][name] = stores + sorted(own_files(stage, name, params))
         tasks = [f"tasks.{task}" for task in tasks_of(stage, name, params)]
         own["params"][name] = [f"fusions.{name}", *([] if fusion.teachers else ["teachers"]), *tasks]

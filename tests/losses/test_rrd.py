@@ -56,6 +56,8 @@ def test_what_is_absent_has_no_gradient():
 def test_what_is_less_likely_than_absent_is_there():
     teacher = torch.tensor([[1.0, ABSENT, -35.0]])
     assert RRD(best=1)(torch.zeros(1, 3), teacher).item() == pytest.approx(math.log(2))
+    student, low = torch.randn(1, 4), torch.tensor([[-35.0, ABSENT, -42.0, -33.0]])
+    assert RRD(best=2)(student, low).item() == pytest.approx(RRD(best=2)(student, low + 10 * (low != ABSENT)).item())
 
 
 def test_its_value_stays_what_it_is():
