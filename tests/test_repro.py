@@ -400,7 +400,7 @@ def test_experiments_change_params_and_are_compared(project):
     (experiment,) = [e for row in shown for e in row.get("experiments") or []]
     (revision,) = experiment["revs"]
     assert revision["name"] == "heavier"
-    best = revision["data"]["metrics"]["data/sweep/best.json"]["data"]["best"]
+    best = revision["data"]["metrics"]["data/sweep/best.json"]["data"]
     assert best["val"] == pytest.approx(board(project)[0]["val"], abs=0.01)
 
 

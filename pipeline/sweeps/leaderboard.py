@@ -96,10 +96,12 @@ def write_csv(path: Path, found: list[Line]) -> None:
 
 
 def best(found: list[Line]) -> dict[str, Any]:
-    """Name and numbers of the student that is best on val, with the same keys in every sweep, for `dvc metrics`, `exp show`."""
-    columns = [column for column in found[0] if column.split()[0] in ("val", "test", "delta_mtl", "parameters", "flops")]
-    numbers = {column.replace(" ", "_"): round(found[0][column], 2) for column in columns}
-    return {"students": len(found), "best": {"name": found[0]["name"], **numbers}}
+    """Name and numbers of the student that is best on val, named as in the report, for `dvc metrics` and `dvc exp show`."""
+    first = found[0]
+    numbers = {column.removeprefix("test "): value for column, value in first.items() if column.startswith("test ")}
+    numbers |= {column: first[column] for column in ("val", "delta_mtl", "parameters", "flops") if column in first}
+    numbers |= {"average": first["test"]} if "test" in first else {}
+    return {"students": len(found), "name": first["name"], **{name: round(value, 2) for name, value in numbers.items()}}
 
 
 def without_effect(found: list[Line], varied: list[str]) -> list[str]:

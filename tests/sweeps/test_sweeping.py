@@ -217,7 +217,7 @@ def test_one_that_diverges_is_last_and_stops_no_other(trials, tmp_path, capsys):
     with (tmp_path / "board.csv").open() as file:
         good, bad = csv.DictReader(file)
     assert float(good[f"val {TASK}"]) == board[0]["val"] and bad["val"] == ""
-    assert best(board)["best"]["val"] == pytest.approx(board[0]["val"], abs=0.01)
+    assert best(board)["val"] == pytest.approx(board[0]["val"], abs=0.01)
     draw(board, tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     show(board, ["learning_rate"])
@@ -243,7 +243,8 @@ def test_no_other_beats_those_on_the_front(trials):
     assert {one["name"]: one["pareto"] for one in lines(records, tasks, {})} == {"a": True, "b": True, "c": False, "d": False}
     found = lines(records, tasks, {})
     assert [one["name"] for one in found] == ["b", "c", "a", "d"]  # what was stopped was not trained to its end
-    assert best(found)["best"] | {"name": "b", "val": 60.0, "parameters": 20} == best(found)["best"]
+    told = {"name": "b", "val": 60.0, "average": 50.0, TASK: 50.0, "parameters": 20, "flops": 1, "students": 4}
+    assert best(found) == told | {"delta_mtl": 0.0}
 
 
 def test_a_class_that_varies_is_said_in_words_but_kept_as_params_have_it(trials, tmp_path, capsys):
