@@ -74,7 +74,7 @@ def plan(data: Path) -> None:
     table = Table("store", "field", "row", "dtype", "codec", "bytes a row", "size")
     for f in planned.fields:
         row = " x ".join(map(str, f.field.shape)) or "1"
-        sizes = few(f.row_bytes), decimal(round(planned.field_bytes(f)))
+        sizes = rounded(f.row_bytes), decimal(round(planned.field_bytes(f)))
         table.add_row(f.store, f.name, row, f.field.kind, f.field.codec, *sizes)
     show(table)
     for line in lines(planned):
@@ -119,7 +119,7 @@ def inspect(store: Path, as_json: bool) -> None:
     table = Table("field", "row", "dtype", "codec", "size", "of decoded", "bytes a row")
     for name, f in found["fields"].items():
         row = " x ".join(map(str, f["shape"])) or "1"
-        sizes = decimal(f["bytes"]), f"{f['share_of_decoded']:.2f}", few(f["bytes"] / found["rows"])
+        sizes = decimal(f["bytes"]), f"{f['share_of_decoded']:.2f}", rounded(f["bytes"] / found["rows"])
         table.add_row(name, row, f["dtype"], f["codec"], *sizes)
     show(table)
 
@@ -217,7 +217,7 @@ def promote_command(name: str, new_name: str | None, leaderboard: Path) -> None:
     click.echo(f"params.yaml: students.{new_name} written; next: stillroom sync, then dvc repro evaluate@{new_name}")
 
 
-def few(number: float) -> str:
+def rounded(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
 
 

@@ -43,10 +43,13 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     assert isinstance(CliRunner().invoke(command(KeyError("oops"))).exception, KeyError)
 
 
-def test_a_bug_in_a_projects_own_code_is_one_line_that_names_it(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("def broken():\n    return {}['imgae']\n")
-    monkeypatch.chdir(tmp_path)
-    mine = import_file(tmp_path / "mine.py")
+@pytest.mark.parametrize("folder", ["project", "link"])
+def test_a_bug_in_a_projects_own_code_is_one_line_that_names_it(tmp_path, monkeypatch, folder):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "project")
+    (tmp_path / "project/mine.py").write_text("def broken():\n    return {}['imgae']\n")
+    monkeypatch.chdir(tmp_path / "project")
+    mine = import_file(tmp_path / folder / "mine.py")
     result = CliRunner().invoke(click.command()(one_line_errors(lambda: mine.broken())))
     assert result.exit_code == 1
     assert result.stderr == "error: mine.py, line 2: KeyError('imgae'); STILLROOM_DEBUG=1 shows the traceback\n"

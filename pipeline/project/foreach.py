@@ -6,7 +6,7 @@ from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.project.dependencies import OWN, own_files, tasks_of
 from pipeline.project.params import Params
 
-# Lists of other stages' outputs that a stage needs whole: (stage, what the path holds).
+# Other stages' outputs that a stage needs lists of: (stage, what the path holds).
 LISTS = {
     "fuse": [("extract", ".zarr")],
     "report": [
@@ -44,7 +44,7 @@ def by_teacher(stage: str, params: Params) -> dict[str, dict[str, list[str]]]:
 def by_fusion(stage: str, params: Params, stages: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     """{fusion: lists of its own}: "deps", with its teachers' stores; "params": itself, and its teachers' tasks.
 
-    And "teachers", if it fuses all: DVC does not miss a dependency that went.
+    And "teachers", if it fuses all: DVC does not notice that a dependency is gone.
     """
     dumps = [store for _, store in list_templates(stage, stages)]
     own: dict[str, dict[str, list[str]]] = {"deps": {}, "params": {}}
@@ -88,7 +88,7 @@ def equally_long(own: dict[str, dict[str, list[str]]], common: dict[str, str]) -
 
 
 def list_templates(stage: str, stages: dict[str, Any]) -> list[tuple[str, str]]:
-    """(section of params that is iterated over, path with ${key}) of every list that a stage needs."""
+    """(section of params that is iterated over, path with ${key}) of every list that a stage, or each of its names, needs."""
     found = []
     for other, part in LISTS.get(stage, []):
         definition = stages[other].get("do", stages[other])

@@ -62,7 +62,7 @@ def ours(stages: dict[str, Any]) -> dict[str, Any]:
 def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     """{stage: {"deps": [...], "params": [...]}} as dvc.yaml should have them; what is written by hand comes first.
 
-    Of the stages of a teacher or student also "foreach": what is each one's own.
+    Of the stages of a teacher, fusion or student also "foreach": what is each one's own.
     """
     result: dict[str, dict[str, Any]] = {}
     for stage, whole in ours(stages).items():
