@@ -33,7 +33,7 @@ def main(threads: int) -> dict:
     torch.set_num_threads(threads)
     params = open_project()
     student = params.student("logits_unlabelled")
-    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    tasks = params.build_tasks()
     store = open_store(Path("data/knowledge/none.zarr"))
     teachers = {t: load_network(Path(f"data/teachers/{t}/teacher.safetensors"), CPU)[0] for t in params.teachers}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, student.weights)]

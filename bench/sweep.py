@@ -103,7 +103,7 @@ class Case:
         self.precision = precision or "float32"
         self.encoder = kinds.get(self.kind) or params.distill.encoder.build
         names = list(params.tasks) if self.kind == "conv" else ["classification"]  # the others' heads are convolutions
-        self.tasks = {task: params.tasks[task].build() for task in names}
+        self.tasks = params.build_tasks(names)
         self.store, self.val = open_store(Path("data/knowledge/none.zarr")), open_store(Path("data/splits/val.zarr"))
 
     def lesson(self, seed: int) -> Lesson:

@@ -73,7 +73,7 @@ def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.dev
     """A teacher before training. Raises ValueError if a head would stay untrained, or updates have nothing to train."""
     teacher = params.teachers[name]
     assert teacher.encoder
-    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    tasks = params.build_tasks(teacher.tasks)
     try:
         network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained, about)
     except (ValueError, RuntimeError) as error:

@@ -91,7 +91,7 @@ def make_plan(params: Params, data: Path) -> Plan:
     for name in params.teachers:
         rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few)
         seconds[name] = rows / rate
-        check_recipes(params, name, {task: params.tasks[task].build() for task in params.teachers[name].tasks}, outputs)
+        check_recipes(params, name, outputs)
         for field, x in outputs.items():
             recipe = params.recipe(field)
             if recipe.top_k or recipe.sampled:

@@ -34,7 +34,7 @@ def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores
     if params.foreign(params.students[name].reads):
         for split in splits.values():
             check_held_out(open_store(store), split)
-    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    tasks = params.build_tasks()
     folders = sorted(student.glob("seed-*"), key=lambda folder: int(folder.name.removeprefix("seed-")))
     results = []
     with progress(f"evaluate {name}", total=len(folders), unit="seeds") as advance:

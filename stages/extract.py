@@ -34,12 +34,11 @@ from pipeline.teachers.imported import import_for
 def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> None:
     params = open_project()
     settings, store, device = params.extract, open_verified(transfer), pick_device(params.device)
-    tasks = {task: params.tasks[task].build() for task in params.teachers[name].tasks}
     forward, made_of = open_teacher(params, name, teacher, store, device)
     seed = derive_seed(params.seed, "extract", name)
     dump = partial(outputs_on, forward, name, recipe=params.recipe, seed=seed)
     sample = dump(slice(0, 2), batch_size=2)
-    check_recipes(params, name, tasks, sample)
+    check_recipes(params, name, sample)
     fields = {field: params.recipe(field).field(x) for field, x in sample.items()}
     identity = {
         "teacher": {"name": name, **made_of},
@@ -72,7 +71,8 @@ def open_teacher(params: Params, name: str, folder: Path, store: Store, device: 
     imported = params.teachers[name].imported
     if imported:
         return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())
-    network, _, header = load_network(weights := folder / "teacher.safetensors", device)
+    weights = folder / "teacher.safetensors"
+    network, _, header = load_network(weights, device)
     return shown(network, store), {"weights": sha256(weights), "header": header}
 
 

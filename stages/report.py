@@ -25,7 +25,7 @@ from pipeline.stores.store import open_store
 @one_line_errors
 def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, plots: Path) -> None:
     params = open_project()
-    settings, tasks = params.report, {name: spec.build() for name, spec in params.tasks.items()}
+    settings, tasks = params.report, params.build_tasks()
     tested = {name: read(scores / "teachers" / name / "scores.json") for name in params.teachers}
     seeds = {name: read(scores / "students" / name / "scores.json") for name in params.students}
     teachers, students = teacher_rows(tasks, tested), student_rows(tasks, seeds, settings.baseline)

@@ -38,7 +38,7 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     for store in [store for name, store in stores.items() if params.foreign(name)]:
         check_foreign(store, splits[0], list(params.tasks))
         check_held_out(store, splits[1])
-    tasks = {task: spec.build() for task, spec in params.tasks.items()}
+    tasks = params.build_tasks()
     start = params.student(params.sweep.start)
     seeds = json.loads((scores / params.report.baseline / "scores.json").read_text())
     scratch = out / ".scratch" / common_code_digest(params)[:16]

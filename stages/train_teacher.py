@@ -39,7 +39,7 @@ def main(name: str, transfer: Path, val: Path, test: Path, out: Path, scores: Pa
     params = open_project()
     teacher, store = params.teachers[name], open_verified(transfer)
     splits = {path.stem: open_store(path) for path in sorted(test.glob("*.zarr"))}
-    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    tasks = params.build_tasks(teacher.tasks)
     curve = Curve()
     if teacher.imported:
         with measured(cost):

@@ -1,5 +1,6 @@
 """params.yaml as a whole: its sections, and what follows from several of them."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -51,6 +52,10 @@ class Params(Section):
     def source(self) -> Any:
         """The source, built; it reads no data until it is asked for some."""
         return self.prepare.source.build(seed=derive_seed(self.seed, "data"))
+
+    def build_tasks(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """{name: task} of these tasks; by default all."""
+        return {name: self.tasks[name].build() for name in (self.tasks if names is None else names)}
 
     def student(self, name: str) -> FilledStudent:
         return self.filled(self.students[name])

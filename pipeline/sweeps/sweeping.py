@@ -64,7 +64,7 @@ class Trials:
         assert params.sweep
         self.params, self.sweep, self.stores, self.val, self.test = params, params.sweep, stores, val, test
         self.scratch, self.advance = scratch, advance
-        self.tasks: dict[str, Task] = {task: spec.build() for task, spec in params.tasks.items()}
+        self.tasks: dict[str, Task] = params.build_tasks()
         self.known: dict[bytes, Record] = {}  # by choice
         self.curves: dict[str, list[float]] = {}  # of quality, by name
 

@@ -17,7 +17,6 @@ from pipeline.stores.layout import Field, digest_ids
 from pipeline.stores.recipes import principal_basis
 from pipeline.stores.store import Store
 from pipeline.stores.writer import Bases
-from pipeline.tasks.task import Task
 
 BLOCK = 32  # consecutive rows of a sample
 CALIBRATION = 1024  # rows that principal components are fitted on
@@ -77,20 +76,21 @@ def starts(seed: int, row: int, x: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(drawn)).to(x.device)
 
 
-def check_recipes(params: Params, name: str, tasks: dict[str, Task], outputs: Iterable[str]) -> None:
+def check_recipes(params: Params, name: str, outputs: Iterable[str]) -> None:
     """Refuse recipes for outputs that a teacher does not have, or that cannot be sparse. Raises ParamsError."""
+    teacher = params.teachers[name]
     taps = [field.split("/", 2)[2] for field in outputs if field.startswith("features/")]
-    known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in tasks)]
-    for field in params.teachers[name].recipes:
+    known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in teacher.tasks)]
+    for field in teacher.recipes:
         if field not in known:
             raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(known)}")
-    for task, judged in tasks.items():
-        recipe = params.recipe(f"logits/{name}/{task}")
-        if (recipe.top_k or recipe.sampled) and not (judged.sparse and judged.temperature == 1):
-            mend = f"set tasks.{task}.temperature to 1, or " if judged.sparse else ""
+    for key, task in params.build_tasks(teacher.tasks).items():
+        recipe = params.recipe(f"logits/{name}/{key}")
+        if (recipe.top_k or recipe.sampled) and not (task.sparse and task.temperature == 1):
+            mend = f"set tasks.{key}.temperature to 1, or " if task.sparse else ""
             raise ParamsError(
-                f"logits/{name}/{task}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
-                f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{task}"
+                f"logits/{name}/{key}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
+                f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{key}"
             )
 
 

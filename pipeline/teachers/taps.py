@@ -33,7 +33,7 @@ def taps_of(params: Params, name: str) -> list[Tap]:
     assert teacher.encoder
     inputs = {key: x[:ROWS] for key, x in params.source().preview()[1].inputs.items()}
     batch = tensors(inputs, torch.device("cpu"))
-    tasks = {task: params.tasks[task].build() for task in teacher.tasks}
+    tasks = params.build_tasks(teacher.tasks)
     encoder = build_encoder(teacher.encoder.without("taps"), tasks, teacher.pretrained).eval()
     if isinstance(encoder, TappedEncoder):
         kinds = {path: type(module).__name__ for path, module in encoder.module.named_modules() if path}

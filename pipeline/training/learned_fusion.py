@@ -48,7 +48,7 @@ def refine(
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
-    tasks = {task: params.tasks[task].build() for task in tasks_of("fuse", name, params)}
+    tasks = params.build_tasks(tasks_of("fuse", name, params))
     rows = partial(taught_rows, inputs, stores, fusion.batch_size)
     return learn_fusion(fusion, tasks, partial(rows, seen), rows(held), pick_device(params.device), advance)
 

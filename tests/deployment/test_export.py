@@ -36,7 +36,7 @@ def project(tmp_path, monkeypatch):
     params = load_params(tmp_path / "params.yaml")
     torch.manual_seed(0)
     shapes = {"image": [[1, 24, 24], "uint8"]}
-    tasks = {name: spec.build() for name, spec in params.tasks.items()}
+    tasks = params.build_tasks()
     network = build_network(params.distill.encoder, tasks, shapes, torch.device("cpu"))
     out = tmp_path / "data/students/fused/seed-0" / f"{NAME}.safetensors"
     save_network(out, network, params.distill.encoder, params.tasks, shapes, learned_from="abc")
