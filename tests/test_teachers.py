@@ -126,8 +126,8 @@ def test_a_class_may_be_an_argument_of_another(project):
     inner = {"code": "net.py", "class": "Net", "width": 2}
     write(**OWN | {"encoder": {**OWN["encoder"], "inner": {"deep": inner}}})
     spec = load_params_here().teachers["own"].encoder
-    (found,) = spec.inner().items()
-    assert found[0].endswith("teachers.own.encoder.inner.deep") and found[1].as_dict() == inner
+    _, found = spec.nested()
+    assert found._where.endswith("teachers.own.encoder.inner.deep") and found.as_dict() == inner
     given = spec.build().inner["deep"]
     assert isinstance(given, ClassSpec) and given.build().body.out_channels == 2
     assert json.loads(json.dumps(spec.as_dict())) == spec.as_dict()

@@ -57,9 +57,9 @@ class ClassSpec(BaseModel):
         hint = near(self.code, [path for path in alike if Path(path).name == Path(self.code).name])
         raise ParamsError(f"{self._where}.code: no file {self.code} in the project folder or the clone{hint}")
 
-    def inner(self) -> dict[str, "ClassSpec"]:
-        """{dotted key: spec} of classes among the arguments, however deep: `module: {code: ..., class: ...}`."""
-        return dict(specs_among(self._where, self.arguments))
+    def nested(self) -> list["ClassSpec"]:
+        """Itself, and the classes among its arguments, however deep: `module: {code: ..., class: ...}`."""
+        return [self, *specs_among(self._where, self.arguments)]
 
     def load(self) -> Any:
         """The class."""
@@ -128,14 +128,13 @@ def as_specs(where: str, value: Any) -> Any:
     return {key: as_specs(f"{where}.{key}", item) for key, item in value.items()}
 
 
-def specs_among(where: str, arguments: dict[str, Any]) -> Iterator[tuple[str, ClassSpec]]:
+def specs_among(where: str, arguments: dict[str, Any]) -> Iterator[ClassSpec]:
     for key, value in arguments.items():
         found = as_specs(f"{where}.{key}", value)
         if isinstance(found, ClassSpec):
-            yield f"{where}.{key}", found
-        nested = found.arguments if isinstance(found, ClassSpec) else found
-        if isinstance(nested, dict):
-            yield from specs_among(f"{where}.{key}", nested)
+            yield from found.nested()
+        elif isinstance(found, dict):
+            yield from specs_among(f"{where}.{key}", found)
 
 
 def import_file(file: Path) -> Any:

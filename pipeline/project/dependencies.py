@@ -65,21 +65,12 @@ def closure(files: Iterable[Path]) -> set[Path]:
     return reached
 
 
-def every_spec(params: Params) -> dict[str, ClassSpec]:
-    """{dotted key: spec} of the classes that params name, and of those among their arguments."""
-    found = {}
-    for key, spec in class_specs(params).items():
-        found[key] = spec
-        found |= {f"{key}.{number}": inner for number, inner in enumerate(spec.inner().values())}
-    return found
-
-
 def check_classes(params: Params) -> None:
     """Load every class that params name, and those of students of a sweep, and check their arguments. Raises ParamsError."""
     swept = params.sweep.vary if params.sweep else {}
     values = {key: found if isinstance(found, list) else [found.low, found.high] for key, found in swept.items()}
     choices = [{key: value} for key, found in values.items() for value in found if key != "seed"]
-    found = list(every_spec(params).values())
+    found = [part for spec in class_specs(params).values() for part in spec.nested()]
     for choice in choices:
         for where, spec in specs_in(f"sweep.vary: {choice}", params.varied(choice)).items():
             spec._where = where
@@ -108,8 +99,13 @@ def tasks_of(stage: str, name: str, params: Params) -> list[str]:
 
 def code_under(stage: str, params: Params, prefixes: tuple[str, ...]) -> set[Path]:
     """What a stage imports, and the classes that params name under these keys."""
-    classes = {spec.file() for key, spec in every_spec(params).items() if f"{key}.".startswith(prefixes)}
-    return closure({CLONE / "stages" / f"{stage}.py", *classes})
+    specs = [spec for key, spec in class_specs(params).items() if f"{key}.".startswith(prefixes)]
+    return closure({CLONE / "stages" / f"{stage}.py", *files_of(specs)})
+
+
+def files_of(specs: Iterable[ClassSpec]) -> set[Path]:
+    """The files of some classes, and of those among their arguments."""
+    return {part.file() for spec in specs for part in spec.nested()}
 
 
 def names_of(stage: str, params: Params) -> Iterable[str]:
@@ -168,7 +164,7 @@ def common_code_digest(params: Params) -> str:
 
 def class_code_digest(specs: Iterable[ClassSpec]) -> str:
     """SHA-256, in hex, of the code of some classes, and of those among their arguments."""
-    return digest(closure({part.file() for spec in specs for part in (spec, *spec.inner().values())}))
+    return digest(closure(files_of(specs)))
 
 
 def digest(files: Iterable[Path]) -> str:

@@ -47,8 +47,8 @@ def parse_params(text: str, path: Path) -> Params:
         raise ParamsError(f"{path}: {where}: {problem}")
     for where, spec in class_specs(params).items():
         spec._where = f"{path}: {where}"
-        for named in (spec, *spec.inner().values()):
-            named.file()
+        for part in spec.nested():
+            part.file()
     return params
 
 
