@@ -8,20 +8,32 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[BinaryIO]:
+    """A draft to write to, which takes the place of a file when the block ends well. An OSError in it names that file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with draft.open("wb") as file:  # inside `try`: closing the file writes too
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    os.replace(draft, path)
 
 
 def write_whole(path: Path, *parts: Any) -> str:
     """Write bytes-like parts as one file; returns its SHA-256, in hex."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft, running = path.with_name(path.name + ".tmp"), hashlib.sha256()
-    with naming(path), draft.open("wb") as file:  # in this order: closing the file writes too
+    running = hashlib.sha256()
+    with drafted(path) as file:
         for part in parts:
             file.write(part)
             running.update(part)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
     return running.hexdigest()
 
 
@@ -36,22 +48,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
-        draft = target.with_name(target.name + ".tmp")
-        with source.open("rb") as whole, naming(target), draft.open("wb") as file:
-            shutil.copyfileobj(whole, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Make an error in writing to a file name that file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+        with source.open("rb") as original, drafted(target) as copy:
+            shutil.copyfileobj(original, copy)
 
 
 def held(path: Path) -> int:
