@@ -115,7 +115,7 @@ class Case:
         network = Network(self.encoder(), self.tasks, sample).to(memory_format=torch.channels_last)
         rate = self.params.distill.learning_rate / (1 if self.kind == "conv" else 10)
         schedule = Schedule(self.updates, rate, 0.01, self.precision)
-        return Lesson(network, self.tasks, KNOWLEDGE, schedule, losses="same", shape="same")
+        return Lesson(network, self.tasks, KNOWLEDGE, schedule, loss_key="same", stack_key="same")
 
     def sources(self, teachers: dict[str, Network]):
         """Batches of knowledge, from the store or from live teachers, and of labels."""

@@ -18,7 +18,7 @@ from pipeline.project.lineage import open_project
 from pipeline.stores.store import open_aligned, open_store
 from pipeline.stores.trust import ensure_verified
 from pipeline.stores.writer import StoreWriter
-from pipeline.training.learned_fusion import identity_of, lessons, refine
+from pipeline.training.learned_fusion import identity_of, refine, training_rows
 
 
 @click.command()
@@ -46,7 +46,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         **identity_of(fusion, params, name),
     }
     seen, held = held_out(inputs.sample_id)
-    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + lessons(fusion)
+    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + training_rows(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
         sample, quality = {}, None  # stays so if the teachers gave logits alone

@@ -197,7 +197,7 @@ def test_a_fusion_makes_what_it_makes_on_a_cpu(make):
 
 def test_a_stack_learns_what_each_would_alone():
     def taught(shape):
-        lessons = [Lesson(**{**vars(x), "network": x.network.to(DEVICE), "shape": shape}) for x in students.lessons()]
+        lessons = [Lesson(**{**vars(x), "network": x.network.to(DEVICE), "stack_key": shape}) for x in students.lessons()]
         curves = learn_together(lessons, students.rows(1, "knowledge"), students.rows(2, "labels"), **students.MORE)
         return curves, [lesson.network for lesson in lessons]
 

@@ -26,7 +26,7 @@ from pipeline.stores.layout import canonical, digest
 from pipeline.stores.store import Store
 from pipeline.sweeps.leaderboard import Record, size_of
 from pipeline.tasks.task import Task
-from pipeline.training.distilling import distil, stream
+from pipeline.training.distilling import distil, stream_key
 from pipeline.training.learning import Curve, quality
 
 CANNOT = ParamsError, ValueError, RuntimeError  # from a student that cannot be built, or cannot learn from its store
@@ -134,7 +134,7 @@ class Trials:
 
 
 def by_stream(candidate: Candidate) -> str:
-    return json.dumps(stream(candidate.student))
+    return json.dumps(stream_key(candidate.student))
 
 
 def updates_of(student: FilledStudent) -> int:

@@ -26,22 +26,23 @@ KNOWLEDGE = {"fused", "logits"}
 LONGEST = "longest"  # an attribute of inputs whose rows differ in length
 
 
-def stream(student: FilledStudent) -> tuple[Any, ...]:
+def stream_key(student: FilledStudent) -> tuple[Any, ...]:
     """What students must have in common to learn from the same batches."""
     kinds = bool(student.weights.keys() & KNOWLEDGE), "labels" in student.weights
     rows = student.reads, student.tasks, student.batch_size, student.labelled, student.labelled_share
     return *rows, student.head_updates, student.frozen, kinds
 
 
-def losses(student: FilledStudent) -> str:
+def loss_key(student: FilledStudent) -> str:
     """What students of a stream must have in common to have the same terms, on the same scales."""
-    parts = {key: spec.as_dict() for key in PARTS[1:] if (spec := getattr(student, key))}
+    specs = {key: getattr(student, key) for key in PARTS if key != "encoder"}
+    parts = {key: spec.as_dict() for key, spec in specs.items() if spec}
     return json.dumps([parts, student.temperature, student.labelled, sorted(student.weights)], sort_keys=True)
 
 
-def shape(student: FilledStudent) -> str:
+def stack_key(student: FilledStudent) -> str:
     """What students of a stream must have in common to be stacked: all but rates, weights and temperatures."""
-    return json.dumps([student.encoder.as_dict(), losses(student.model_copy(update={"temperature": None}))], sort_keys=True)
+    return json.dumps([student.encoder.as_dict(), loss_key(student.model_copy(update={"temperature": None}))], sort_keys=True)
 
 
 def distil(
@@ -58,9 +59,9 @@ def distil(
 
     Each learns what it would learn alone, except for the order of streamed rows, which depends on the fields of all.
 
-    students: of one `stream`, each with the number of the seed that it is initialised from. tasks: those of their tasks that
-    these networks have. advance: called with the number of updates done, over all networks. hurdles: as in `learn_together`,
-    which also says what a curve is. finished: the folder of the students that these extend.
+    students: of one `stream_key`, each with the number of the seed that it is initialised from. tasks: those of their tasks
+    that these networks have. advance: called with the number of updates done, over all networks. hurdles: as in
+    `learn_together`, which also says what a curve is. finished: the folder of the students that these extend.
     """
     settings, first = params.distill, students[0][0]
     for student, _ in students:
@@ -130,7 +131,7 @@ def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], 
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
     schedule = Schedule(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
-    return Lesson(network, own, student.weights, schedule, student.methods(), losses(student), shape(student))
+    return Lesson(network, own, student.weights, schedule, student.methods(), loss_key(student), stack_key(student))
 
 
 def extended(finished: Path, name: str, seed: int) -> Path:

@@ -29,7 +29,7 @@ def identity_of(fusion: Fusion, params: Params, name: str) -> dict[str, Any]:
     return {"seed": params.seed, "tasks": tasks} if isinstance(fusion, LearnedFusion) else {}
 
 
-def lessons(fusion: Fusion) -> int:
+def training_rows(fusion: Fusion) -> int:
     """How many rows a fusion will be trained on after the pass of `fit`."""
     return fusion.updates * fusion.batch_size if isinstance(fusion, LearnedFusion) else 0
 

@@ -42,8 +42,8 @@ Batches = Generator[Batch, None, None] | None
 class Lesson:
     """What one network is to learn.
 
-    methods: arguments of the objective: feature_loss, logit_loss, balance. losses: lessons with the same key, if not empty,
-    have equal terms and losses. shape: lessons with the same key, if not empty, differ in rates, weights and temperatures
+    methods: arguments of the objective: feature_loss, logit_loss, balance. loss_key: lessons with the same key, if not empty,
+    have equal terms and losses. stack_key: lessons with the same key, if not empty, differ in rates, weights and temperatures
     alone. random: the state of the random generator that adapters are drawn from.
     """
 
@@ -52,19 +52,19 @@ class Lesson:
     weights: dict[str, float]
     schedule: Schedule
     methods: Mapping[str, Any] = field(default_factory=dict)
-    losses: str = ""
-    shape: str = ""
+    loss_key: str = ""
+    stack_key: str = ""
     random: Tensor = field(default_factory=torch.get_rng_state)
 
     def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
-        """scales: those of objectives made before on the same batches, by the key `losses`."""
-        device, found = next(self.network.parameters()).device, scales.get(self.losses)
+        """scales: those of objectives made before on the same batches, by `loss_key`."""
+        device, found = next(self.network.parameters()).device, scales.get(self.loss_key)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
             parts = self.network, self.tasks, self.weights, known, labels
             made = Objective(*parts, **self.methods, scales=found, precision=self.schedule.precision).to(device)
-        if self.losses:
-            scales[self.losses] = made.scales
+        if self.loss_key:
+            scales[self.loss_key] = made.scales
         return made
 
 
@@ -169,8 +169,8 @@ def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Ba
     groups: dict[Any, list[Learner]] = {}
     for learner in learners:
         lesson = learner.lesson
-        shape = (lesson.shape, lesson.schedule.updates, *learner.objective.weights)
-        groups.setdefault(shape if lesson.shape else learner, []).append(learner)
+        key = (lesson.stack_key, lesson.schedule.updates, *learner.objective.weights)
+        groups.setdefault(key if lesson.stack_key else learner, []).append(learner)
     found = []
     for group in groups.values():
         together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)

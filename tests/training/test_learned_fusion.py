@@ -12,7 +12,7 @@ from pipeline.stores.store import open_aligned
 from pipeline.stores.writer import StoreWriter
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.segmentation import Segmentation
-from pipeline.training.learned_fusion import learn_fusion, lessons, taught_rows
+from pipeline.training.learned_fusion import learn_fusion, taught_rows, training_rows
 from tests.fusions.test_fusions import explained
 from tests.laws import take
 
@@ -63,7 +63,7 @@ def learnt(found, seed=0, dims=5, updates=150):
     counted = []
     seen = lambda: (cut(found, i, i + 64) for i in range(0, 192, 64))  # noqa: E731
     read = learn_fusion(fusion, TASKS, seen, iter([cut(found, 192, 256)]), CPU, counted.append)
-    assert sum(counted) == lessons(fusion)
+    assert sum(counted) == training_rows(fusion)
     return fusion, read
 
 

@@ -164,7 +164,7 @@ def test_a_label_that_most_batches_lack_is_learnt_alike_stacked_and_alone():
             yield batch if number % 3 == 0 else batch | {"labelled/whole": np.zeros(16, bool)}
 
     def students():
-        return [Lesson(network(k, Flat), TASKS, {"labels": 1.0}, Schedule(12, 0.03, 0.1), shape="flat") for k in range(2)]
+        return [Lesson(network(k, Flat), TASKS, {"labels": 1.0}, Schedule(12, 0.03, 0.1), stack_key="flat") for k in range(2)]
 
     found = students()
     learn_together(found, None, rare(), **MORE)
@@ -180,7 +180,9 @@ def test_a_loss_that_branches_on_a_prediction_trains_side_by_side(monkeypatch):
     monkeypatch.setattr(tasks["whole"], "loss", lambda pred, label: loss(pred if pred.max() < 1e6 else pred * 0, label))
 
     def students():
-        return [Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Schedule(4, 0.01, 0.0), shape="wary") for k in range(2)]
+        return [
+            Lesson(network(k, tasks=tasks), tasks, {"labels": 1.0}, Schedule(4, 0.01, 0), stack_key="wary") for k in range(2)
+        ]
 
     found = students()
     learn_together(found, None, rows(2, "labels"), **MORE)
