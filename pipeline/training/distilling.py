@@ -66,25 +66,26 @@ def distil(
     settings, first = params.distill, students[0][0]
     for student, _ in students:
         check_taught(params, student, tasks, store)
-    seed, augment = derive_seed(params.seed, "batches"), params.source().augment
+    seed, augment, budget = derive_seed(params.seed, "batches"), params.source().augment, settings.memory_budget
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
-    knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=settings.memory_budget)
-    told = [task for task in tasks if task in (first.labelled or tasks)]
-    draw = partial(labelled_batches, share=first.labelled_share, memory_budget=settings.memory_budget)
-    labelled = draw(store, told, first.batch_size, augment, seed=seed)
+    knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=budget)  # read when it is drawn from
+    own, share = [task for task in tasks if task in (first.labelled or tasks)], first.labelled_share
+    labelled = labelled_batches(store, own, first.batch_size, augment, seed=seed, share=share, memory_budget=budget)
     lessons = [lesson(params, *student, tasks, store, finished) for student in students]
-    sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
+    sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     curves = study(lessons, *sources, hurdles=hurdles, heads_only=first.frozen)
     if first.head_updates:
-        schedules = [replace(x.schedule, updates=first.head_updates) for x in lessons]
-        heads = [replace(x, weights={"labels": 1.0}, schedule=schedule) for x, schedule in zip(lessons, schedules, strict=True)]
-        then = study(heads, None, labelled, heads_only=True)
-        begun = [x.schedule.updates for x in lessons]
-        later = [[{**p, "update": p["update"] + u} for p in curve] for u, curve in zip(begun, then, strict=True)]
-        curves = [before + after if before and after else [] for before, after in zip(curves, later, strict=True)]
+        heads = [replace(x, weights={"labels": 1.0}, schedule=replace(x.schedule, updates=first.head_updates)) for x in lessons]
+        after = study(heads, None, labelled, heads_only=True)
+        curves = [joined(x.schedule.updates, *pair) for x, *pair in zip(lessons, curves, after, strict=True)]
     return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
+
+
+def joined(updates: int, before: Curve, after: Curve) -> Curve:
+    """A curve of so many updates and the one that follows it; empty if either is."""
+    return before + [{**point, "update": updates + point["update"]} for point in after] if before and after else []
 
 
 def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
@@ -115,11 +116,11 @@ def check_taught(params: Params, student: FilledStudent, tasks: list[str], store
     for kind in sorted(student.weights.keys() & KNOWLEDGE):
         if not any(wanted(field, student.tasks, {kind: 1}) for field in store.fields):
             raise ValueError(f"{store.path}: holds nothing for the weight of {kind}; drop that weight, or read another store")
-    told = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
+    labelled = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
     begun = params.student(student.extends).tasks if student.extends else []
     known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
     for task in tasks:
-        if task not in [*told, *begun] and not (task in known and "logits" in student.weights):
+        if task not in [*labelled, *begun] and not (task in known and "logits" in student.weights):
             raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weight labels, or drop it")
 
 

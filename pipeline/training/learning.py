@@ -182,22 +182,21 @@ def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Ba
 def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
     """Train students of one shape until all are done; yields how many did an update."""
     objectives, schedules = [s.objective for s in learners], [s.lesson.schedule for s in learners]
-    alone = len(learners) == 1
-    updates = (
-        optimize(objectives[0], schedules[0], knowledge, labelled)
-        if alone
-        else optimize_stack(objectives, schedules, knowledge, labelled)
-    )
-    if alone and draws(objectives[0]):
-        updates = with_own_random(updates, learners[0].lesson.random)
+    if len(learners) > 1:
+        updates = optimize_stack(objectives, schedules, knowledge, labelled)
+    else:
+        updates = optimize(objectives[0], schedules[0], knowledge, labelled)
+        if draws(objectives[0]):
+            updates = with_own_random(updates, learners[0].lesson.random)
     since: list[dict[str, Tensor]] = []
     try:
         for update, terms in updates:
             since.append(terms)
             if update in learners[0].evaluated:
                 means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
-                for k, learner in [(k, learner) for k, learner in enumerate(learners) if not learner.done]:
-                    learner.record(update, {name: values[k] for name, values in means.items()}, val)
+                for k, learner in enumerate(learners):
+                    if not learner.done:
+                        learner.record(update, {name: values[k] for name, values in means.items()}, val)
                 since.clear()
             yield len(learners)
             if all(learner.done for learner in learners):
