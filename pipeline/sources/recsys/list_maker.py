@@ -40,9 +40,8 @@ class ListMaker:
     def __init__(self, log: Log, learned: np.ndarray, length: int, negatives: int, rng: np.random.Generator):
         self.log, self.length, self.negatives, self.rng = log, length, negatives, rng
         self.rows = np.flatnonzero(learned)
-        self.told = [
-            np.isin(np.arange(len(table)), ids[learned]) for table, ids in ((log.users, log.user), (log.items, log.item))
-        ]
+        self.known_users = np.isin(np.arange(len(log.users)), log.user[learned])
+        self.known_items = np.isin(np.arange(len(log.items)), log.item[learned])
         self.pairs = log.user * len(log.items) + log.item
         early = np.flatnonzero(log.outcomes["click"] > 0)
         early = early[np.argsort(log.time[early], kind="stable")]
@@ -65,14 +64,15 @@ class ListMaker:
         seen = self.seen(item, time) * (self.enough / np.maximum(before, self.enough / 8))
         return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + seen))
 
-    def lists(self, of: np.ndarray, like: np.ndarray, known: np.ndarray) -> Lists:
+    def lists(self, of: np.ndarray, like: np.ndarray, excluded: np.ndarray) -> Lists:
         """Each user's interactions in order of time, cut into lists; with negatives, all in random order.
 
         An item met again, as when a user views and then buys it, is listed once, when it was first met, with its best outcomes.
-        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. known: (N,) bool, those
-        that no negative may be.
+        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. excluded: (N,) bool,
+        those that no negative may be.
         """
-        order, pool, met = np.flatnonzero(of), different(self.log.item[like]), np.append(np.sort(self.pairs[known]), END)
+        order, pool = np.flatnonzero(of), different(self.log.item[like])
+        pairs = np.append(np.sort(self.pairs[excluded]), END)
         order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
         order, best = self.once(order)
         user, most = self.log.user[order], self.length - self.negatives
@@ -84,12 +84,12 @@ class ListMaker:
         logged[row, place] = order
         item = np.where(logged >= 0, self.log.item[logged], -1)
         for at in range(most, self.length):
-            item[:, at] = self.unmet(user[first], pool, met, item[:, :at])
+            item[:, at] = self.draw_negatives(user[first], pool, pairs, item[:, :at])
         if self.negatives:
             mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
             item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
         outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in best.items()}
-        return self.told_as(user[first], self.log.time[order][first], item, item >= 0, outcomes)
+        return self.as_lists(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
     def once(self, order: np.ndarray) -> tuple[np.ndarray, Arrays]:
         """The first of these interactions for each pair of user and item, and {task: (N,)}, the pair's best outcome."""
@@ -99,17 +99,17 @@ class ListMaker:
             np.maximum.at(best[task], order[first][pair], found[order])
         return order[np.sort(first)], best
 
-    def unmet(self, user: np.ndarray, pool: np.ndarray, met: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        """An item of the pool that each user did not meet, and that is not in listed (N, n); -1 where eight draws find none.
+    def draw_negatives(self, user: np.ndarray, pool: np.ndarray, excluded: np.ndarray, listed: np.ndarray) -> np.ndarray:
+        """For each user an item of the pool, not excluded and not in listed (N, n); -1 where eight draws find none.
 
-        met: numbers of pairs of a user and an item, sorted, END last, so that a draw costs no more than what is asked for.
+        excluded: numbers of pairs of a user and an item, sorted, END last, so that a draw costs no more than what is asked for.
         """
         found = np.full(len(user), -1)
         for _ in range(8):
             rows = np.flatnonzero(found < 0)
             drawn = self.rng.choice(pool, len(rows))
             pair = user[rows] * len(self.log.items) + drawn
-            fresh = (met[np.searchsorted(met, pair)] != pair) & (listed[rows] != drawn[:, None]).all(1)
+            fresh = (excluded[np.searchsorted(excluded, pair)] != pair) & (listed[rows] != drawn[:, None]).all(1)
             found[rows[fresh]] = drawn[fresh]
         return found
 
@@ -118,23 +118,23 @@ class ListMaker:
         row = self.rng.choice(self.rows, count)
         pool, item = different(self.log.item[self.rows]), np.full((count, self.length), -1)
         for at in range(self.length):
-            item[:, at] = self.unmet(self.log.user[row], pool, np.array([END]), item[:, :at])
-        return self.told_as(self.log.user[row], self.log.time[row], item, item >= 0, {})
+            item[:, at] = self.draw_negatives(self.log.user[row], pool, np.array([END]), item[:, :at])
+        return self.as_lists(self.log.user[row], self.log.time[row], item, item >= 0, {})
 
     def users(self, user: np.ndarray) -> np.ndarray:
         """(N,) -> (N, columns) int32: the id, then side features."""
-        told, _ = self.told
-        return np.column_stack([np.where(told[user], user + 1, UNKNOWN), self.log.users[user]]).astype(np.int32)
+        ids = np.where(self.known_users[user], user + 1, UNKNOWN)
+        return np.column_stack([ids, self.log.users[user]]).astype(np.int32)
 
     def items(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """(N, L) at times (N,) -> (N, columns, L) int32: the id, popularity, then side features."""
-        _, told = self.told
-        known = np.where(told[item], item + 1, UNKNOWN), self.popularity(item, time)
-        return np.concatenate([np.stack(known, 1), self.log.items[item].transpose(0, 2, 1)], 1).astype(np.int32)
+        first = np.stack([np.where(self.known_items[item], item + 1, UNKNOWN), self.popularity(item, time)], 1)
+        return np.concatenate([first, self.log.items[item].transpose(0, 2, 1)], 1).astype(np.int32)
 
-    def told_as(
+    def as_lists(
         self, user: np.ndarray, time: np.ndarray, item: np.ndarray, exists: np.ndarray, outcomes: dict[str, np.ndarray]
     ) -> Lists:
+        """Candidates (N, L), where they exist, of users (N,) at times (N,), as networks may know them. outcomes: (N, L)."""
         blank = np.zeros(item.shape)
         click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
         return Lists(

@@ -118,7 +118,7 @@ class LoggedCandidates(Candidates):
         item = np.setdiff1d(np.arange(len(log.items)), log.item[log.user == user])[None]
         if not item.size:
             raise ValueError(f"{given!r}: has met every item; expected a user for whom some are left")
-        lists = maker.told_as(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
+        lists = maker.as_lists(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
         return [("", {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
 
     def inputs_in_words(self) -> str:

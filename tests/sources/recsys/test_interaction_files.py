@@ -295,8 +295,8 @@ def test_whoever_met_nothing_may_be_given_anything_and_whoever_met_all_is_given_
     maker = ListMaker(source(items=None).read_log(), np.ones(3, bool), 3, 2, np.random.default_rng(0))
     user, pool = np.zeros(50, int), np.arange(3)
     none = np.zeros((50, 0), int)
-    assert set(maker.unmet(user, pool, np.array([END]), none)) == {0, 1, 2}
-    assert set(maker.unmet(user, pool, np.array([0, 1, 2, END]), none)) == {-1}
+    assert set(maker.draw_negatives(user, pool, np.array([END]), none)) == {0, 1, 2}
+    assert set(maker.draw_negatives(user, pool, np.array([0, 1, 2, END]), none)) == {-1}
 
 
 def test_no_item_is_twice_in_a_list(many):
