@@ -8,15 +8,13 @@ import numpy as np
 
 from pipeline.project.class_spec import Count, near
 from pipeline.sources.bad import report_bad
+from pipeline.sources.checks import NEEDED, UNSEEN
 from pipeline.sources.source import Split
 from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
 from pipeline.sources.text.scripts import marks_apart, words_in
 from pipeline.sources.text.vocabulary import Borrowed, Vocabulary
 from pipeline.sources.text.words import WordSource, about_tokens, as_arrays, ids_of, padded, tags_of, with_longest
-
-NEEDED = ("transfer", "val", "test/clean")
-UNSEEN = ("unseen/train", "unseen/test")
 
 
 @final
