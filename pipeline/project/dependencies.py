@@ -32,6 +32,7 @@ OWN = {
     "distill": "students.{}.",
     "evaluate": "students.{}.encoder",
 }
+SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # of the names that such a stage is run for
 WRITTEN = {".", "data", "exports", "predictions"}  # by stages and commands
 
 
@@ -91,9 +92,9 @@ def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
 
 def tasks_of(stage: str, name: str, params: Params) -> list[str]:
     """Of the teacher, or of those of the fusion, that a stage is run for. Students have `tasks.` in USES."""
-    if OWN[stage].startswith("students"):
+    if SECTIONS[stage] == "students":
         return []
-    teachers = params.fused(name) if OWN[stage].startswith("fusions") else [name]
+    teachers = params.fused(name) if SECTIONS[stage] == "fusions" else [name]
     return list(dict.fromkeys(task for teacher in teachers for task in params.teachers[teacher].tasks))
 
 
@@ -108,11 +109,6 @@ def files_of(specs: Iterable[ClassSpec]) -> set[Path]:
     return {part.file() for spec in specs for part in spec.nested()}
 
 
-def names_of(stage: str, params: Params) -> Iterable[str]:
-    """The teachers, fusions or students that a stage of OWN is run for, one by one."""
-    return getattr(params, OWN[stage].split(".")[0])
-
-
 def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
     """{stage: SHA-256, in hex, of this clone's code that can change what it writes}, or {name: ...} of those in OWN."""
 
@@ -120,7 +116,7 @@ def library(stages: Iterable[str], params: Params) -> dict[str, Any]:
         return digest({file for file in code_of(stage, params, name) if file.is_relative_to(CLONE)})
 
     return {
-        stage: {name: ours(stage, name) for name in names_of(stage, params)} if stage in OWN else ours(stage)
+        stage: {name: ours(stage, name) for name in getattr(params, SECTIONS[stage])} if stage in OWN else ours(stage)
         for stage in stages
     }
 
@@ -142,7 +138,7 @@ def code_deps(stage: str, params: Params) -> list[str]:
 def own_files(stage: str, name: str, params: Params) -> set[str]:
     """Files and folders that one name of a stage alone is made of, relative to the project folder, or absolute as named."""
     found = listed_code(code_of(stage, params, name) - code_of(stage, params))
-    teacher = params.teachers.get(name) if OWN[stage].startswith("teachers") else None
+    teacher = params.teachers.get(name) if SECTIONS[stage] == "teachers" else None
     if teacher is None:
         return found
     if teacher.imported:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.project.class_spec import CLONE, ParamsError
-from pipeline.project.dependencies import OWN, own_files, tasks_of
+from pipeline.project.dependencies import SECTIONS, own_files, tasks_of
 from pipeline.project.params import Params
 
 # Other stages' outputs that a stage needs lists of: (stage, what the path holds).
@@ -17,7 +17,6 @@ LISTS = {
     "sweep": [("prepare", "/knowledge/"), ("fuse", "/knowledge/"), ("evaluate", "/scores/")],
 }
 TAUGHT_FROM = "data/knowledge/transfer.zarr"
-SECTIONS = {stage: prefix.split(".")[0] for stage, prefix in OWN.items()}  # that stages with a `foreach` of ours go over
 
 
 def foreach(stage: str, params: Params, stages: dict[str, Any]) -> str | dict[str, dict[str, Any]]:

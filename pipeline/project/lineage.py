@@ -119,7 +119,7 @@ def differences(params: Params, stages: Any) -> dict[str, list[str]]:
 
 
 def listed(found: Any) -> list[str]:
-    """A list as it is; what is by teacher, as lines "teacher: file"."""
+    """A list as it is; what is by name of a teacher, fusion or student, as lines "name: file"."""
     if not isinstance(found, dict):
         return [found] if isinstance(found, str) else list(found)
     return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(listed(item[key]))]
@@ -160,7 +160,7 @@ def sync() -> dict[str, list[str]]:
 
 
 def other_code(then: Any, now: Any) -> str:
-    """What has to run again: all of a stage, or these teachers or students."""
+    """What has to run again: all of a stage, or these teachers, fusions or students."""
     if not isinstance(then, dict) or not isinstance(now, dict):
         return "other code"
     return f"other code: {', '.join(name for name in {**now, **then} if now.get(name) != then.get(name))}"
