@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ Arrays = dict[str, np.ndarray]
 Answer = dict[str, dict[str, Any]]  # {task: {kind: its answer for one row}}; kinds: see the tasks' `answers`
 
 
-class Made:
+class LazyArray:
     """(N, *shape) rows that would not fit in memory: each is made when a slice asks for it, in any thread."""
 
     def __init__(self, make: Callable[[int], np.ndarray], rows: int, shape: tuple[int, ...], dtype: type):
@@ -33,7 +33,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split; row i of every array is the same view of the same sample. Inputs and labels may be `Made`.
+    """Rows of one split; row i of every array is the same view of the same sample. Inputs and labels may be `LazyArray`s.
 
     inputs: {name: (N, ...)}; one called "mask", (N, *grid) bool, says which positions of features on that grid exist. labels:
     {task: (N, ...)}, or for ragged labels a list of N arrays (n_i, ...). labelled: {task: (N,) bool}, which rows carry that
@@ -41,8 +41,8 @@ class Split:
     it}, from which an encoder can tell whether it can read it.
     """
 
-    inputs: Mapping[str, np.ndarray | Made]
-    labels: Mapping[str, np.ndarray | Made | list[np.ndarray]]
+    inputs: Mapping[str, np.ndarray | LazyArray]
+    labels: Mapping[str, np.ndarray | LazyArray | list[np.ndarray]]
     labelled: Arrays
     view: np.ndarray
     sample_id: np.ndarray
@@ -53,13 +53,8 @@ class Split:
         kinds: dict[str, Mapping[str, Any]] = {"inputs": self.inputs, "labels": self.labels, "labelled": self.labelled}
         return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
 
-    def in_memory(self) -> "Split":
-        """The same with nothing left to be made."""
-        inputs = {name: x[:] for name, x in self.inputs.items()}
-        return replace(self, inputs=inputs, labels={name: x[:] for name, x in self.labels.items()})
-
     def first(self, rows: int) -> "Split":
-        """Its first rows, with the same shapes."""
+        """Its first rows, with the same shapes, in memory."""
         few = slice(rows)
         inputs = {name: x[few] for name, x in self.inputs.items()}
         labels = {name: x[few] for name, x in self.labels.items()}

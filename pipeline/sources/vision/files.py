@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.project.class_spec import Count, Weight
 from pipeline.sources.bad import report_bad
-from pipeline.sources.source import Answer, Arrays, Made, Source, Split
+from pipeline.sources.source import Answer, Arrays, LazyArray, Source, Split
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.duplicates import assign, near_duplicates
 from pipeline.sources.vision.gathering import Label, Sample, classes_of, look_at_all, merged, read_labels
@@ -131,7 +131,7 @@ class Files(Source):
         if not samples:
             raise ValueError(f"no image can be used: {(unread + unfit)[0]}")
         few = self.plain(samples, list(self.parts), {task: classes_of(several) for task, several in found.items()})
-        return rows, few.in_memory()
+        return rows, few.first(len(samples))
 
     def collect(self) -> tuple[list[Sample], list[str], Classes]:
         """All images, the split of each, and the classes of each task. Raises ValueError on what is bad, unless skipped."""
@@ -176,7 +176,7 @@ class Files(Source):
         labelled = {task: np.array([task in s.labels for s in rows]) & (view == 0) for task in tasks}
         labels = {task: self.label_rows(task, rows, labelled[task], classes[task]) for task in tasks}
         ids = np.frombuffer(b"".join(s.sample_id for s in rows), np.uint8).reshape(-1, 16)
-        return Split({"image": Made(image, len(rows), (channels, *self.frame), np.uint8)}, labels, labelled, view, ids)
+        return Split({"image": LazyArray(image, len(rows), (channels, *self.frame), np.uint8)}, labels, labelled, view, ids)
 
     def label_rows(self, task: str, rows: list[Sample], has: np.ndarray, classes: list[str]) -> Any:
         kind, number = (self.parts | self.unseen)[task][0].kind, {name: i for i, name in enumerate(classes)}
@@ -190,7 +190,7 @@ class Files(Source):
             return framed_mask(given(i).said(classes, *given(i).size), self.frame, self.how)
 
         if kind == "masks":
-            return Made(class_map, len(rows), self.frame, np.uint8)
+            return LazyArray(class_map, len(rows), self.frame, np.uint8)
         if kind == "boxes":
             none = np.zeros((0, 5), np.float32)
             return [self.boxes(given(i), number) if has[i] else none for i in range(len(rows))]
