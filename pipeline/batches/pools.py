@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.stores.mapped import LONG
 from pipeline.stores.shard import as_items
-from pipeline.stores.store import PAGE, Store
+from pipeline.stores.store import PAGE, Selection, Store
 
 MIXED = 64  # blocks of rows in a pool, at least
 
@@ -65,17 +65,10 @@ def shuffled(rows: Rows, order: np.ndarray) -> Pool:
     return {name: Shuffled(x, order) for name, x in rows.items()}
 
 
-def load(store: Store, fields: list[str], rows: np.ndarray | slice | None = None) -> Rows:
+def load(store: Store, fields: list[str], rows: Selection = None) -> Rows:
     """Fields of some rows (all: None), decoded, as stored; ragged ones as (R, max_items, ...), padded with -1."""
-    return {name: padded(store, name, rows) if store.fields[name].max_items else store.read(name, rows) for name in fields}
-
-
-def padded(store: Store, name: str, rows: np.ndarray | slice | None) -> np.ndarray:
-    values, lengths = store.read_ragged(name, rows)
-    most = store.fields[name].max_items
-    out = np.full((len(lengths), most, *values.shape[1:]), -1, values.dtype)
-    out[np.arange(most) < lengths[:, None]] = values
-    return out
+    ragged = {name for name in fields if store.fields[name].max_items}
+    return {name: store.read_padded(name, rows)[0] if name in ragged else store.read(name, rows) for name in fields}
 
 
 def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> list[slice]:
@@ -165,7 +158,7 @@ def in_store(store: Store, fields: list[str], blocks: list[slice], places: np.nd
 
 def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
     ragged = store.fields[name].max_items
-    return (as_items(padded(store, name, block)) for block in blocks) if ragged else store.pieces(name, blocks)
+    return (as_items(store.read_padded(name, block)[0]) for block in blocks) if ragged else store.pieces(name, blocks)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

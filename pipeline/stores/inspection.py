@@ -79,14 +79,11 @@ def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
 
 
 def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as (R, ...), and how many items each has, (R,); of a ragged field (R, most items, ...), padded with zeros."""
-    if not store.fields[name].max_items:
-        whole = store.read(name, rows)
-        return whole, np.ones(len(whole), np.int64)
-    items, lengths = store.read_ragged(name, rows)
-    out = np.zeros((len(lengths), store.fields[name].max_items, *items.shape[1:]), items.dtype)
-    out[np.arange(out.shape[1]) < lengths[:, None]] = items
-    return out, lengths
+    """Rows as (R, ...), and how many items each has, (R,); of a ragged field (R, most items, ...), padded."""
+    if store.fields[name].max_items:
+        return store.read_padded(name, rows)
+    whole = store.read(name, rows)
+    return whole, np.ones(len(whole), np.int64)
 
 
 def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:

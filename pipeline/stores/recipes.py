@@ -9,6 +9,7 @@ import numpy as np
 
 STORED = {"bfloat16": "uint16", "qint8": "int8"}  # the type of the array that holds a field of this type
 ALIKE = 1000  # times a channel's range: with a larger offset float32 would not hold the steps
+BLOCK = 64  # rows that are quantised at once
 ROUNDING = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}  # half a unit in the last place, relative
 
 
@@ -79,9 +80,6 @@ def expand(coordinates: np.ndarray, basis: np.ndarray) -> np.ndarray:
 def along_channels(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(R, D, *grid) times (D, d) -> (R, d, *grid), float32."""
     return np.ascontiguousarray(np.moveaxis(np.tensordot(x.astype(np.float32, copy=False), matrix, (1, 0)), -1, 1))
-
-
-BLOCK = 64  # rows
 
 
 def channelwise(values: np.ndarray, ndim: int) -> np.ndarray:

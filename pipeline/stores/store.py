@@ -198,6 +198,13 @@ class Store:
         items = np.arange(lengths.sum()) + np.repeat(begin - (lengths.cumsum() - lengths), lengths)
         return self.read(f"{name}/values", items), lengths
 
+    def read_padded(self, name: str, rows: Selection = None) -> tuple[np.ndarray, np.ndarray]:
+        """As `read_ragged`, but items by row, padded with -1: (R, max_items, *shape)."""
+        items, lengths = self.read_ragged(name, rows)
+        out = np.full((len(lengths), self.fields[name].max_items, *items.shape[1:]), -1, items.dtype)
+        out[np.arange(out.shape[1]) < lengths[:, None]] = items
+        return out, lengths
+
     def files_of(self, name: str) -> list[str]:
         """Paths of a field's files, relative to the store."""
         return [file for file in self.attributes["files"] if file.startswith(f"{name}/")]
