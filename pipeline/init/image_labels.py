@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.init.image_places import SAMPLE, are_maps, home_of, names_in, other_masks, shared_stems
-from pipeline.init.image_proposal import Proposal, Spec, SplitSets, by_lists, by_which, with_split
+from pipeline.init.image_proposal import Labelled, Proposal, Spec, add_folder, by_lists, by_which, with_split
 from pipeline.init.label_columns import counted, label_of_column, task_name
 from pipeline.init.splits import SPLITS
 from pipeline.sources.separator import SEPARATORS, separator_of
@@ -123,20 +123,22 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
     for path in files:
         if path.suffix.lower() == ".xml":
             folders.setdefault(path.parent, []).append(path)
-    used, sets = set(), SplitSets()
+    used: set[Path] = set()
+    tasks: list[Labelled] = []
     for place, inside in folders.items():
         home = home_of([path.stem for path in inside], photos, place)
         said = {path: names_in(path) for path in inside}
         objects = [name for names in said.values() for name in names or []]
         if home and objects:
-            sets.add(with_split({"voc": str(place), "images": str(home)}, data, place, home), objects, len(inside), place.name)
+            part = with_split({"voc": str(place), "images": str(home)}, data, place, home)
+            add_folder(tasks, part, objects, len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
             continue
         for path, names_said in said.items():
             no_object = "cannot be read as XML" if names_said is None else "no <object> with a <name>"
             found.leave_out(path, no_object if home else "no image has its name")
-    for parts, objects, many, named in sets:
+    for parts, objects, many, named in tasks:
         names = sorted(set(objects))
         words = f"VOC boxes of {len(names)} classes{counted(objects)} in {many} files of {named}"
         parts = [part | {"classes": names} for one in parts for part in by_lists(one, Path(one["voc"]), "Main")]
@@ -145,7 +147,8 @@ def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path
 
 
 def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path], data: Path) -> set[Path]:
-    used, sets = set(), SplitSets()
+    used: set[Path] = set()
+    tasks: list[Labelled] = []
     for place in sorted(maps):
         inside = sorted(path for path in place.iterdir() if path.suffix.lower() == ".png")
         home = home_of([path.stem for path in inside], photos, place)
@@ -156,10 +159,11 @@ def map_folders(found: Proposal, photos: dict[Path, list[Path]], maps: set[Path]
         if home and (numbers or IGNORED in held):
             part = with_split({"masks": str(place), "images": str(home)}, data, place, home)
             # black and white: 255 is a class here, not ignored
-            sets.add(part | ({} if numbers else {"values": {0: 0, IGNORED: 1}}), numbers or [1], len(inside), place.name)
+            part |= {} if numbers else {"values": {0: 0, IGNORED: 1}}
+            add_folder(tasks, part, numbers or [1], len(inside), place.name)
             found.note(photos, home, {path.stem for path in inside})
             used.add(home)
-    for parts, numbers, many, named in sets:
+    for parts, numbers, many, named in tasks:
         # every class gets a name: numbers that were not seen may occur in maps that were not looked into
         names = [f"class {n}" for n in range(1, max(numbers) + 1)]
         said = f"class maps of {len(names)} classes beside background in {many} files of {named}"

@@ -1,6 +1,5 @@
 """Labels found in a folder of images, as params have them and in words."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from pipeline.init.label_columns import unused
 from pipeline.init.splits import split_around
 
 Spec = dict[str, Any]
+Labelled = tuple[list[Spec], list[Any], int, str]  # parts of a task, all that they hold, the number of files, their folders
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Proposal:
 
 def with_split(part: Spec, data: Path, *places: Path) -> Spec:
     """places: of its labels, of its images; the first named after a split counts. The name of the whole data does not."""
-    split = next((split for place in places if place != data and (split := split_around(place, data))), None)
+    split = next(filter(None, (split_around(place, data) for place in places if place != data)), None)
     return part | ({"split": split} if split else {})
 
 
@@ -60,22 +60,12 @@ def by_which(parts: list[Spec]) -> str:
     return f"; only images that are listed in {', '.join(lists)}" if lists else ""
 
 
-class SplitSets:
-    """Folders of labels of one kind: those named after different splits are parts of one task, any other is its own task.
-
-    Iterating gives (parts, all that they hold, the number of files, the names of their folders).
-    """
-
-    def __init__(self) -> None:
-        self.found: list[tuple[list[Spec], list[Any], int, str]] = []
-
-    def add(self, part: Spec, held: list[Any], files: int, name: str) -> None:
-        split = part.get("split")
-        for place, (parts, others, many, names) in enumerate(self.found):
-            if split and None not in (known := [p.get("split") for p in parts]) and split not in known:
-                self.found[place] = [*parts, part], [*others, *held], many + files, f"{names} and {name}"
-                return
-        self.found.append(([part], held, files, name))
-
-    def __iter__(self) -> Iterator[tuple[list[Spec], list[Any], int, str]]:
-        return iter(self.found)
+def add_folder(found: list[Labelled], part: Spec, held: list[Any], files: int, name: str) -> None:
+    """Add a folder of labels: those named after different splits are parts of one task, any other is its own task."""
+    split = part.get("split")
+    for place, (parts, others, many, names) in enumerate(found):
+        known = [other.get("split") for other in parts]
+        if split and split not in known and None not in known:
+            found[place] = [*parts, part], [*others, *held], many + files, f"{names} and {name}"
+            return
+    found.append(([part], held, files, name))
