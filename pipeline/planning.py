@@ -145,8 +145,9 @@ def check_grids(params: Params, fusion: str, targets: dict[str, tuple[int, ...]]
     """Raises ValueError if a student that learns from this fusion's targets has a different grid."""
     for name in params.students:
         student = params.student(name)
-        for target, grid in targets.items() if student.reads == fusion and student.weights.get("fused") else ():
-            if grid != grids[name]:
+        learns = student.reads == fusion and "fused" in student.weights
+        for target, grid in targets.items():
+            if learns and grid != grids[name]:
                 raise ValueError(
                     f"students.{name}: its trunk's grid is {grids[name]}, and that of fused/{target}, which {fusion} makes, is "
                     f"{grid}; give the teachers' encoders grid: {[*grids[name]]}, or taps of that size"

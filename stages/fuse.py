@@ -31,9 +31,8 @@ from pipeline.training.learned_fusion import identity_of, refine, training_rows
 @torch.inference_mode()
 def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> None:
     params = open_project()
-    settings, spec = params.fuse, params.fusions[name]
-    fusion = spec.build()
-    teachers = params.fused(name)
+    settings, spec, device = params.fuse, params.fusions[name], pick_device(params.device)
+    fusion, teachers = spec.build(), params.fused(name)
     inputs, *stores = open_aligned(transfer, *(features / f"{teacher}.zarr" for teacher in teachers))
     for store in (inputs, *stores):
         ensure_verified(store)
@@ -42,16 +41,17 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "input": inputs.digest,
         "features": {teacher: store.digest for teacher, store in zip(teachers, stores, strict=True)},
         "batch_size": settings.batch_size,
-        "device": pick_device(params.device).type,
+        "device": device.type,
         **identity_of(fusion, params, name),
     }
     seen, held = held_out(inputs.sample_id)
     total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + training_rows(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
-        stream = partial(features_of, inputs, stores, settings.batch_size, pick_device(params.device), advance)
+        stream = partial(features_of, inputs, stores, settings.batch_size, device, advance)
         sample, quality = {}, None  # stays so if the teachers gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
-            named(f"fusions.{name}")(fusion.fit)(stream(seen, masked=True))
+            with named(f"fusions.{name}"):
+                fusion.fit(stream(seen, masked=True))
             readable = refine(fusion, params, name, inputs, stores, seen, held, advance)
             quality = assess(fusion, stream(seen, masked=True), stream(held, masked=True))._replace(readable=readable)
             sample = fusion.transform(next(stream(slice(0, 2))))
@@ -72,7 +72,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         writer.publish()
         size = sum(open_store(out).nbytes(field) for field in fields if field.startswith("fused/"))
         ledger |= {"bytes": size, "quality": quality and quality._asdict()}
-    for line in lines(quality) if quality else ["no teacher has features: logits alone"]:
+    for line in lines(quality):
         click.echo(f"fuse {name}: {line}", err=True)
 
 

@@ -61,8 +61,8 @@ class SafetensorsFiles(Dump):
         found = []
         for part, (first, end) in zip(self.parts, pairwise(self.ends.tolist()), strict=True):
             mine = rows[(rows >= first) & (rows < end)] - first
-            for run in np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1) if len(mine) else []:
-                found.append(part[name][int(run[0]) : int(run[-1]) + 1])
+            runs = np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1)  # one, which is empty, of no rows
+            found += [part[name][int(run[0]) : int(run[-1]) + 1] for run in runs if len(run)]
         return np.concatenate(found)
 
 

@@ -54,8 +54,9 @@ class HuggingFaceText(TappedEncoder):
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.pretrained, self.tokenizer = pretrained, tokenizer
         own = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
-        for number, token in own_ids(tokenizer).items() if tokenizer else ():
-            own[number] = token
+        if tokenizer:
+            for number, token in own_ids(tokenizer).items():
+                own[number] = token
         self.register_buffer("own", own, persistent=False)  # goes to a GPU once, with the weights
         self.longest = longest_of(module)
         self.free_axes = free_axes(input, self.longest)

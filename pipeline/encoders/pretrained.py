@@ -111,7 +111,8 @@ def image_settings(pretrained: str) -> dict[str, Any]:
 
 def fetched(pretrained: str, file: str) -> Path | None:
     if not on_a_hub(pretrained):
-        return path if (path := Path(pretrained) / file).is_file() else None
+        path = Path(pretrained) / file
+        return path if path.is_file() else None
     name, commit = pretrained.split("@")
     found = transformers.utils.cached_file(name, file, revision=commit, _raise_exceptions_for_missing_entries=False)
     return Path(found) if found else None

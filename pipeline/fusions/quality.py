@@ -94,7 +94,11 @@ def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float
     return {name: (told[part].sum() / whole[part].sum().clamp(min=1e-12)).item() for name, part in at.items()}
 
 
-def lines(found: Quality) -> Iterator[str]:
+def lines(found: Quality | None) -> Iterator[str]:
+    """What to say of a fusion; None: it had nothing to fuse."""
+    if not found:
+        yield "no teacher has features: logits alone"
+        return
     kept = ", ".join(f"{r2:.2f} of {teacher}" for teacher, r2 in found.r2.items())
     yield f"keeps {kept} (R^2); effective rank {found.effective_rank:.1f}"
     if found.cka:

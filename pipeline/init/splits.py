@@ -21,4 +21,4 @@ def split_of(path: Path) -> str | None:
 def split_around(path: Path, data: Path) -> str | None:
     """The split of a file or folder, or else of the closest folder around it that is below the data."""
     around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
-    return next((split for place in around if (split := split_of(place))), None)
+    return next(filter(None, map(split_of, around)), None)

@@ -68,9 +68,8 @@ def closure(files: Iterable[Path]) -> set[Path]:
 
 def check_classes(params: Params) -> None:
     """Load every class that params name, and those of students of a sweep, and check their arguments. Raises ParamsError."""
-    swept = params.sweep.vary if params.sweep else {}
-    values = {key: found if isinstance(found, list) else [found.low, found.high] for key, found in swept.items()}
-    choices = [{key: value} for key, found in values.items() for value in found if key != "seed"]
+    swept = params.sweep.extremes() if params.sweep else {}
+    choices = [{key: value} for key, values in swept.items() for value in values if key != "seed"]
     found = [part for spec in class_specs(params).values() for part in spec.nested()]
     for choice in choices:
         for where, spec in specs_in(f"sweep.vary: {choice}", params.varied(choice)).items():
@@ -175,8 +174,10 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
     """
 
     def paths(value: Any) -> Iterator[str]:
-        if isinstance(value, dict | list):
-            for inner in [value[key] for key in value if key != "classes"] if isinstance(value, dict) else value:
+        if isinstance(value, dict):
+            value = [inner for key, inner in value.items() if key != "classes"]
+        if isinstance(value, list):
+            for inner in value:
                 yield from paths(inner)
         elif isinstance(value, str) and value:
             path = os.path.normpath(value)
@@ -190,7 +191,8 @@ def digest_of_data(paths: Iterable[str]) -> str:
     """SHA-256, in hex, of files and of what is below folders, by name and content."""
     running = hashlib.sha256()
     for path in map(Path, paths):
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
             name = file.relative_to(path).as_posix()
             with file.open("rb") as opened:
                 running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())

@@ -205,6 +205,10 @@ class Sweep(Section):
     together: Count = 16
     keep: Share = 1.0
 
+    def extremes(self) -> dict[str, list[Any]]:
+        """{dotted key: all values of a list, the ends of a range}."""
+        return {key: [x.low, x.high] if isinstance(x, Range) else x for key, x in self.vary.items()}
+
     def combinations(self) -> list[dict[str, Any]]:
         """All combinations of values, [{dotted key: value}]: the students of a grid."""
         lists = [values for values in self.vary.values() if isinstance(values, list)]

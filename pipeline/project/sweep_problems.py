@@ -19,11 +19,11 @@ def sweep_problems(params: Params) -> list[Problem]:
     if sweep.start not in params.students:
         return [("sweep.start", lead(sweep.start, params.students, "student"))]
     found = []
-    for key, values in sweep.vary.items():
+    for key, tried in sweep.extremes().items():
+        values = sweep.vary[key]
         if isinstance(values, Range):
             found += [(f"sweep.vary.{key}", problem) for problem in range_problems(values, sweep.sampler)]
-        for value in values if isinstance(values, list) else (values.low, values.high):
-            found += value_problems(params, key, value)
+        found += [problem for value in tried for problem in value_problems(params, key, value)]
     if sweep.sampler != "grid" and not sweep.students:
         found.append(("sweep.students", f"missing; say how many {sweep.sampler} may try"))
     if sweep.sampler == "nsga2" and sweep.together < 2:
@@ -57,8 +57,9 @@ def swept(params: Params, choice: dict[str, Any]) -> tuple[Student, FilledStuden
 
 def check_grid(params: Params) -> None:
     """Raises ParamsError for a student of a grid that could not learn. Of a search nobody knows which students it will try."""
-    for choice in params.sweep.combinations() if params.sweep and params.sweep.sampler == "grid" else []:
-        swept(params, choice)
+    if params.sweep and params.sweep.sampler == "grid":
+        for choice in params.sweep.combinations():
+            swept(params, choice)
 
 
 def range_problems(values: Range, sampler: str) -> list[str]:

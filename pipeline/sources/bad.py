@@ -8,8 +8,9 @@ SHOWN, LISTED = 3, 100  # in an error; in the lines before it
 def report_bad(bad: list[str], what: str, skip: bool) -> None:
     """List what is bad on stderr, one per line. what: a word for these. Raises ValueError, unless they are to be skipped."""
     listed = bad if len(bad) <= LISTED else [*bad[:LISTED], f"and {len(bad) - LISTED} more"]
-    for line in listed if len(bad) > SHOWN or skip else []:
-        print(f"{'skipped' if skip else 'bad'}: {line}", file=sys.stderr)
+    if len(bad) > SHOWN or skip:
+        for line in listed:
+            print(f"{'skipped' if skip else 'bad'}: {line}", file=sys.stderr)
     if bad and skip:
         print(f"skipped: {len(bad)} {what} in all", file=sys.stderr)
     elif bad:

@@ -72,7 +72,8 @@ class Trials:
         """Records of these students, trained now if they never were. Raises ParamsError."""
         hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
         asked = [self.candidate(choice, hurdles) for choice in choices]
-        new = {key: c for c in asked if (key := canonical(c.choice)) not in self.known}  # by choice: names differ with hurdles
+        keys = [canonical(choice) for choice in choices]  # by choice: names differ with hurdles
+        new = {key: c for key, c in zip(keys, asked, strict=True) if key not in self.known}
         missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
         asked_for, left = (sum(updates_of(c.student) for c in some) for some in (asked, missing.values()))
         self.advance(asked_for - left, skipped=True)
@@ -81,7 +82,7 @@ class Trials:
         for key, c in new.items():
             found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
             self.known[key], self.curves[c.name] = found, self.qualities(found)
-        return [self.known[canonical(choice)] for choice in choices]
+        return [self.known[key] for key in keys]
 
     def file(self, name: str) -> Path:
         return self.scratch / name / "record.json"

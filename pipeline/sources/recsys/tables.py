@@ -73,7 +73,8 @@ class Table:
 
 
 def flag(text: str) -> float:
-    if (found := float({"true": "1", "false": "0"}.get(text.lower(), text))) not in (0, 1):
+    found = float({"true": "1", "false": "0"}.get(text.lower(), text))
+    if found not in (0, 1):
         raise ValueError(text)
     return found
 

@@ -146,7 +146,9 @@ def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row
 
     Columns are separated by tabs, or by blanks in a line without any; a no-break blank, as in 10 000, is part of its word.
     """
-    where, words, found, width, whole = "", [], [], 0, True  # type: str, list[str], list[str], int, bool
+    where, width, whole = "", 0, True
+    words: list[str] = []
+    found: list[str] = []
     for number, line in enumerate([*lines_of(path), ""], 1):
         cells = [cell.strip(" ") for cell in line.strip(" \t").split("\t" if "\t" in line else " ") if cell]
         if not line.strip() or cells[0] == "-DOCSTART-":

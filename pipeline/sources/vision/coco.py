@@ -24,7 +24,8 @@ def read_coco(part: Part) -> Found:
     wanted = listed(part, images, found.bad)
     objects: dict[Path, list] = {}
     spoilt: set[Path | None] = set()
-    for file in [part.coco] if isinstance(part.coco, str) else part.coco:
+    files = [part.coco] if isinstance(part.coco, str) else part.coco
+    for file in files:
         content = content_of(file)
         categories = unique(file, "categories", content, "name")
         found.classes += [name for name in categories.values() if name not in found.classes]

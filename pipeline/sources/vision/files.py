@@ -156,8 +156,8 @@ class Files(Source):
                         f"no image in {name} has a label of {task}: label more, raise prepare.source.val or test, or declare "
                         f"a part to be in {name} with `split: {name}`; lower near if different images are taken for the same"
                     )
-        for name in ("unseen val", "unseen test") if self.unseen else ():
-            if not parts[name]:
+        for name in ("unseen val", "unseen test"):
+            if self.unseen and not parts[name]:
                 raise ValueError(f"no image in {name.split()[1]} has labels of all of {', '.join(self.unseen)}")
 
     def plain(self, samples: list[Sample], tasks: list[str], classes: Classes, worse: bool = False) -> Split:
