@@ -29,7 +29,7 @@ from pipeline.project.sections import Recipe  # noqa: E402
 from pipeline.stores.layout import Field  # noqa: E402
 from pipeline.stores.store import Store, open_store  # noqa: E402
 from pipeline.stores.writer import StoreWriter  # noqa: E402
-from pipeline.teachers.extraction import outputs_on, shown  # noqa: E402
+from pipeline.teachers.extraction import forward_on, outputs_on  # noqa: E402
 
 CPU = torch.device("cpu")
 MACHINE = "2 cores of an AMD EPYC (Zen 4), torch 2.13.0 CPU, two threads"
@@ -48,7 +48,7 @@ def dumped(network: Network, store: Store, rows: int, batch: int, shard_rows: in
     """Seconds, and bytes a row."""
     with tempfile.TemporaryDirectory(dir=ROOT / "bench") as scratch:
         start = time.perf_counter()
-        dump = partial(outputs_on, shown(network, store), "t", batch_size=batch, recipe=lambda field: HALF)
+        dump = partial(outputs_on, forward_on(network, store), "t", batch_size=batch, recipe=lambda field: HALF)
         fields = {name: Field(tuple(x.shape[1:]), "float16") for name, x in dump(slice(0, 2)).items()}
         ids = store.sample_id[:rows], store.view[:rows]
         writer = StoreWriter(Path(scratch) / "t.zarr", *ids, fields, identity={}, shard_rows=shard_rows)

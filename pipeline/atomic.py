@@ -52,7 +52,7 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(original, copy)
 
 
-def held(path: Path) -> int:
+def locked(path: Path) -> int:
     """Lock a file and return its handle. The lock lasts until the handle is closed or the process ends, however it ends.
 
     Raises BlockingIOError if the file is locked already.

@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.manners import one_line_errors, printable, show
 from pipeline.project.dependencies import check_classes
 from pipeline.project.lineage import open_project, sync
-from pipeline.project.problems import lead
+from pipeline.project.problems import no_such
 from pipeline.project.sweep_problems import check_grid
 from pipeline.stores.inspection import describe, differences, flat
 from pipeline.stores.store import open_store
@@ -95,7 +95,7 @@ def taps(teacher: str) -> None:
 
     params = open_project()
     if teacher not in params.teachers:
-        raise ValueError(f"teachers: {lead(teacher, params.teachers, 'teacher')}")
+        raise ValueError(f"teachers: {no_such(teacher, params.teachers, 'teacher')}")
     table = Table("tap", "module", "feature")
     for tap in taps_of(params, teacher):
         table.add_row(tap.path, tap.kind, tap.row if isinstance(tap.row, str) else " x ".join(map(str, tap.row)))

@@ -20,7 +20,7 @@ from pipeline.seeds import derive_seed
 from pipeline.stores.store import Store, sha256
 from pipeline.stores.trust import open_verified
 from pipeline.stores.writer import StoreWriter
-from pipeline.teachers.extraction import Forward, calibrate, check_recipes, outputs_on, shown
+from pipeline.teachers.extraction import Forward, calibrate, check_recipes, forward_on, outputs_on
 from pipeline.teachers.imported import import_for
 
 
@@ -73,7 +73,7 @@ def open_teacher(params: Params, name: str, folder: Path, store: Store, device: 
         return import_for(imported, store)[0].forward, json.loads((folder / "imported.json").read_text())
     weights = folder / "teacher.safetensors"
     network, _, header = load_network(weights, device)
-    return shown(network, store), {"weights": sha256(weights), "header": header}
+    return forward_on(network, store), {"weights": sha256(weights), "header": header}
 
 
 if __name__ == "__main__":

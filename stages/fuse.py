@@ -11,7 +11,7 @@ from pipeline.batches.pools import Rows
 from pipeline.cost import measured
 from pipeline.device import pick_device
 from pipeline.fusions.linear import AffineFusion
-from pipeline.fusions.quality import assess, held_out, lines
+from pipeline.fusions.quality import assess, lines, split_rows
 from pipeline.manners import named, one_line_errors, progress
 from pipeline.project.dependencies import code_digest
 from pipeline.project.lineage import open_project
@@ -44,7 +44,7 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "device": device.type,
         **identity_of(fusion, params, name),
     }
-    seen, held = held_out(inputs.sample_id)
+    seen, held = split_rows(inputs.sample_id)
     total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + training_rows(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, device, advance)

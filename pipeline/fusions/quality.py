@@ -30,7 +30,7 @@ class Quality(NamedTuple):
     readable: dict[str, float] = {}
 
 
-def held_out(sample_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(sample_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit on, and rows to judge by: every tenth of the different samples, in all of its views. (N, 16) -> ascending."""
     _, sample = np.unique(as_items(sample_id), return_inverse=True)
     held = sample % TENTH == min(TENTH - 1, sample.max())

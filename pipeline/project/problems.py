@@ -15,9 +15,9 @@ Problem = tuple[str, str]  # where, what
 
 def student_problems(params: Params, where: str, student: FilledStudent) -> list[Problem]:
     knowledge = student.weights.keys() & {"fused", "logits"}
-    found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in student.tasks if task not in params.tasks]
+    found = [(f"{where}.tasks", no_such(task, params.tasks, "task")) for task in student.tasks if task not in params.tasks]
     found += [
-        (f"{where}.labelled", lead(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
+        (f"{where}.labelled", no_such(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
     ]
     if student.separate and student.labelled:
         found.append((f"{where}.labelled", "one network per task (separate) learns from its own labels; drop this key"))
@@ -54,7 +54,7 @@ def extension_problems(params: Params, name: str) -> list[Problem]:
             return [(where, f"a circle: {' extends '.join([*before, earlier])}")]
         before.append(earlier)
     if earlier:
-        return [(where, lead(earlier, params.students, "student"))]
+        return [(where, no_such(earlier, params.students, "student"))]
     other = params.student(student.extends)
     if student.separate or other.separate:
         return [(where, "one network per task (separate) neither extends another nor is extended")]
@@ -65,7 +65,7 @@ def extension_problems(params: Params, name: str) -> list[Problem]:
 
 def teacher_problems(params: Params, name: str) -> list[Problem]:
     where, teacher = f"teachers.{name}", params.teachers[name]
-    found = [(f"{where}.tasks", lead(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
+    found = [(f"{where}.tasks", no_such(task, params.tasks, "task")) for task in teacher.tasks if task not in params.tasks]
     if (teacher.encoder is None) == (teacher.imported is None):
         found.append((where, "expected either encoder or imported; give one of them"))
     elif teacher.imported:
@@ -94,7 +94,7 @@ def recipe_problems(params: Params) -> list[Problem]:
             if kind not in ("features", "logits") or not name:
                 found.append((where, "expected features/<tap> or logits/<task>"))
             elif kind == "logits" and name not in spec.tasks:
-                found.append((where, lead(name, spec.tasks, "task of this teacher")))
+                found.append((where, no_such(name, spec.tasks, "task of this teacher")))
     for where, (kind, recipe) in recipes.items():
         given = [key for key in ("dims", "top_k", "sampled") if getattr(recipe, key)]
         fit = {"features": ["dims"], "logits": ["top_k", "sampled"]}.get(kind, [])
@@ -115,10 +115,10 @@ def no_store(name: str, params: Params) -> str:
     path = Path(f"data/knowledge/{name}.zarr")
     if path.exists():
         return f"{path} is not known to DVC: run `dvc add {path}`"
-    return f"{lead(name, stores(params), 'store')}; fetch one of another project by `dvc import URL PATH -o {path}`"
+    return f"{no_such(name, stores(params), 'store')}; fetch one of another project by `dvc import URL PATH -o {path}`"
 
 
-def lead(name: str, known: Any, what: str) -> str:
+def no_such(name: str, known: Any, what: str) -> str:
     return f"no {what} named {name!r}{near(name, known)}; there are {', '.join(sorted(known))}"
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from pipeline.project.class_spec import ParamsError, near
 from pipeline.project.params import Params
-from pipeline.project.problems import Problem, first_problem, lead, no_store, stores, student_problems
+from pipeline.project.problems import Problem, first_problem, no_store, no_such, stores, student_problems
 from pipeline.project.sections import FilledStudent, Range, Student
 
 
@@ -17,7 +17,7 @@ def sweep_problems(params: Params) -> list[Problem]:
     if not sweep:
         return []
     if sweep.start not in params.students:
-        return [("sweep.start", lead(sweep.start, params.students, "student"))]
+        return [("sweep.start", no_such(sweep.start, params.students, "student"))]
     found = []
     for key, tried in sweep.extremes().items():
         values = sweep.vary[key]

@@ -12,7 +12,7 @@ from pipeline.project.problems import (
     Problem,
     extension_problems,
     first_problem,
-    lead,
+    no_such,
     recipe_problems,
     student_problems,
     teacher_problems,
@@ -70,9 +70,9 @@ def problems(params: Params) -> list[Problem]:
         if name == "transfer":
             found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
         wrong = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
-        found += [(f"fusions.{name}.teachers", lead(teacher, params.teachers, "teacher")) for teacher in wrong]
+        found += [(f"fusions.{name}.teachers", no_such(teacher, params.teachers, "teacher")) for teacher in wrong]
     shown = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
     found += [
-        (key, lead(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
+        (key, no_such(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
     ]
     return found

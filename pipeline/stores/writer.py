@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.atomic import held, link_or_copy, sync_folder, sync_folders, write_whole
+from pipeline.atomic import link_or_copy, locked, sync_folder, sync_folders, write_whole
 from pipeline.stores.checks import check_fields, check_identity
 from pipeline.stores.encoding import Arrays, stored_arrays
 from pipeline.stores.layout import (
@@ -92,7 +92,7 @@ class StoreWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = folder / f"{path.name}.lock"
         try:
-            self.let_go = weakref.finalize(self, os.close, held(self.lock))
+            self.let_go = weakref.finalize(self, os.close, locked(self.lock))
         except BlockingIOError:
             who = "another process, or another writer of this one,"
             raise StoreError(f"{path}: {who} is making it; wait until it is done, or stop it") from None

@@ -12,7 +12,7 @@ from pipeline.losses.sparse import misplaced, with_rest
 from pipeline.stores.recipes import ROUNDING, along_channels, channelwise, expand, project
 from pipeline.stores.shard import StoreError
 from pipeline.stores.store import Store, sha256
-from pipeline.teachers.extraction import BLOCK, WHOLE, blocks_of_rows, outputs_on, shown, starts
+from pipeline.teachers.extraction import BLOCK, WHOLE, blocks_of_rows, forward_on, outputs_on, starts
 
 SLACK = 1e-4  # of the largest value: kernels differ in rounding from one batch size or machine to another
 Distances = tuple[np.ndarray, np.ndarray]  # how far stored values are from live ones, and how far they may be
@@ -39,26 +39,26 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
         raise StoreError(f"{inputs.path}: not the inputs that {store.path} was dumped from; give those, or dump again")
     network, _, _ = load_network(weights, device)
     blocks = blocks_of_rows(store.n_rows, rows, 0)
-    forward = shown(network, inputs)
+    forward = forward_on(network, inputs)
     live = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
     for field in live[0]:
-        pairs = [off(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
+        pairs = [distances(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
         differing = sum(int((~(far <= allowed)).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
         furthest, allowed = (max(float(x.max()) for x in side) for side in zip(*pairs, strict=True))
         yield Agreement(field, sum(len(far) for far, _ in pairs), furthest, allowed, differing)
 
 
-def off(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
+def distances(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
     """(R, ...) both: for sampled logits, in shares of probability; for any other field, in its values."""
     if field in store.fields:
-        return dense_off(store, field, rows, live)
+        return dense_distances(store, field, rows, live)
     logits, ids = torch.from_numpy(live), torch.from_numpy(store.read(f"{field}/ids", rows))
     if f"{field}/log_probs" in store.fields:
-        return dense_off(store, f"{field}/log_probs", rows, with_rest(logits, ids).numpy())
+        return dense_distances(store, f"{field}/log_probs", rows, with_rest(logits, ids).numpy())
     return misplaced(logits, ids, starts(store.identity["seed"], rows.start, logits)).numpy(), np.array(SLACK)
 
 
-def dense_off(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
+def dense_distances(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
     f, stored = store.fields[field], store.read(field, rows)
     slack = SLACK * np.abs(live).max()
     if not f.dims:

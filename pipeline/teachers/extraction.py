@@ -25,7 +25,7 @@ Forward = Callable[[slice, int], Iterator[Outputs]]  # of rows, in batches of at
 WHOLE = Recipe(dtype="float32", codec="raw")
 
 
-def shown(network: Network, store: Store) -> Forward:
+def forward_on(network: Network, store: Store) -> Forward:
     """A network run on rows of a store."""
 
     @torch.inference_mode()

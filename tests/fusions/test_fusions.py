@@ -10,7 +10,7 @@ from pipeline.fusions.moments import Moments
 from pipeline.fusions.none import NoFusion
 from pipeline.fusions.pca import PCA
 from pipeline.fusions.phi_s import PhiS
-from pipeline.fusions.quality import assess, held_out, lines
+from pipeline.fusions.quality import assess, lines, split_rows
 from pipeline.fusions.random import Random
 from pipeline.fusions.task_aware import TaskAware
 from tests.laws import check_fusion
@@ -184,11 +184,11 @@ def test_what_an_affine_fusion_keeps_follows_from_the_moments_it_was_fitted_on(f
 def test_no_view_of_a_sample_that_a_fusion_is_judged_by_is_fitted_on():
     rng = np.random.default_rng(0)
     ids = rng.permutation(np.repeat(rng.integers(0, 256, (95, 16), "u1"), 3, 0))
-    seen, held = held_out(ids)
+    seen, held = split_rows(ids)
     assert not {bytes(x) for x in ids[seen]} & {bytes(x) for x in ids[held]}
     assert sorted([*seen, *held]) == list(range(285))
     assert len(held) == 27
-    assert list(map(len, held_out(ids[:2]))) == [1, 1]
+    assert list(map(len, split_rows(ids[:2]))) == [1, 1]
 
 
 def test_few_rows_do_not_make_a_fusion_look_good():

@@ -15,7 +15,7 @@ from pipeline.stores.shard import StoreError
 from pipeline.stores.store import open_store, sha256
 from pipeline.stores.writer import StoreWriter
 from pipeline.teachers.agreement import against_teacher
-from pipeline.teachers.extraction import calibrate, outputs_on, shown
+from pipeline.teachers.extraction import calibrate, forward_on, outputs_on
 
 CPU = torch.device("cpu")
 FIELDS = {"features/a/trunk": Field((3, 2), "float16"), "labels/boxes": Field((5,), "float32", max_items=2)}
@@ -156,7 +156,7 @@ def dumped(tmp_path, monkeypatch):
         return open_store(tmp_path / path)
 
     inputs = make("in.zarr", {"inputs/image": Field((6,), "float32")}, {"inputs/image": images}, {}, {})
-    forward = shown(Doubler(), inputs)
+    forward = forward_on(Doubler(), inputs)
 
     def dump(features, logits, spoil=lambda arrays: None):
         shutil.rmtree(tmp_path / "t.zarr", ignore_errors=True)

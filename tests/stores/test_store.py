@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from pipeline.atomic import held, link_or_copy, write_whole
+from pipeline.atomic import link_or_copy, locked, write_whole
 from pipeline.stores.frames import blosc_bytes, zstd_bytes
 from pipeline.stores.layout import Field, canonical, digest, field_of
 from pipeline.stores.mapped import LONG
@@ -187,10 +187,10 @@ def test_a_lock_that_was_removed_while_it_was_taken_is_none(tmp_path, monkeypatc
         flock(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    mine = held(lock)
+    mine = locked(lock)
     assert os.path.samestat(os.fstat(mine), lock.stat())
     with pytest.raises(BlockingIOError):
-        held(lock)
+        locked(lock)
     os.close(mine)
 
 
