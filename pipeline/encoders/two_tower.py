@@ -63,10 +63,11 @@ def check_rooms(towers: dict[str, Tower], about: Mapping[str, Mapping[str, Any]]
 
     about: {input: attributes of its field}, whose "sizes" are those to have.
     """
-    sizes = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
-    small = [side for side in sizes if not hold(towers[side].sizes, sizes[side])]
-    have, give = (", ".join(f"{side}: {x[side]}" for side in small) for x in ({k: t.sizes for k, t in towers.items()}, sizes))
+    wanted = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
+    small = [side for side, sizes in wanted.items() if not hold(towers[side].sizes, sizes)]
     if small:
+        have = ", ".join(f"{side}: {towers[side].sizes}" for side in small)
+        give = ", ".join(f"{side}: {wanted[side]}" for side in small)
         raise ValueError(f"{have}: smaller than what the store's columns hold; give {give}")
 
 
