@@ -1,11 +1,15 @@
 """YAML that people write: read as DVC reads it (YAML 1.2), or read and written again with its comments and its layout."""
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
+
+from pipeline.project.class_spec import ParamsError
 
 
 class Representer(RoundTripRepresenter):
@@ -29,6 +33,16 @@ def round_trip() -> YAML:
     yaml.width = 1000
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
+
+
+def loaded(yaml: YAML, path: Path, text: str | None = None) -> Any:
+    """What a file holds, or will hold, if its text is given. Raises ParamsError."""
+    try:
+        return yaml.load(path.read_text() if text is None else text)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 def dumped(content: Any) -> str:

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.atomic import write_whole
 from pipeline.project.class_spec import CLONE, ParamsError
-from pipeline.project.commented import dumped, plain, round_trip
+from pipeline.project.commented import dumped, loaded, plain, round_trip
 from pipeline.project.dependencies import OWN, USES, code_deps, data_deps, library, outside
 from pipeline.project.foreach import foreach, list_templates
 from pipeline.project.params import Params
@@ -91,12 +91,7 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
 
 def read_stages(path: Path) -> Any:
     """dvc.yaml, with its comments. Raises ParamsError."""
-    try:
-        content = round_trip().load(path.read_text())
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    content = loaded(round_trip(), path)
     if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
         raise ParamsError(f"{path}: has no stages; take dvc.yaml from the clone's root as a pattern")
     missing = USES.keys() - OPTIONAL - content["stages"].keys()

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from pydantic import ValidationError
-from ruamel.yaml.error import YAMLError
 
 from pipeline.project.class_spec import ParamsError
-from pipeline.project.commented import plain
+from pipeline.project.commented import loaded, plain
 from pipeline.project.params import Params, class_specs
 from pipeline.project.problems import (
     Problem,
@@ -20,23 +19,9 @@ from pipeline.project.problems import (
 from pipeline.project.sweep_problems import sweep_problems
 
 
-def load_params(path: Path) -> Params:
-    """Read and check params.yaml; classes are not imported. Raises ParamsError."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    return parse_params(text, path)
-
-
-def parse_params(text: str, path: Path) -> Params:
-    """Check the text of a params.yaml that is, or will be, at `path`. Raises ParamsError."""
-    try:
-        content = plain().load(text)
-    except YAMLError as error:
-        raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+def load_params(path: Path, text: str | None = None) -> Params:
+    """Read and check params.yaml, or the text that it will have; classes are not imported. Raises ParamsError."""
+    content = loaded(plain(), path, text)
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected sections (seed, prepare, tasks, ...), found {type(content).__name__}")
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.atomic import write_whole
 from pipeline.project.class_spec import ParamsError, near
 from pipeline.project.commented import dumped, flow, round_trip
-from pipeline.project.validation import load_params, parse_params
+from pipeline.project.validation import load_params
 
 
 def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
@@ -25,5 +25,5 @@ def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
     content = round_trip().load(path.read_text())
     content["students"].insert(0, new_name, flow(found[name]["student"]))
     text = dumped(content)
-    parse_params(text, path)
+    load_params(path, text)
     write_whole(path, text.encode())
