@@ -1,5 +1,6 @@
 """A network: an encoder and one head per task. Teachers and students are both networks."""
 
+from collections.abc import Callable
 from math import prod
 from typing import NamedTuple, final
 
@@ -14,6 +15,10 @@ class Outputs(NamedTuple):
 
     features: dict[str, Tensor]
     logits: dict[str, Tensor]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
+        """The same, each tensor changed."""
+        return Outputs(*({name: change(x) for name, x in kind.items()} for kind in self))
 
     def fields(self, teacher: str) -> dict[str, Tensor]:
         """By their names in a store: {"features/<teacher>/<tap>": ..., "logits/<teacher>/<task>": ...}."""

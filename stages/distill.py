@@ -9,9 +9,10 @@ from pipeline.checkpoints import input_shapes, save_network
 from pipeline.cost import measured
 from pipeline.manners import one_line_errors, progress
 from pipeline.project.lineage import open_project
+from pipeline.project.sections import KNOWLEDGE
 from pipeline.stores.store import sha256
 from pipeline.stores.trust import open_verified
-from pipeline.training.distilling import KNOWLEDGE, check_foreign, distil, extended
+from pipeline.training.distilling import check_foreign, distil, extended
 
 
 @click.command()

@@ -144,13 +144,13 @@ def sync() -> dict[str, list[str]]:
         content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
     if changes:
         write_whole(path, dumped(content).encode())
-    if outside() and (then := read_code()) != (now := library(ours(content["stages"]), params)):
-        write_whole(CODE, dumped(now).encode())
-        changes |= {
-            stage: [*changes.get(stage, []), other_code(then.get(stage), now[stage])]
-            for stage in now
-            if now[stage] != then.get(stage)
-        }
+    if outside():
+        then, now = read_code(), library(ours(content["stages"]), params)
+        if then != now:
+            write_whole(CODE, dumped(now).encode())
+        for stage in now:
+            if now[stage] != then.get(stage):
+                changes.setdefault(stage, []).append(other_code(then.get(stage), now[stage]))
     return changes
 
 

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from pipeline.project.class_spec import near
 from pipeline.project.params import Params
-from pipeline.project.sections import FilledStudent
+from pipeline.project.sections import KNOWLEDGE, FilledStudent
 
 Problem = tuple[str, str]  # where, what
 
 
 def student_problems(params: Params, where: str, student: FilledStudent) -> list[Problem]:
-    knowledge = student.weights.keys() & {"fused", "logits"}
+    knowledge = student.weights.keys() & KNOWLEDGE
     found = [(f"{where}.tasks", no_such(task, params.tasks, "task")) for task in student.tasks if task not in params.tasks]
     found += [
         (f"{where}.labelled", no_such(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks

@@ -14,6 +14,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Term = Literal["fused", "logits", "labels"]
 Precision = Literal["float32", "bfloat16"]
 SHOWN = 16  # rows of "clean" whose predictions are kept for pictures
+KNOWLEDGE = {"fused", "logits"}  # terms that a fusion's store is read for
 PARTS = ("encoder", "feature_loss", "logit_loss", "balance")  # classes that a student's training is made of
 
 

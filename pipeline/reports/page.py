@@ -93,12 +93,8 @@ def shown(cell: Cell | None, digits: int = 1) -> str:
     return f"{mean} +-{spread}" if cell[1] else mean
 
 
-def counted(seeds: int) -> str:
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
-
-
 def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
-    seeds = counted(params.distill.seeds)
+    seeds = "1 seed" if params.distill.seeds == 1 else f"{params.distill.seeds} seeds"
     students = [[f"student {name}, {seeds}", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
     return [
         ["", "seconds", "MB"],

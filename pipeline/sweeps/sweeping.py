@@ -46,25 +46,24 @@ class Candidate:
 
 
 @final
+@dataclass
 class Trials:
     """Trains what is asked for, once: a finished student is in `scratch`, its record written last.
 
     stores: {reads: store}. advance: called with the number of updates done, over all networks.
     """
 
-    def __init__(
-        self,
-        params: Params,
-        stores: dict[str, Store],
-        val: Store,
-        test: Store,
-        scratch: Path,
-        advance: Advance,
-    ):
-        assert params.sweep
-        self.params, self.sweep, self.stores, self.val, self.test = params, params.sweep, stores, val, test
-        self.scratch, self.advance = scratch, advance
-        self.tasks: dict[str, Task] = params.build_tasks()
+    params: Params
+    stores: dict[str, Store]
+    val: Store
+    test: Store
+    scratch: Path
+    advance: Advance
+
+    def __post_init__(self) -> None:
+        assert self.params.sweep
+        self.sweep: Sweep = self.params.sweep
+        self.tasks: dict[str, Task] = self.params.build_tasks()
         self.known: dict[bytes, Record] = {}  # by choice
         self.curves: dict[str, list[float]] = {}  # of quality, by name
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import final
 
@@ -44,8 +45,7 @@ class Imported:
         for first in range(0, len(wanted), together):
             read = read_outputs(self.dump, self.outputs, wanted[first : first + together])
             for begin in range(0, min(together, len(wanted) - first), batch_size):
-                batch = slice(begin, begin + batch_size)
-                yield Outputs(*({name: x[batch] for name, x in kind.items()} for kind in (read.features, read.logits)))
+                yield read.map(itemgetter(slice(begin, begin + batch_size)))
 
 
 def import_for(spec: ImportedSpec, *stores: Store) -> list[Imported]:

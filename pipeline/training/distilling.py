@@ -15,14 +15,13 @@ from pipeline.device import pick_device
 from pipeline.evaluation.held_out import check_held_out
 from pipeline.network import Network
 from pipeline.project.params import Params
-from pipeline.project.sections import PARTS, FilledStudent
+from pipeline.project.sections import KNOWLEDGE, PARTS, FilledStudent
 from pipeline.seeds import derive_seed
 from pipeline.stores.store import Store
 from pipeline.training.learning import Curve, Lesson, learn_together
 from pipeline.training.objective import term, wanted
 from pipeline.training.optimize import Schedule
 
-KNOWLEDGE = {"fused", "logits"}
 LONGEST = "longest"  # an attribute of inputs whose rows differ in length
 
 

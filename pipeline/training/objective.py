@@ -118,8 +118,8 @@ class Objective(nn.Module):
             return self.network(inputs)
         device = next(iter(inputs.values())).device.type
         with torch.autocast(device, self.precision, cache_enabled=False):  # the cache is shared by all threads
-            features, logits = self.network(inputs)
-        return Outputs(*({name: x.float() for name, x in found.items()} for found in (features, logits)))
+            outputs = self.network(inputs)
+        return outputs.map(Tensor.float)
 
     def backward(self, terms: Mapping[str, Tensor]) -> None:
         """Compute gradients of the terms that `forward` returned: of their sum, unless the balance looks at each one's."""
