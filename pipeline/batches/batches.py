@@ -179,13 +179,13 @@ def labelled_batches(
     size = len(rows) * sum(store.fields[name].row_bytes for name in even)
     stored = even if size > memory_budget else []
     fields = [name for name in input_fields(store) if name not in stored] + [f"labels/{task}" for task in tasks]
-    kept = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
+    loaded = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
     if len(rows) < batch_size:
         raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
     rng = np.random.default_rng(seed)
 
     def pool(order: np.ndarray) -> Pool:
-        return {**shuffled(kept, order), **{name: InStore(store, name, rows[order]) for name in stored}}
+        return {**shuffled(loaded, order), **{name: InStore(store, name, rows[order]) for name in stored}}
 
     for batch in cut((pool(rng.permutation(len(rows))) for _ in count()), batch_size):
         inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))

@@ -18,12 +18,11 @@ from pipeline.tasks.task import Task
 STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge penalty; chosen by leave-one-out among the shots
 
 Examples = tuple[np.ndarray, np.ndarray]  # features (N, D), labels (N,)
+Probe = tuple[Callable[[], Any], Examples, Examples]  # a model, few-shot examples, test examples
 
 
-def unseen_examples(
-    networks: list[Network], tasks: dict[str, Task], few: Store, test: Store
-) -> dict[str, tuple[Callable[[], Any], Examples, Examples]]:
-    """{name: (model, few-shot examples, test examples)} of every label with one number per row that belongs to no task.
+def unseen_examples(networks: list[Network], tasks: dict[str, Task], few: Store, test: Store) -> dict[str, Probe]:
+    """{name: probe} of every label with one number per row that belongs to no task.
 
     The features are all networks' pooled last features. Labels that follow from a prediction are answered from it as well,
     which shows what needs no probe.
@@ -32,7 +31,7 @@ def unseen_examples(
     labels = [label for label in labels if label not in tasks]
     pooled = [pooled_features(networks, split) for split in (few, test)]
     said = [implied(networks, tasks, split) for split in (few, test)]
-    found: dict[str, tuple[Callable[[], Any], Examples, Examples]] = {}
+    found: dict[str, Probe] = {}
     for label in labels:
         known = examples(few, label, pooled[0])
         model = regressor if np.issubdtype(known[1].dtype, np.floating) else classifier

@@ -26,6 +26,16 @@ def check_splits(splits: Mapping[str, Split], tasks: Collection[str]) -> None:
             check_apart(splits, one, other)
 
 
+def check_sizes(what: str, tasks: Collection[str], labelled: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+    """Refuse what made-up data cannot have. labelled: rows by task. sizes: further ones. Raises ValueError."""
+    for task in labelled:
+        if task not in tasks:
+            raise ValueError(f"labelled.{task}: no such task; {what} have labels for {', '.join(tasks)}")
+    for name, size in {**sizes, **{f"labelled.{task}": size for task, size in labelled.items()}}.items():
+        if size < 1:
+            raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
+
+
 def check_names(names: Collection[str], tasks: Collection[str]) -> None:
     expected = f"expected {', '.join(NEEDED)}, maybe other test/<name>, and {' with '.join(UNSEEN)}"
     for name in NEEDED:

@@ -68,15 +68,14 @@ class StoreWriter:
         if sample_id.shape != (len(view), 16):
             raise StoreError(f"{path}: sample ids of shape {sample_id.shape}, expected ({len(view)}, 16)")
         check_fields(fields, len(view), shard_rows, str(path))
-        sample_id, view, bases = sample_id.astype("u1"), view.astype("<i4"), bases or {}
-        self.bases = bases
+        sample_id, view, self.bases = sample_id.astype("u1"), view.astype("<i4"), bases or {}
         identity = json.loads(json.dumps(identity))  # as it will be read: numbers as keys sort as strings
         check_identity(identity, str(path))
         self.path, self.sample_id, self.view, self.shard_rows = path, sample_id, view, shard_rows
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
-        if bases:
+        if self.bases:
             identity["bases"] = {
-                name: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for name, x in bases.items()
+                name: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for name, x in self.bases.items()
             }
         self.attributes = {
             "format": FORMAT,

@@ -10,6 +10,7 @@ from typing import final
 import numpy as np
 
 from pipeline.seeds import stream
+from pipeline.sources.checks import check_sizes
 from pipeline.sources.source import Split, where_labelled
 from pipeline.sources.text.grammar import (
     ADVERBS,
@@ -71,13 +72,7 @@ class Reviews(WordSource):
         vocabulary: int,
         seed: int,
     ):
-        for task in labelled:
-            if task not in TASKS:
-                raise ValueError(f"labelled.{task}: no such task; reviews have labels for {', '.join(TASKS)}")
-        sizes = {"val": val, "test": test, "unseen": unseen} | {f"labelled.{t}": n for t, n in labelled.items()}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
+        check_sizes("reviews", TASKS, labelled, {"val": val, "test": test, "unseen": unseen})
         self.labelled, self.unlabelled, self.val, self.test, self.unseen = labelled, unlabelled, val, test, unseen
         self.vocabulary, self.seed = vocabulary, seed
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.seeds import stream
+from pipeline.sources.checks import check_sizes
 from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids, where_labelled
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.scenes import CLUTTER, SIZE, Digits, as_pixels, compose, corrupt, split_digits
@@ -30,13 +31,7 @@ class DigitScenes(Source):
     """
 
     def __init__(self, *, labelled: dict[str, int], unlabelled: int, views: int, val: int, test: int, unseen: int, seed: int):
-        for task in labelled:
-            if task not in TASKS:
-                raise ValueError(f"labelled.{task}: no such task; scenes have labels for {', '.join(TASKS)}")
-        sizes = {"val": val, "test": test, "unseen": unseen, "views": views} | {f"labelled.{t}": n for t, n in labelled.items()}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
+        check_sizes("scenes", TASKS, labelled, {"val": val, "test": test, "unseen": unseen, "views": views})
         self.labelled, self.unlabelled, self.views = labelled, unlabelled, views
         self.val, self.test, self.unseen, self.seed = val, test, unseen, seed
 
