@@ -4,11 +4,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from pipeline.sources.source import Split
+from pipeline.sources.source import NEEDED, UNSEEN, Split
 from pipeline.stores.shard import as_items
 
-NEEDED = ("transfer", "val", "test/clean")
-UNSEEN = ("unseen/train", "unseen/test")
 REPORTED = ("average", "delta_mtl")  # columns of the report
 
 
@@ -24,16 +22,6 @@ def check_splits(splits: Mapping[str, Split], tasks: Collection[str]) -> None:
     for one, other in [*pairs, UNSEEN]:
         if one in splits and other in splits:
             check_apart(splits, one, other)
-
-
-def check_sizes(what: str, tasks: Collection[str], labelled: Mapping[str, int], sizes: Mapping[str, int]) -> None:
-    """Refuse what made-up data cannot have. labelled: rows by task. sizes: further ones. Raises ValueError."""
-    for task in labelled:
-        if task not in tasks:
-            raise ValueError(f"labelled.{task}: no such task; {what} have labels for {', '.join(tasks)}")
-    for name, size in {**sizes, **{f"labelled.{task}": size for task, size in labelled.items()}}.items():
-        if size < 1:
-            raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
 
 
 def check_names(names: Collection[str], tasks: Collection[str]) -> None:

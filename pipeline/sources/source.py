@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+NEEDED = ("transfer", "val", "test/clean")  # splits that every source gives
+UNSEEN = ("unseen/train", "unseen/test")  # and those of tasks that nothing is trained for
 
 Arrays = dict[str, np.ndarray]
 Answer = dict[str, dict[str, Any]]  # {task: {kind: its answer for one row}}; kinds: see the tasks' `answers`
@@ -108,6 +111,16 @@ class Source(ABC):
     def beside(self) -> dict[str, str]:
         """{file name: content} of what is needed to make inputs elsewhere, for those who use an exported student."""
         return {}
+
+
+def check_sizes(what: str, tasks: Collection[str], labelled: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+    """Refuse what made-up data cannot have. labelled: rows by task. sizes: further ones. Raises ValueError."""
+    for task in labelled:
+        if task not in tasks:
+            raise ValueError(f"labelled.{task}: no such task; {what} have labels for {', '.join(tasks)}")
+    for name, size in {**sizes, **{f"labelled.{task}": size for task, size in labelled.items()}}.items():
+        if size < 1:
+            raise ValueError(f"{name}: {size}, expected at least 1: an empty split measures nothing")
 
 
 def where_labelled(labels: np.ndarray, flag: np.ndarray, blank: float = 0) -> np.ndarray:

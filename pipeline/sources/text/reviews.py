@@ -10,8 +10,7 @@ from typing import final
 import numpy as np
 
 from pipeline.seeds import stream
-from pipeline.sources.checks import check_sizes
-from pipeline.sources.source import Split, where_labelled
+from pipeline.sources.source import Split, check_sizes, where_labelled
 from pipeline.sources.text.grammar import (
     ADVERBS,
     CLOSINGS,

@@ -8,8 +8,7 @@ import numpy as np
 
 from pipeline.project.class_spec import Count, near
 from pipeline.sources.bad import report_bad
-from pipeline.sources.checks import NEEDED, UNSEEN
-from pipeline.sources.source import Split
+from pipeline.sources.source import NEEDED, UNSEEN, Split
 from pipeline.sources.splits import drawn
 from pipeline.sources.text.records import Record, columns_of, read_records
 from pipeline.sources.text.scripts import marks_apart, words_in

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.seeds import stream
-from pipeline.sources.checks import check_sizes
-from pipeline.sources.source import Answer, Arrays, Source, Split, content_ids, where_labelled
+from pipeline.sources.source import Answer, Arrays, Source, Split, check_sizes, content_ids, where_labelled
 from pipeline.sources.vision.drawing import draw_image, each_read, image_in_words, seen
 from pipeline.sources.vision.scenes import CLUTTER, SIZE, Digits, as_pixels, compose, corrupt, split_digits
 
