@@ -59,24 +59,31 @@ class Objective(nn.Module):
         )
         self.scales = {}
         for name in [name for name in names if name not in targets]:
-            shape, target = self.fitting(name, knowledge, labelled)
-            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), shape, target)
+            fit = self.fit_labels(name, labelled) if name.startswith("labels/") else self.fit_logits(name, knowledge)
+            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), *fit)
 
-    def fitting(self, name: str, knowledge: Batch, labelled: Batch) -> tuple[tuple[int, ...], Any]:
-        """A row's prediction shape, and the labels or logits to compare it with. Raises ValueError if they do not fit."""
-        batch = labelled if name.startswith("labels/") else knowledge
+    def first_row(self, name: str, batch: Batch) -> tuple[Tensor, Batch]:
+        """What the network predicts of the first row for the task of a term, (1, C, *grid), and that row. Raises ValueError."""
         task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if pred.dim() < 2:
             raise ValueError(f"tasks.{task}: the head gives {tuple(pred.shape)} for a row, expected (1, C, *grid)")
-        if name.startswith("labels/"):
-            label = batch[name][batch[f"labelled/{task}"]]
-            misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
-            if misfit:
-                raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
-            check_by_row(task, self.tasks[task], pred, label)
-            return tuple(pred.shape[1:]), label
+        return pred, row
+
+    def fit_labels(self, name: str, batch: Batch) -> tuple[tuple[int, ...], Tensor]:
+        """A row's prediction shape, and the labels to compare it with. Raises ValueError if they do not fit."""
+        task, (pred, _) = name.split("/")[-1], self.first_row(name, batch)
+        label = batch[name][batch[f"labelled/{task}"]]
+        misfit = self.tasks[task].misfit(label, tuple(pred.shape[2:]))
+        if misfit:
+            raise ValueError(f"{name}: {misfit}; see tasks.{task} in params.yaml")
+        check_by_row(task, self.tasks[task], pred, label)
+        return tuple(pred.shape[1:]), label
+
+    def fit_logits(self, name: str, batch: Batch) -> tuple[tuple[int, ...], Tensor | Sparse]:
+        """As `fit_labels`, with a teacher's logits."""
+        pred, row = self.first_row(name, batch)
         target, shape = cached(batch, name, Existing(batch.get(MASK))), tuple(Existing(row.get(MASK))(pred).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; remove this student's logit_loss")
