@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,27 +95,33 @@ class Advance(Protocol):
     def __call__(self, units: int, skipped: bool = False) -> None: ...
 
 
-@contextmanager
-def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+def progress(label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
     """A bar with rate and time left on a terminal, a line now and then in a log."""
-    if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bars:
-            task = bars.add_task(label, total=total, rate="")
+    return bar(label, total, unit) if sys.stderr.isatty() else log(label, total, unit)
 
-            def advance(units: int, skipped: bool = False) -> None:
-                if skipped:
-                    bars.update(task, total=(bars.tasks[0].total or 0) - units)
-                    return
-                bars.advance(task, units)
-                bars.update(task, rate=f"{bars.tasks[0].speed or 0:.0f} {unit}/s")
 
-            yield advance
-        return
+@contextmanager
+def bar(label: str, total: int, unit: str) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bars:
+        task = bars.add_task(label, total=total, rate="")
+
+        def advance(units: int, skipped: bool = False) -> None:
+            if skipped:
+                bars.update(task, total=(bars.tasks[0].total or 0) - units)
+                return
+            bars.advance(task, units)
+            bars.update(task, rate=f"{bars.tasks[0].speed or 0:.0f} {unit}/s")
+
+        yield advance
+
+
+@contextmanager
+def log(label: str, total: int, unit: str) -> Iterator[Advance]:
     start = last = time.monotonic()
     done = 0
 
-    def log(units: int, skipped: bool = False) -> None:
+    def advance(units: int, skipped: bool = False) -> None:
         nonlocal done, last, total
         if skipped:
             total -= units
@@ -126,6 +132,6 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
             click.echo(f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {(total - done) / rate:.0f} s left", err=True)
             last = now
 
-    yield log
+    yield advance
     spent = time.monotonic() - start
     click.echo(f"{label}: {done} {unit} in {spent:.1f} s", err=True)
