@@ -6,25 +6,29 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 
 @contextmanager
 def drafted(path: Path) -> Iterator[BinaryIO]:
-    """A draft to write to, which takes the place of a file when the block ends well. An OSError in it names that file."""
+    """A draft to write to, which takes the place of a file when the block ends well. An OSError in it names that file.
+
+    The draft is locked: a second writer of the file waits, and then writes its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".tmp")
     try:
-        with draft.open("wb") as file:  # inside `try`: closing the file writes too
+        with os.fdopen(locked(draft, wait=True), "wb") as file:  # inside `try`: closing the file writes too
+            file.truncate()  # what a killed writer left
             yield file
             file.flush()
             os.fsync(file.fileno())
+            os.replace(draft, path)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
-    os.replace(draft, path)
 
 
 def write_whole(path: Path, *parts: Any) -> str:
@@ -52,23 +56,24 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(original, copy)
 
 
-def locked(path: Path) -> int:
+def locked(path: Path, wait: bool = False) -> int:
     """Lock a file and return its handle. The lock lasts until the handle is closed or the process ends, however it ends.
 
-    Raises BlockingIOError if the file is locked already.
+    Raises BlockingIOError if the file is locked already, unless told to wait.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(handle)
             raise
         except OSError:  # a file system without locks: treat the file as free
             return handle
-        if os.fstat(handle).st_nlink:
-            return handle
-        os.close(handle)  # its last owner deleted it between open and lock: nobody else would find this file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(handle)):
+                return handle
+        os.close(handle)  # its last owner deleted or renamed it between open and lock: nobody else would find this file
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """A winner of the sweep becomes one of the project's students."""
 
 import json
+import os
 from pathlib import Path
 
-from pipeline.atomic import write_whole
+from pipeline.atomic import locked, write_whole
 from pipeline.project.class_spec import ParamsError, near
 from pipeline.project.commented import dumped, flow, round_trip
 from pipeline.project.validation import load_params
@@ -20,10 +21,12 @@ def promote(name: str, new_name: str, leaderboard: Path, path: Path) -> None:
     if name not in found:
         few = ", ".join(list(found)[:3])
         raise ParamsError(f"{leaderboard}: no student named {name!r}{near(name, found)}; the first of {len(found)} are {few}")
-    if new_name in load_params(path).students:
-        raise ParamsError(f"{path}: students.{new_name}: there is one already; choose another name: --as NAME")
-    content = round_trip().load(path.read_text())
-    content["students"].insert(0, new_name, flow(found[name]["student"]))
-    text = dumped(content)
-    load_params(path, text)
-    write_whole(path, text.encode())
+    load_params(path)
+    with os.fdopen(locked(path, wait=True)):  # two at once would each write what both had read, and one student would be lost
+        if new_name in load_params(path).students:
+            raise ParamsError(f"{path}: students.{new_name}: there is one already; choose another name: --as NAME")
+        content = round_trip().load(path.read_text("utf-8"))
+        content["students"].insert(0, new_name, flow(found[name]["student"]))
+        text = dumped(content)
+        load_params(path, text)
+        write_whole(path, text.encode())

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from pipeline.atomic import locked, write_whole
 from pipeline.cli import main
 from pipeline.project.class_spec import CLONE, ParamsError
 from pipeline.project.validation import load_params
@@ -20,6 +24,7 @@ from pipeline.stores.writer import StoreWriter
 from pipeline.sweeps import sweeping
 from pipeline.sweeps.leaderboard import best, lines, show, without_effect, write_csv
 from pipeline.sweeps.picture import draw
+from pipeline.sweeps.promotion import promote
 from pipeline.sweeps.sweeping import Trials, hurdles_after, run
 from pipeline.training.distilling import distil
 
@@ -289,3 +294,19 @@ def test_a_winner_becomes_a_student_and_comments_stay(tmp_path, monkeypatch):
     (tmp_path / "board.json").write_text(json.dumps([{"name": "abc", "student": {**student, "reads": "lost"}}]))
     assert "params.yaml: students.third.reads: " in promote("abc", "--as", "third")
     assert (tmp_path / "params.yaml").read_text() == after and len(list(tmp_path.iterdir())) == 2
+
+
+def test_of_two_that_promote_at_once_none_loses_its_student(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, board = tmp_path / "params.yaml", tmp_path / "board.json"
+    before = (CLONE / "params.yaml").read_text()
+    path.write_text(before)
+    board.write_text(json.dumps([{"name": "abc", "student": {"reads": "none", "updates": 3, "weights": {"logits": 1}}}]))
+    first = locked(path)
+    second = threading.Thread(target=promote, args=("abc", "second", board, path))
+    second.start()
+    time.sleep(0.3)
+    write_whole(path, before.replace("  single: {", "  first: {").replace("baseline: single", "baseline: first").encode())
+    os.close(first)
+    second.join()
+    assert {"first", "second"} <= load_params(path).students.keys()
