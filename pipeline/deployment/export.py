@@ -56,8 +56,8 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
         draft.mkdir()
         exported = [found for file in files for found in export_network(file, rows, val, draft, int8)]
         for name, content in beside.items():
-            (draft / name).write_text(content)
-        (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val), source, list(beside)))
+            (draft / name).write_text(content, "utf-8")
+        (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val), source, list(beside)), "utf-8")
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
     return [found._replace(file=out / found.file.name) for found in exported]

@@ -88,7 +88,7 @@ def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, f
     """{task: {metric: value}} on the clean split, empty if nothing was evaluated. Raises ValueError if others were."""
     if not path.exists():
         return {}
-    seeds, weights = json.loads(path.read_text()), {file.name: sha256(file) for file in files}
+    seeds, weights = json.loads(path.read_text("utf-8")), {file.name: sha256(file) for file in files}
     if seed >= len(seeds) or seeds[seed].get("weights") != weights:
         where, stage = files[0].parent, f"evaluate@{path.parent.name}"
         raise ValueError(f"{path}: scores of other weights than those in {where}; run `dvc repro {stage}`")

@@ -104,7 +104,7 @@ def image_settings(pretrained: str) -> dict[str, Any]:
     for file, part in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         path = fetched(pretrained, file)
         if path:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text("utf-8"))
             return dict(content[part] if part else content)
     return {}
 

@@ -26,7 +26,7 @@ class Draft:
 
 def first_params() -> Any:
     """The demo's params, with their comments; each domain then sets its own."""
-    text = (CLONE / "params.yaml").read_text()
+    text = (CLONE / "params.yaml").read_text("utf-8")
     params = round_trip().load(text)
     about = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # YAML attaches it to students, which are replaced here
     assert about

@@ -99,7 +99,7 @@ def below(data: Path) -> list[Path]:
 
 def write(params: Any) -> None:
     apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", dumped(params), flags=re.MULTILINE)  # ruamel drops blank lines
-    PARAMS.write_text(apart)
+    PARAMS.write_text(apart, "utf-8")
 
 
 def under_version_control() -> None:

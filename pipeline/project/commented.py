@@ -38,7 +38,7 @@ def round_trip() -> YAML:
 def loaded(yaml: YAML, path: Path, text: str | None = None) -> Any:
     """What a file holds, or will hold, if its text is given. Raises ParamsError."""
     try:
-        return yaml.load(path.read_text() if text is None else text)
+        return yaml.load(path.read_text("utf-8") if text is None else text)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:

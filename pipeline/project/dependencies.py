@@ -41,7 +41,7 @@ def imports(file: Path, project: Path) -> set[Path]:
     """Files of this clone's packages, and of the project's folder, that a file imports, itself. Raises ParamsError."""
     names: set[str] = set()
     try:
-        tree = ast.parse(file.read_text())
+        tree = ast.parse(file.read_text("utf-8"))
     except SyntaxError as error:
         raise ParamsError(f"{file}, line {error.lineno}: {error.msg}; mend it") from None
     for node in ast.walk(tree):

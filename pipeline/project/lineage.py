@@ -164,7 +164,7 @@ def other_code(then: Any, now: Any) -> str:
 def read_code() -> dict[str, Any]:
     """What code.yaml holds; nothing if it is not there, or is no YAML, such as after a merge: `sync` writes it anew."""
     try:
-        found = plain().load(CODE.read_text())
+        found = plain().load(CODE.read_text("utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

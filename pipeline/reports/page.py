@@ -171,7 +171,7 @@ def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], imag
         data = base64.b64encode(image.read_bytes()).decode()
         parts.append(f"<h2>{image.stem}</h2><p>{html.escape(caption)}</p>")
         parts.append(f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>")
-    path.write_text("\n".join(parts) + "\n")
+    path.write_text("\n".join(parts) + "\n", "utf-8")
 
 
 def row(cells: list[str], tag: str) -> str:

@@ -1,6 +1,9 @@
 """Every wrong params.yaml is one line that names the key."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -258,6 +261,13 @@ def test_names_are_what_dvc_reads(tmp_path):
     assert params.report.strip == ["no", "fused"]
     with pytest.raises(ParamsError, match=r"cannot be read as YAML: .*duplicate key"):
         load_params(write(tmp_path, content + "seed: 3\n"))
+
+
+def test_params_are_utf_8_whatever_the_locale(tmp_path):
+    write(tmp_path, "# größe\n" + (CLONE / "params.yaml").read_text())
+    load = "from pathlib import Path; from pipeline.project.validation import load_params; load_params(Path('params.yaml'))"
+    ascii_alone = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(CLONE)}
+    subprocess.run([sys.executable, "-c", load], cwd=tmp_path, env={**os.environ, **ascii_alone}, check=True)
 
 
 def test_an_empty_split_is_named(tmp_path):
