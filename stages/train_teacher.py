@@ -13,7 +13,7 @@ from pipeline.checkpoints import about_inputs, input_shapes, save_network, teach
 from pipeline.cost import measured
 from pipeline.device import pick_device
 from pipeline.evaluation.scoring import predictions, score
-from pipeline.manners import one_line_errors, progress
+from pipeline.manners import named, one_line_errors, progress
 from pipeline.network import Network
 from pipeline.project.lineage import open_project
 from pipeline.project.params import Params
@@ -68,7 +68,8 @@ def train(params: Params, name: str, tasks: dict[str, Task], store: Store, val: 
         if teacher.updates:
             labelled = labelled_batches(store, tasks, size, augment, seed=seed)
             study = partial(learn, val=val, evaluations=settings.evaluations, advance=advance, heads_only=teacher.frozen)
-            curve = study(network, tasks, {"labels": 1.0}, schedule, None, labelled)
+            with named(f"teachers.{name}"):
+                curve = study(network, tasks, {"labels": 1.0}, schedule, None, labelled)
     save_network(out / "teacher.safetensors", network, teacher.encoder, params.tasks, shapes, learned_from=store.digest)
     return network, curve
 

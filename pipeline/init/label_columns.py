@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.project.dependencies import torchs_own
+
 MOST = 0.5  # of the filled cells: a column with more different values is no class
 NAMED = 8  # classes, in words
+LONGEST = 40  # characters of a task's name
 
 
 def label_of_column(cells: list[str]) -> tuple[dict[str, Any], str]:
@@ -43,9 +46,10 @@ def counted(names: Iterable[str]) -> str:
 
 
 def task_name(column: str) -> str:
-    """A column's name as params allow it, since it names files."""
+    """A column's name as params allow it, since it names files, and torch; of a question, the first words."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-") or "label"
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", plain)[:LONGEST].strip("_-") or "label"
+    return f"{name}_label" if torchs_own(name) else name
 
 
 def unused(name: str, taken: Container[str]) -> str:

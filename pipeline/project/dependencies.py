@@ -77,6 +77,16 @@ def check_classes(params: Params) -> None:
             found.append(spec)
     for spec in found:
         spec.given(spec.load())
+    for task in params.tasks:
+        if torchs_own(task):
+            raise ParamsError(f"params.yaml: tasks.{task}: torch has this name for something else; choose another")
+
+
+def torchs_own(name: str) -> bool:
+    """Whether torch refuses a task's head this name, since its modules have it already: `type`, `values`, `update`."""
+    from torch.nn import ModuleDict  # two seconds, which commands that load no class do without
+
+    return hasattr(ModuleDict(), name)
 
 
 def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:

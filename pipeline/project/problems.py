@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.project.class_spec import near
 from pipeline.project.params import Params
-from pipeline.project.sections import KNOWLEDGE, FilledStudent
+from pipeline.project.sections import KNOWLEDGE, LONGEST, FilledStudent
 
 Problem = tuple[str, str]  # where, what
 
@@ -19,6 +19,8 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
     found += [
         (f"{where}.labelled", no_such(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
     ]
+    if not student.separate and (joined := len("+".join(student.tasks))) > LONGEST:
+        found.append((f"{where}.tasks", f"joined, their names are its file's: {joined} characters; shorten them to {LONGEST}"))
     if student.separate and student.labelled:
         found.append((f"{where}.labelled", "one network per task (separate) learns from its own labels; drop this key"))
     untaught = [task for task in student.tasks if task not in student.labelled] if student.labelled else []

@@ -146,6 +146,16 @@ def test_columns_that_cannot_name_a_task_and_rows_that_contradict(here):
     assert source["columns"] == {"label": "\u7c7b", "label2": "\u79cd", "Class_Index": "Class Index"} and not source["skip_bad"]
 
 
+def test_columns_whose_names_torch_has_for_itself_or_that_are_long(here):
+    asked = "Which of these would you say that it is, all in all?"
+    lines = [f"{row['review']},{row['topic']},{row['topic']}" for row in rows(60)]
+    (here / "own.csv").write_text("\n".join([f'text,type,"{asked}"', *lines]))
+    done = CliRunner().invoke(main, ["init", "project", "--data", "own.csv"])
+    assert done.exit_code == 0, done.output
+    source = yaml.safe_load((here / "project/params.yaml").read_text())["prepare"]["source"]
+    assert source["columns"] == {"type_label": "type", "Which_of_these_would_you_say_that_it_is": asked}
+
+
 def test_what_looks_like_a_log_may_be_texts(here):
     lines = [
         "user,item,time,review,topic",

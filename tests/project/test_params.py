@@ -151,6 +151,9 @@ def test_a_swept_student_is_the_one_it_starts_from_but_for_what_varies():
         ("fusions.transfer", GOOD["fusions"]["pca"], "fusions.transfer: this name is the transfer set's"),
         ("fusions.pca.teachers", ["depth"], "fusions.pca.teachers: no teacher named 'depth'"),
         ("fusions.a/b", GOOD["fusions"]["pca"], "fusions.a/b: a name has letters"),
+        ("fusions." + "a" * 201, GOOD["fusions"]["pca"], "fusions.a+: string should have at most 200 characters"),
+        ("students.fused.weights", {"labels": float("inf")}, "students.fused.weights.labels: .*finite number"),
+        ("distill.learning_rate", float("inf"), "distill.learning_rate: .*finite number"),
         ("fusions.pca.class", None, "fusions.pca.class: missing"),
         ("distill.seeds", 0, "distill.seeds: .*greater than 0"),
         ("distill.batchsize", 3, "distill.batchsize: unknown key; did you mean 'batch_size'"),
@@ -261,6 +264,16 @@ def test_names_are_what_dvc_reads(tmp_path):
     assert params.report.strip == ["no", "fused"]
     with pytest.raises(ParamsError, match=r"cannot be read as YAML: .*duplicate key"):
         load_params(write(tmp_path, content + "seed: 3\n"))
+
+
+def test_a_task_that_cannot_name_a_head_or_with_others_a_file_is_refused(tmp_path):
+    content = changed("tasks.values", GOOD["tasks"]["classification"])
+    content["teachers"]["detection"]["tasks"] = ["detection", "values"]
+    with pytest.raises(ParamsError, match=r"params.yaml: tasks.values: torch has this name for something else; choose another"):
+        check_classes(load_params(write(tmp_path, content)))
+    content = changed("tasks." + 180 * "a", GOOD["tasks"]["classification"])
+    with pytest.raises(ParamsError, match=r"students.fused.tasks: joined, .*: 218 characters; shorten them to 200"):
+        load_params(write(tmp_path, content))
 
 
 def test_params_are_utf_8_whatever_the_locale(tmp_path):
