@@ -89,9 +89,9 @@ def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float
     """
     ridge = RIDGE * seen.code.diagonal().mean() * torch.eye(len(seen.code), dtype=seen.code.dtype, device=seen.code.device)
     weights = torch.linalg.solve(seen.code + ridge, seen.cross)
-    told = 2 * (weights * held.cross).sum(0) - (weights * (held.code @ weights)).sum(0)  # of each channel
+    kept = 2 * (weights * held.cross).sum(0) - (weights * (held.code @ weights)).sum(0)  # of the variance of each channel
     whole = held.teachers.diagonal()
-    return {name: (told[part].sum() / whole[part].sum().clamp(min=1e-12)).item() for name, part in at.items()}
+    return {name: (kept[part].sum() / whole[part].sum().clamp(min=1e-12)).item() for name, part in at.items()}
 
 
 def lines(found: Quality | None) -> Iterator[str]:

@@ -112,10 +112,10 @@ def coco_content(path: Path, photos: dict[Path, list[Path]]) -> tuple[Coco, set[
     kinds = {kind for kind, key in pairs if any(item.get(key) for item in objects[:SAMPLE])}
     if not kinds:
         raise ValueError(f"annotations: {content['annotations'][:1]!r:.80}: no object with a bbox or a segmentation")
-    said = [item.get("category_id") for item in objects]
-    told = [categories[key] for key in said if isinstance(key, int) and key in categories]
+    ids = [item.get("category_id") for item in objects]
+    named = [categories[key] for key in ids if isinstance(key, int) and key in categories]
     classes = tuple(categories[key] for key in sorted(categories))
-    return (classes, home, kinds, told), {item["file_name"] for item in images.values()}
+    return (classes, home, kinds, named), {item["file_name"] for item in images.values()}
 
 
 def voc_folders(found: Proposal, files: list[Path], photos: dict[Path, list[Path]], data: Path) -> set[Path]:
@@ -243,6 +243,6 @@ def class_folders(found: Proposal, photos: dict[Path, list[Path]], used: set[Pat
     tasks = {parent: places for parent, places in sets.items() if parent.name.lower() not in SPLITS}
     for inner, many in Counter(tuple(place.name for place in places) for places in tasks.values()).items():
         if many > 1:
-            told = f"{many} folders hold folders {', '.join(inner[:SHOWN])}{', ...' if len(inner) > SHOWN else ''}"
-            found.said.append(f"{told}: each is a task here; if they are the classes, `folder:` is what they lie in")
+            said = f"{many} folders hold folders {', '.join(inner[:SHOWN])}{', ...' if len(inner) > SHOWN else ''}"
+            found.said.append(f"{said}: each is a task here; if they are the classes, `folder:` is what they lie in")
     return set(owner)

@@ -73,8 +73,8 @@ def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> 
         }
         found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
         found |= {f"test {name}": points for name, points in test.items()}
-    told = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
-    return found | {key: record[key] for key in told}
+    copied = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
+    return found | {key: record[key] for key in copied}
 
 
 def beats(other: Line, one: Line) -> bool:
