@@ -55,7 +55,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     tables = page.tables(params, tasks, teachers, students, spent)
     meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, spent)
     page.show(tables, meanings, notes)
-    drawn = {plots / f"{name}.png": caption for name, caption in pictures.CAPTIONS.items()}
+    drawn = {plots / f"{name}.png": about for name, about in pictures.CAPTIONS.items()}
     page.write(page_path, tables, meanings, notes, drawn)
 
 

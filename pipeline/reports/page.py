@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -158,21 +159,33 @@ def show(tables: Tables, meanings: Meanings, notes: list[str]) -> None:
         console.print(f"- {note}", style="bold red" if warns(note) else None)
 
 
-def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: dict[Path, str]) -> None:
-    """images: {file: its caption}."""
+def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], images: dict[Path, tuple[str, str]]) -> None:
+    """The first table, the images, then all other tables. images: {file: (title, caption)}."""
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
     parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
-    parts += [f"<p{' class=weak' if warns(note) else ''}>{html.escape(note)}</p>" for note in notes]
-    for title, (head, *lines) in tables.items():
-        parts.append(f"<h2>{html.escape(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>")
-        parts += [row(line, "td") for line in lines] + ["</table></div>"]
-        parts += [f"<p>{html.escape(line)}</p>" for line in explained(head, meanings)]
-    for image, caption in images.items():
-        data = base64.b64encode(image.read_bytes()).decode()
-        parts.append(f"<h2>{image.stem}</h2><p>{html.escape(caption)}</p>")
-        parts.append(f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>")
+    parts += [f"<p{' class=weak' if warns(note) else ''}>{marked_up(note)}</p>" for note in notes]
+    first, *others = (table_part(title, *lines, meanings=meanings) for title, lines in tables.items())
+    parts += [first, *(image_part(image, *about) for image, about in images.items()), *others]
     path.write_text("\n".join(parts) + "\n", "utf-8")
 
 
+def table_part(title: str, head: list[str], *lines: list[str], meanings: Meanings) -> str:
+    rows = [row(line, "td") for line in lines]
+    said = [f"<p>{marked_up(line)}</p>" for line in explained(head, meanings)]
+    begin = f"<h2>{marked_up(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>"
+    return "\n".join([begin, *rows, "</table></div>", *said])
+
+
+def image_part(image: Path, title: str, caption: str) -> str:
+    data = base64.b64encode(image.read_bytes()).decode()
+    drawn = f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>"
+    return f"<h2>{marked_up(title)}</h2><p>{marked_up(caption)}</p>\n{drawn}"
+
+
 def row(cells: list[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{marked_up(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def marked_up(text: str) -> str:
+    """What a terminal shows, as HTML."""
+    return re.sub("`(.*?)`", r"<code>\1</code>", html.escape(text)).replace("+-", "&plusmn;")

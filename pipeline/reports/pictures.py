@@ -24,10 +24,13 @@ COLOURS = matplotlib.color_sequences["tab10"]
 Predictions = dict[str, Tensor]  # {task: logits (R, C, *grid)}
 LETTERS = 9  # of a title, per inch
 FEW = 10  # characters that a line names
-CAPTIONS = {
-    "strip": "The first rows of test/clean, one per line: the input, its labels, and what each network says of it.",
-    "scores": "Each student on test/clean, by task and on average over tasks.",
-    "curves": "Each student on val, on average over tasks, as it learns.",
+CAPTIONS = {  # {name: (title, caption)}
+    "scores": ("Students side by side", "Each student on test/clean, by task and on average over tasks."),
+    "strip": (
+        "Answers",
+        "The first rows of test/clean, one per line: the input, its labels, and what each network says of it.",
+    ),
+    "curves": ("Learning", "Each student on val, on average over tasks, as it learns."),
 }
 
 

@@ -73,9 +73,10 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
         tmp_path / "index.html",
         {"Scores": [["", "a<b"], ["x", "1"]]},
         {"a<b": "<"},
-        ["note & more"],
-        {tmp_path / "p.png": "> c"},
+        ["note & `more`: 1 +-2"],
+        {tmp_path / "p.png": ("Learning", "> c")},
     )
     text = (tmp_path / "index.html").read_text()
-    assert "a&lt;b" in text and "a&lt;b: &lt;." in text and "note &amp; more" in text and "<p>&gt; c</p>" in text
+    assert "a&lt;b" in text and "a&lt;b: &lt;." in text and "<p>&gt; c</p>" in text
+    assert "<p>note &amp; <code>more</code>: 1 &plusmn;2</p>" in text and "<h2>Learning</h2>" in text
     assert "data:image/png;base64" in text and "http" not in text
