@@ -21,9 +21,9 @@ def drafted(path: Path) -> Iterator[BinaryIO]:
     draft = path.with_name(path.name + ".tmp")
     try:
         with os.fdopen(locked(draft, wait=True), "wb") as file:  # inside `try`: closing the file writes too
-            file.truncate()  # what a killed writer left
             yield file
             file.flush()
+            file.truncate()  # a killed writer may have left more
             os.fsync(file.fileno())
             os.replace(draft, path)
     except OSError as error:

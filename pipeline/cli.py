@@ -58,7 +58,7 @@ def sync_command() -> None:
     check_grid(params)
     for stage, lines in changes.items():
         code = [line for line in lines if line.endswith(".py")]
-        listed = [line for line in lines if line not in code and "${" not in line]  # the rest is DVC's wiring
+        listed = [line for line in lines if line not in code and "{" not in line]  # the rest is DVC's wiring
         click.echo(f"{stage}: {', '.join([*listed, *([f'{len(code)} files of code'] if code else [])]) or 'wiring'}")
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
 

@@ -297,3 +297,9 @@ def test_a_project_without_a_stage_is_told_so(project):
     (project / "dvc.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ParamsError, match="no stage fuse"):
         open_project()
+
+
+def test_what_sync_says_is_free_of_dvcs_wiring(monkeypatch):
+    monkeypatch.chdir(CLONE)
+    monkeypatch.setattr("pipeline.cli.sync", lambda: {"distill": ["- {'code.yaml': ['distill']}", "other code"]})
+    assert "distill: other code\n" in CliRunner().invoke(main, ["sync"]).output
