@@ -114,6 +114,8 @@ def curves(points: dict[str, list[tuple[int, float, float]]], path: Path) -> Non
         axis.plot(updates, means, marker=".", label=name, color=colour, linestyle=style)
         low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
         axis.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set(xlabel="updates", ylabel="average over tasks on val (points: 100 x metric)")
     axis.grid(alpha=0.3)
     figure.legend(title="student: mean\n(band: +- sd over seeds)", loc="outside right upper", fontsize=8, title_fontsize=8)
