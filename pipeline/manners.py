@@ -64,6 +64,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = error.filename or "disk"
         return f"{where}: the disk is full; what was finished is kept: free some space and run again"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{printable(error.filename or 'a file')}: {os.strerror(error.errno).lower()}; see who may read and write it"
     if isinstance(error, MemoryError):
         said = printable(error) or "there was no more"
         return f"out of memory ({said}): free some, or lower memory_budget or batch_size in params.yaml"

@@ -103,6 +103,15 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
     np.testing.assert_array_equal(open_store(tmp_path / "a.zarr").read("inputs/x")[:, 0], [0, 0, 1, 1, 2, 2])
 
 
+def test_a_file_that_may_not_be_written_is_named_in_words():
+    @click.command()
+    @one_line_errors
+    def main():
+        raise PermissionError(errno.EACCES, "Permission denied", "data/x.json")
+
+    assert CliRunner().invoke(main).stderr == "error: data/x.json: permission denied; see who may read and write it\n"
+
+
 def test_progress_in_a_log_is_plain_lines_that_end_in_a_rate(capsys):
     with progress("dump cls", total=30, unit="rows") as advance:
         for _ in range(3):

@@ -41,7 +41,7 @@ def loaded(yaml: YAML, path: Path, text: str | None = None) -> Any:
         return yaml.load(path.read_text("utf-8") if text is None else text)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in a project folder, one with params.yaml and dvc.yaml") from None
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YAMLError, RecursionError) as error:
         raise ParamsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 

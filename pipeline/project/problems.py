@@ -135,6 +135,8 @@ def first_problem(error: ValidationError, content: Any) -> str:
         return f"{where}: missing; it must be given"
     if "[key]" in problem["loc"] and problem["type"] == "string_pattern_mismatch":
         return f"{where}: a name has letters, digits, - and _ alone, since it names files"
+    if "[key]" in problem["loc"] and problem["type"] == "string_type":
+        return f"{where}: YAML reads this name as {problem['input']!r}; put it in quotes"
     return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

@@ -198,6 +198,7 @@ def test_wrong_params_are_one_line_that_names_the_key(tmp_path, key, value, mess
     ("content", "message"),
     [
         ("a: [", "cannot be read as YAML"),
+        ("a: " + "[" * 3000, "cannot be read as YAML"),
         ("3", "expected sections"),
         ("", "expected sections"),
         ("{}", "seed: missing"),
@@ -256,6 +257,13 @@ def test_all_classes_are_checked_before_any_work(tmp_path, key, value, message):
     with pytest.raises(ParamsError, match=message):
         check_classes(params)
         check_grid(params)
+
+
+def test_a_name_that_yaml_reads_as_something_else_is_told_so(tmp_path):
+    text = (CLONE / "params.yaml").read_text().replace("tasks:\n", "tasks:\n  true: {code: a.py, class: A}\n", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"tasks\.1: YAML reads this name as True; put it in quotes"):
+        load_params(tmp_path / "params.yaml")
 
 
 def test_names_are_what_dvc_reads(tmp_path):
