@@ -28,9 +28,9 @@ def first_params() -> Any:
     """The demo's params, with their comments; each domain then sets its own."""
     text = (CLONE / "params.yaml").read_text("utf-8")
     params = round_trip().load(text)
-    about = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # YAML attaches it to students, which are replaced here
-    assert about
-    params.yaml_set_comment_before_after_key("sweep", before="\n" + re.sub("^# ", "", about[1].strip(), flags=re.MULTILINE))
+    comment = re.search(r"((?:^# .*\n)+)^sweep:", text, re.MULTILINE)  # YAML attaches it to students, which are replaced here
+    assert comment
+    params.yaml_set_comment_before_after_key("sweep", before="\n" + re.sub("^# ", "", comment[1].strip(), flags=re.MULTILINE))
     del params["distill"]["logit_loss"]  # chosen on the demo's maps, untried on other data
     params["fusions"] = {name: params["fusions"][name] for name in ("none", "pca")}
     params["report"] |= {"baseline": "single", "strip": flow(["labels", "fused"])}
@@ -45,8 +45,8 @@ def set_sizes(params: Any, rows: dict[str, float], passes: int) -> int:
     batch = int(min(BATCH, 2 ** np.floor(np.log2(max(4, 0.7 * min(rows.values()))))))
     params["train_teacher"]["batch_size"] = params["distill"]["batch_size"] = batch
     for teacher in params["teachers"].values():
-        most = max(rows[task] for task in teacher["tasks"])
-        teacher["updates"] = int(np.clip(passes * most // batch, *UPDATES) // 100 * 100)
+        labelled_rows = max(rows[task] for task in teacher["tasks"])
+        teacher["updates"] = int(np.clip(passes * labelled_rows // batch, *UPDATES) // 100 * 100)
     return min(STUDENT, max(teacher["updates"] for teacher in params["teachers"].values()))
 
 
@@ -74,16 +74,16 @@ def built(source: dict[str, Any]) -> Any:
 
 def commented(source: dict[str, Any], comments: dict[str, str]) -> CommentedMap:
     """A source with lists, and mappings two levels down, on one line, and comments after some keys."""
-    made = CommentedMap({key: flow(value) if isinstance(value, list) else value for key, value in source.items()})
-    for key, value in made.items():
+    mapping = CommentedMap({key: flow(value) if isinstance(value, list) else value for key, value in source.items()})
+    for key, value in mapping.items():
         if isinstance(value, dict):
-            made[key] = CommentedMap({name: inner_flow(inner) for name, inner in value.items()})
+            mapping[key] = CommentedMap({name: inner_flow(inner) for name, inner in value.items()})
     for key, comment in comments.items():
-        if key in made:
-            made.yaml_add_eol_comment(comment, key, column=0)
-    return made
+        if key in mapping:
+            mapping.yaml_add_eol_comment(comment, key, column=0)
+    return mapping
 
 
 def inner_flow(value: Any) -> Any:
-    of_mappings = isinstance(value, list) and any(isinstance(item, dict) for item in value)
-    return [flow(item) for item in value] if of_mappings else flow(value) if isinstance(value, dict | list) else value
+    has_mappings = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return [flow(item) for item in value] if has_mappings else flow(value) if isinstance(value, dict | list) else value

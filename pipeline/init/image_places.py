@@ -15,49 +15,55 @@ IMAGES = ("image", "images", "img", "imgs", "photos", "jpegimages", "inputs")
 SAMPLE = 200  # files looked into, if all are of one kind
 
 
-def home_of(names: list[str], photos: dict[Path, list[Path]], labels: Path) -> Path | None:
+def home_of(names: list[str], photos: dict[Path, list[Path]], labels_path: Path) -> Path | None:
     """The folder that has images for most of some names, relative to it, with or without ending; among equals the one closest
     to their labels, by the name of its split, then by its place."""
-    wanted = [Path(name) for name in names[:SAMPLE] if not Path(name).is_absolute()]
-    best, most = None, (0, False, 0)
-    for place, inside in photos.items():
-        stems = {path.stem for path in inside}
-        above = len(place.parts)
-        hits = [name for name in wanted if name.stem in stems and place.parts[above + 1 - len(name.parts) :] == name.parts[:-1]]
-        split = split_of(labels)
-        alike = split is not None and split in {split_of(Path(part)) for part in place.parts}
-        rank = len(hits), alike, len([1 for a, b in zip(place.parts, labels.parts, strict=False) if a == b])
-        if hits and rank > most:
+    relative_paths = [Path(name) for name in names[:SAMPLE] if not Path(name).is_absolute()]
+    best_folder, best_rank = None, (0, False, 0)
+    for folder, images in photos.items():
+        stems = {path.stem for path in images}
+        place = len(folder.parts)
+        hits = [
+            name
+            for name in relative_paths
+            if name.stem in stems and folder.parts[place + 1 - len(name.parts) :] == name.parts[:-1]
+        ]
+        split = split_of(labels_path)
+        same_split = split is not None and split in {split_of(Path(part)) for part in folder.parts}
+        rank = len(hits), same_split, len([1 for a, b in zip(folder.parts, labels_path.parts, strict=False) if a == b])
+        if hits and rank > best_rank:
             depth = mode(len(name.parts) for name in hits) - 1
-            best, most = place.parents[depth - 1] if depth else place, rank
-    return best
+            best_folder, best_rank = folder.parents[depth - 1] if depth else folder, rank
+    return best_folder
 
 
-def shared_stems(by_folder: dict[Path, list[Path]]) -> set[str]:
+def shared_stems(images_by_folder: dict[Path, list[Path]]) -> set[str]:
     """Names, without endings, that images in more than one folder have."""
-    many = Counter(stem for inside in by_folder.values() for stem in {path.stem for path in inside})
-    return {stem for stem, folders in many.items() if folders > 1}
+    folder_counts = Counter(stem for images in images_by_folder.values() for stem in {path.stem for path in images})
+    return {stem for stem, count in folder_counts.items() if count > 1}
 
 
-def other_masks(by_folder: dict[Path, list[Path]], maps: set[Path]) -> list[Path]:
+def other_masks(images_by_folder: dict[Path, list[Path]], mask_folders: set[Path]) -> list[Path]:
     """Folders named as masks are, beside one of images with the same names, except for an ending such as `_mask`."""
     found = []
-    for place in [place for place in by_folder if place not in maps and place.name.lower() in MASKS]:
-        stems = {path.stem for other in by_folder if other.name.lower() in IMAGES for path in by_folder[other]}
-        cut = [{path.stem, path.stem.rpartition("_")[0]} for path in by_folder[place]]
-        if 2 * sum(not names.isdisjoint(stems) for names in cut) > len(cut):
-            found.append(place)
+    for folder in [folder for folder in images_by_folder if folder not in mask_folders and folder.name.lower() in MASKS]:
+        image_stems = {
+            path.stem for other in images_by_folder if other.name.lower() in IMAGES for path in images_by_folder[other]
+        }
+        mask_stems = [{path.stem, path.stem.rpartition("_")[0]} for path in images_by_folder[folder]]
+        if 2 * sum(not stems.isdisjoint(image_stems) for stems in mask_stems) > len(mask_stems):
+            found.append(folder)
     return found
 
 
-def are_maps(inside: list[Path], shared: set[str]) -> bool:
+def are_maps(files: list[Path], common_stems: set[str]) -> bool:
     """Whether a folder's files are class maps: PNG, one number per pixel, few numbers, named like the images of another folder.
 
-    shared: see `shared_stems`.
+    common_stems: see `shared_stems`.
     """
-    if any(path.suffix.lower() != ".png" for path in inside) or not any(path.stem in shared for path in inside):
+    if any(path.suffix.lower() != ".png" for path in files) or not any(path.stem in common_stems for path in files):
         return False
-    for path in inside[:8]:
+    for path in files[:8]:
         try:
             image = open_upright(path, None)
         except ValueError:

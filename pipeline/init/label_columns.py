@@ -18,17 +18,17 @@ LONGEST = 40  # characters of a task's name
 
 def label_of_column(cells: list[str]) -> tuple[dict[str, Any], str]:
     """Keys of a part, none if the column is not a label; and what it is, in words. An empty cell is no label."""
-    filled = [cell for cell in cells if cell]
-    words = [word.strip() for cell in filled for word in cell.split(";") if word.strip()]
-    names = sorted(set(filled))
-    if any(";" in name for name in names):
-        names = sorted(set(words))
-        return {"gives": "classes", "classes": names}, f"{len(names)} labels{counted(words)}, any of them,"
-    if all(is_number(name) for name in names) and not all(float(name).is_integer() for name in names):
+    filled_cells = [cell for cell in cells if cell]
+    names = [word.strip() for cell in filled_cells for word in cell.split(";") if word.strip()]
+    values = sorted(set(filled_cells))
+    if any(";" in value for value in values):
+        values = sorted(set(names))
+        return {"gives": "classes", "classes": values}, f"{len(values)} labels{counted(names)}, any of them,"
+    if all(is_number(value) for value in values) and not all(float(value).is_integer() for value in values):
         return {"gives": "number"}, "a number"
-    if 1 < len(names) <= max(2, MOST * len(filled)):
-        return {"gives": "class", "classes": names}, f"one of {len(names)} classes{counted(filled)}"
-    return {}, f"{len(names)} different values in {len(cells)} lines: no label"
+    if 1 < len(values) <= max(2, MOST * len(filled_cells)):
+        return {"gives": "class", "classes": values}, f"one of {len(values)} classes{counted(filled_cells)}"
+    return {}, f"{len(values)} different values in {len(cells)} lines: no label"
 
 
 def is_number(text: str) -> bool:
@@ -47,11 +47,11 @@ def counted(names: Iterable[str]) -> str:
 
 def task_name(column: str) -> str:
     """A column's name as params allow it, since it names files, and torch; of a question, the first words."""
-    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9-]+", "_", plain)[:LONGEST].strip("_-") or "label"
+    ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", ascii_name)[:LONGEST].strip("_-") or "label"
     return f"{name}_label" if torchs_own(name) else name
 
 
-def unused(name: str, taken: Container[str]) -> str:
+def unused(name: str, taken_names: Container[str]) -> str:
     """The name, with a number after it if it is taken."""
-    return next(tried for tried in chain([name], (f"{name}{n}" for n in count(2))) if tried not in taken)
+    return next(candidate for candidate in chain([name], (f"{name}{n}" for n in count(2))) if candidate not in taken_names)

@@ -52,26 +52,26 @@ COMMENTS = {
 
 def draft(files: list[Path]) -> Draft | None:
     """Networks and rates as in examples/recsys; None if no file is a log. Raises ValueError."""
-    found = movielens(files) or own_log(files)
-    if not found:
+    source_and_messages = movielens(files) or own_log(files)
+    if not source_and_messages:
         return None
-    (source, said), params = found, first_params()
+    (source, messages), params = source_and_messages, first_params()
     try:
         splits = built(source).splits()
     except ValueError:
         source |= {"cold": 0.0, "new": 0.0}
         splits = built(source).splits()
-        said.append("too few users or items for tests of new ones: cold and new are 0")
+        messages.append("too few users or items for tests of new ones: cold and new are 0")
     transfer, test = splits["transfer"], splits["test/clean"]
-    new = np.mean(test.inputs["user"][:, ID] == UNKNOWN)
-    said += [f"test: {new:.0%} of its lists are of users who come up after all that is learned from"] if new else []
+    share = np.mean(test.inputs["user"][:, ID] == UNKNOWN)
+    messages += [f"test: {share:.0%} of its lists are of users who come up after all that is learned from"] if share else []
     sizes = {side: transfer.about[side]["sizes"] for side in ("user", "item")}
     params["prepare"]["source"] = commented(source, COMMENTS)
     params["tasks"] = {name: flow(task) for name, task in TASKS.items() if name in transfer.labels}
-    taught = {"funnel": [name for name in ("click", "conversion") if name in params["tasks"]], "rating": ["rating"]}
+    tasks_by_teacher = {"funnel": [name for name in ("click", "conversion") if name in params["tasks"]], "rating": ["rating"]}
     params["teachers"] = {
         name: {"tasks": flow(tasks), "encoder": flow({**TOWERS, **sizes, "width": 64, "dropout": 0.5})}
-        for name, tasks in taught.items()
+        for name, tasks in tasks_by_teacher.items()
         if tasks[0] in params["tasks"]
     }
     params["distill"]["encoder"] = flow({**TOWERS, **sizes, "width": 12})
@@ -81,22 +81,22 @@ def draft(files: list[Path]) -> Draft | None:
     updates = set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
     params["students"] = students(updates, logits=1)
     params["students"]["popularity"] = baseline(updates, **POPULARITY, buckets=sizes["item"][1])
-    return Draft(params, [*said, f"columns: user {sizes['user']}, item {sizes['item']} values, unknown among them"])
+    return Draft(params, [*messages, f"columns: user {sizes['user']}, item {sizes['item']} values, unknown among them"])
 
 
 def movielens(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     for path in files:
         if path.name in MOVIELENS and path.with_name(MOVIELENS[path.name]).exists():
             source = {"code": "pipeline/sources/recsys/movielens.py", "class": "MovieLens", "path": str(path.parent)}
-            said = f"MovieLens in {path.parent}: what is rated {LIKED} or more is liked, a conversion"
-            return source | {"liked": LIKED} | LISTS | {"negatives": NEGATIVES}, [said]
+            description = f"MovieLens in {path.parent}: what is rated {LIKED} or more is liked, a conversion"
+            return source | {"liked": LIKED} | LISTS | {"negatives": NEGATIVES}, [description]
     return None
 
 
 def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     """The table with users, items and times, and tables about these; and what is found, in words. Raises ValueError."""
-    said: list[str] = []
-    headers = readable_headers([path for path in files if path.suffix.lower() in (".csv", ".tsv", ".parquet")], said)
+    messages: list[str] = []
+    headers = readable_headers([path for path in files if path.suffix.lower() in (".csv", ".tsv", ".parquet")], messages)
     logs = [path for path, header in headers.items() if set(REQUIRED) <= roles_of(header).keys()]
     if not logs:
         return None
@@ -105,74 +105,81 @@ def own_log(files: list[Path]) -> tuple[dict[str, Any], list[str]] | None:
     (log,) = logs
     columns = roles_of(headers[log])
     table = read_table(log, list(columns.values()))
-    unused = [name for name in headers[log] if name not in columns.values()]
-    said.append(f"log: {log}, {len(table)} rows; columns that are not used: {', '.join(unused) or 'none'}")
+    unused_columns = [name for name in headers[log] if name not in columns.values()]
+    messages.append(f"log: {log}, {len(table)} rows; columns that are not used: {', '.join(unused_columns) or 'none'}")
     for role, name in list(columns.items()):
         if role in REQUIRED or fits(table, name, role):
-            said.append(f"{role}: column {name!r}")
+            messages.append(f"{role}: column {name!r}")
         else:
             expected = "a number above 0" if role == "rating" else "0 or 1"
-            said.append(f"column {name!r}: by its name a {role}, but not everywhere {expected}; left out")
+            messages.append(f"column {name!r}: by its name a {role}, but not everywhere {expected}; left out")
             del columns[role]
-    bought = {} if "conversion" in columns else purchases(table, headers[log], columns, said)
-    sides = side_tables({path: header for path, header in headers.items() if path != log}, table, columns, said)
-    shown = "click" in columns and not table.flags(columns["click"]).all()
+    events = {} if "conversion" in columns else purchases(table, headers[log], columns, messages)
+    sides = side_tables({path: header for path, header in headers.items() if path != log}, table, columns, messages)
+    shows_unclicked = "click" in columns and not table.flags(columns["click"]).all()
     source = {"code": "pipeline/sources/recsys/interaction_files.py", "class": "InteractionFiles", "log": str(log)}
-    about = {"columns": columns, **bought, **sides, **LISTS, "negatives": 0 if shown else NEGATIVES}
-    return source | about, said
+    arguments = {"columns": columns, **events, **sides, **LISTS, "negatives": 0 if shows_unclicked else NEGATIVES}
+    return source | arguments, messages
 
 
-def purchases(log: Table, header: list[str], columns: dict[str, str], said: list[str]) -> dict[str, Any]:
-    """{"events": ...} if a column tells purchases from other events; it is added to `columns` and reported in `said`."""
-    for name in [name for name in header if words_in(name) & EVENT and name not in columns.values()]:
-        happened = read_table(log.path, [name]).columns[name]
-        values = [value for value in dict.fromkeys(happened) if value.lower() in BOUGHT]
-        if values and len(set(happened)) > len(values):
-            columns["conversion"] = name
-            said.append(f"conversion: {' or '.join(values)} in column {name!r}{counted(happened)}; the others are clicks")
-            return {"events": {"conversion": values}}
+def purchases(log: Table, header: list[str], columns: dict[str, str], messages: list[str]) -> dict[str, Any]:
+    """{"events": ...} if a column tells purchases from other events; it is added to `columns` and reported in `messages`."""
+    for column in [column for column in header if words_in(column) & EVENT and column not in columns.values()]:
+        event_cells = read_table(log.path, [column]).columns[column]
+        purchase_values = [value for value in dict.fromkeys(event_cells) if value.lower() in BOUGHT]
+        if purchase_values and len(set(event_cells)) > len(purchase_values):
+            columns["conversion"] = column
+            messages.append(
+                f"conversion: {' or '.join(purchase_values)} in column {column!r}{counted(event_cells)}; the others are clicks"
+            )
+            return {"events": {"conversion": purchase_values}}
     return {}
 
 
-def readable_headers(tables: list[Path], said: list[str]) -> dict[Path, list[str]]:
+def readable_headers(paths: list[Path], messages: list[str]) -> dict[Path, list[str]]:
     headers = {}
-    for path in tables:
+    for path in paths:
         try:
             headers[path] = header_of(path)
         except ValueError as error:
-            said.append(f"{error}; left out")
+            messages.append(f"{error}; left out")
     return headers
 
 
-def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, str], said: list[str]) -> dict[str, Any]:
-    """{"users" or "items": the first table about them}; what is found, or left out, is added to `said`."""
+def side_tables(headers: dict[Path, list[str]], log: Table, columns: dict[str, str], messages: list[str]) -> dict[str, Any]:
+    """{"users" or "items": the first table about them}; what is found, or left out, is added to `messages`."""
     sides: dict[str, Any] = {}
     for path, header in headers.items():
         try:
-            found = side_of(read_table(path, header), log, columns)
+            side = side_of(read_table(path, header), log, columns)
         except ValueError as error:
-            said.append(f"{error}; left out")
+            messages.append(f"{error}; left out")
             continue
-        if found and found[0] not in sides:
-            sides[found[0]] = found[1]
-            about = found[1]
-            unused = [name for name in header if name not in (about["id"], *about["columns"])]
-            said.append(
-                f"{found[0]}: {path}, {', '.join(about['columns'])}; columns that are not used: {', '.join(unused) or 'none'}"
+        if side and side[0] not in sides:
+            sides[side[0]] = side[1]
+            spec = side[1]
+            unused_columns = [name for name in header if name not in (spec["id"], *spec["columns"])]
+            messages.append(
+                f"{side[0]}: {path}, {', '.join(spec['columns'])}; "
+                f"columns that are not used: {', '.join(unused_columns) or 'none'}"
             )
         else:
-            said.append(f"{path}: no column has each of the log's users, or items, once, beside columns of classes; left out")
+            messages.append(
+                f"{path}: no column has each of the log's users, or items, once, beside columns of classes; left out"
+            )
     return sides
 
 
 def roles_of(header: list[str]) -> dict[str, str]:
     """{role: column}, by the words in a column's name: userId, user_id, USERID; of several the plainest: not user_age."""
-    found: dict[str, str] = {}
-    for role, known in ROLES.items():
-        named = [name for name in header if words_in(name) & known and name not in found.values()]
-        if named:
-            found[role] = min(named, key=lambda name: len([word for word in parts(name) if not forms(word) & {*known, "id"}]))
-    return found
+    columns_by_role: dict[str, str] = {}
+    for role, role_words in ROLES.items():
+        columns = [column for column in header if words_in(column) & role_words and column not in columns_by_role.values()]
+        if columns:
+            columns_by_role[role] = min(
+                columns, key=lambda column: len([word for word in parts(column) if not forms(word) & {*role_words, "id"}])
+            )
+    return columns_by_role
 
 
 def words_in(name: str) -> set[str]:
@@ -199,14 +206,14 @@ def fits(table: Table, column: str, role: str) -> bool:
 
 def side_of(table: Table, log: Table, columns: dict[str, str]) -> tuple[str, dict[str, Any]] | None:
     """What a table says of the log's users, or of its items, if a column has each of them once; else None."""
-    for role, other in (("user", "item"), ("item", "user")):
-        logged = set(log.columns[columns[role]])
-        for name, values in table.columns.items():
-            names = words_in(name) | words_in(table.path.stem)
-            if names & ROLES[other] and not names & ROLES[role]:
+    for role, other_role in (("user", "item"), ("item", "user")):
+        logged_ids = set(log.columns[columns[role]])
+        for id_column, ids in table.columns.items():
+            name_words = words_in(id_column) | words_in(table.path.stem)
+            if name_words & ROLES[other_role] and not name_words & ROLES[role]:
                 continue  # numbers of users may all be numbers of items as well
-            if len(set(values)) == len(values) and logged <= set(values):
-                most = min(SIDE, len(values) // 2)  # a title or an address is no feature
-                features = [column for column, x in table.columns.items() if 1 < len(set(x)) <= most]
-                return (f"{role}s", {"path": str(table.path), "id": name, "columns": features}) if features else None
+            if len(set(ids)) == len(ids) and logged_ids <= set(ids):
+                most_values = min(SIDE, len(ids) // 2)  # a title or an address is no feature
+                features = [column for column, cells in table.columns.items() if 1 < len(set(cells)) <= most_values]
+                return (f"{role}s", {"path": str(table.path), "id": id_column, "columns": features}) if features else None
     return None

@@ -20,5 +20,5 @@ def split_of(path: Path) -> str | None:
 
 def split_around(path: Path, data: Path) -> str | None:
     """The split of a file or folder, or else of the closest folder around it that is below the data."""
-    around = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
-    return next(filter(None, map(split_of, around)), None)
+    paths = [path, *(parent for parent in path.parents if parent != data and parent.is_relative_to(data))]
+    return next(filter(None, map(split_of, paths)), None)

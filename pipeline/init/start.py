@@ -39,14 +39,14 @@ def start(folder: Path, data: Path, domain: str | None = None) -> tuple[Draft, P
         raise ValueError(f"{folder}: has a params.yaml or dvc.yaml already; choose another folder, or remove them")
     if not data.exists():
         raise ValueError(f"{data}: no such file or folder; give that of your images, texts or log with --data")
-    fresh = not folder.exists()
+    is_new = not folder.exists()
     data = data.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    before = set(folder.iterdir())
+    earlier_paths = set(folder.iterdir())
     try:
         with contextlib.chdir(folder):
-            near = data.is_relative_to(Path.cwd().parent)
-            draft = first_draft(Path(os.path.relpath(data)) if near else data, domain)
+            is_near = data.is_relative_to(Path.cwd().parent)
+            draft = first_draft(Path(os.path.relpath(data)) if is_near else data, domain)
             write(draft.params)
             shutil.copyfile(CLONE / "dvc.yaml", "dvc.yaml")
             sync()
@@ -56,9 +56,9 @@ def start(folder: Path, data: Path, domain: str | None = None) -> tuple[Draft, P
             write(draft.params)
             under_version_control()
     except BaseException:
-        for path in set(folder.iterdir()) - before:
+        for path in set(folder.iterdir()) - earlier_paths:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if fresh:
+        if is_new:
             folder.rmdir()
         raise
     return draft, plan
@@ -68,15 +68,15 @@ def first_draft(data: Path, domain: str | None) -> Draft:
     """domain: vision, text or recsys; if None, of images if there are any, else of a log if a table has users, items and times,
     else of texts. Raises ValueError."""
     files = below(data)
-    images = any(path.suffix.lower() in IMAGES for path in files)
-    if domain == "vision" and not images:
+    has_images = any(path.suffix.lower() in IMAGES for path in files)
+    if domain == "vision" and not has_images:
         raise ValueError(f"{data}: no image below this folder")
-    if images and domain in ("vision", None):
+    if has_images and domain in ("vision", None):
         from pipeline.init import vision  # each needs libraries of its domain alone
 
         return vision.draft(data, files)
-    if inside := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
-        raise ValueError(f"{inside[0]}: is where the project's stores would be; make the project in another folder")
+    if files_in_data := [path for path in files if path.resolve().is_relative_to(Path("data").resolve())]:
+        raise ValueError(f"{files_in_data[0]}: is where the project's stores would be; make the project in another folder")
     if domain != "text":
         from pipeline.init import recsys
 
@@ -93,32 +93,32 @@ def below(data: Path) -> list[Path]:
     """A file, or all files of a folder except hidden ones."""
     if data.is_file():
         return [data]
-    found = (path for path in data.rglob("*") if path.is_file())
-    return sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(data).parts))
+    paths = (path for path in data.rglob("*") if path.is_file())
+    return sorted(path for path in paths if not any(part[0] == "." for part in path.relative_to(data).parts))
 
 
 def write(params: Any) -> None:
-    apart = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", dumped(params), flags=re.MULTILINE)  # ruamel drops blank lines
-    PARAMS.write_text(apart, "utf-8")
+    text = re.sub(r"^( .*)\n(?=[a-z_]+:)", r"\1\n\n", dumped(params), flags=re.MULTILINE)  # ruamel drops blank lines
+    PARAMS.write_text(text, "utf-8")
 
 
 def under_version_control() -> None:
     """git and DVC, unless the folder is inside a repository of theirs already."""
 
     def run(*command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise ValueError(f"`{' '.join(command)}` failed: {done.stderr or done.stdout}")
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise ValueError(f"`{' '.join(command)}` failed: {result.stderr or result.stdout}")
 
-    above = [Path.cwd(), *Path.cwd().parents]
-    root = next((path for path in above if (path / ".git").exists()), None)
+    folders = [Path.cwd(), *Path.cwd().parents]
+    root = next((path for path in folders if (path / ".git").exists()), None)
     if root is None:
         run("git", "init", "-q")
         root = Path.cwd()
-    if not any((path / ".dvc").is_dir() for path in above[: above.index(root) + 1]):
+    if not any((path / ".dvc").is_dir() for path in folders[: folders.index(root) + 1]):
         run(sys.executable, "-m", "dvc", "init", "-q", *([] if root == Path.cwd() else ["--subdir"]))
         Path(".dvc/config").write_text(DVC_CONFIG)
     if not Path(".gitignore").exists():
-        made = "/predictions/\n/exports/\n/dvc_plots/\n"
+        ignored_folders = "/predictions/\n/exports/\n/dvc_plots/\n"
         # folders are walked: DVC looks for what it was told to import as git does
-        Path(".gitignore").write_text(f"/data/**\n!/data/**/\n!/data/knowledge/*.dvc\n{made}")
+        Path(".gitignore").write_text(f"/data/**\n!/data/**/\n!/data/knowledge/*.dvc\n{ignored_folders}")

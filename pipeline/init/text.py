@@ -38,14 +38,16 @@ def draft(files: list[Path], data: Path) -> Draft:
     texts = [path for path in files if path.suffix.lower() in ENDINGS]
     if not texts:
         raise ValueError(f"{data}: no image, no log and no text; texts are {', '.join(ENDINGS)}, images {', '.join(IMAGES)}")
-    seen = propose(texts, data)
-    params, source = first_params(), source_of(seen)
-    own = built(source)
-    found, bad = own.records()
-    transfer = own.split(found["transfer"], own.learn(found["transfer"]))
+    proposal = propose(texts, data)
+    params, source = first_params(), source_of(proposal)
+    text_files = built(source)
+    records_by_split, bad = text_files.records()
+    transfer = text_files.split(records_by_split["transfer"], text_files.learn(records_by_split["transfer"]))
     params["prepare"]["source"] = commented(source, COMMENTS)
-    tasks = {name: task_of("classification", "Classification", classes=len(x)) for name, x in seen.classes.items()}
-    tasks |= {name: task_of("tagging", "Tagging", kinds=kinds) for name, kinds in seen.tags.items()}
+    tasks = {
+        name: task_of("classification", "Classification", classes=len(classes)) for name, classes in proposal.classes.items()
+    }
+    tasks |= {name: task_of("tagging", "Tagging", kinds=kinds) for name, kinds in proposal.tags.items()}
     params["tasks"] = {name: flow(task) for name, task in tasks.items()}
     longest = 1.5 * transfer.inputs["tokens_first"].shape[1]  # texts of other splits, or under another seed, may be longer
     encoder = {**ENCODER, "vocabulary": source["vocabulary"], "longest": max(ROOM, 32 * math.ceil(longest / 32))}
@@ -59,20 +61,25 @@ def draft(files: list[Path], data: Path) -> Draft:
     updates = set_sizes(params, {task: transfer.labelled[task].sum() for task in params["tasks"]}, PASSES)
     params["students"] = students(updates, logits=1)
     params["students"]["bag_of_words"] = baseline(updates, **BAG, vocabulary=source["vocabulary"])
-    cut = sum(length > source["longest"] for length in seen.lengths)
-    said = [f"longest: of {cut} of {len(seen.lengths)} texts only the first {source['longest']} words are read"] if cut else []
-    return Draft(params, seen.said + said, bad)
+    cut_count = sum(length > source["longest"] for length in proposal.lengths)
+    messages = (
+        [f"longest: of {cut_count} of {len(proposal.lengths)} texts only the first {source['longest']} words are read"]
+        if cut_count
+        else []
+    )
+    return Draft(params, proposal.said + messages, bad)
 
 
-def source_of(seen: Proposal) -> dict[str, Any]:
+def source_of(proposal: Proposal) -> dict[str, Any]:
     source: dict[str, Any] = {"code": "pipeline/sources/text/text_files.py", "class": "TextFiles"}
-    source |= {"files": seen.files, "text": seen.text, "classes": seen.classes, "tags": seen.tags}
-    source["columns"] = seen.columns
-    most = LONGEST if seen.letters > 2 else 2 * LONGEST
-    source["longest"] = min(most, 16 * math.ceil(np.quantile(seen.lengths, 0.98) / 16))  # all rows are as wide as the widest
-    source["vocabulary"] = int(np.clip(sum(seen.lengths) / OFTEN, *VOCABULARY)) // 100 * 100
-    source |= {} if "val" in seen.files else {"val": 0.1}
-    source |= {} if "test/clean" in seen.files else {"test": 0.2}
+    source |= {"files": proposal.files, "text": proposal.text, "classes": proposal.classes, "tags": proposal.tags}
+    source["columns"] = proposal.columns
+    limit = LONGEST if proposal.letters > 2 else 2 * LONGEST
+    # all rows are as wide as the widest
+    source["longest"] = min(limit, 16 * math.ceil(np.quantile(proposal.lengths, 0.98) / 16))
+    source["vocabulary"] = int(np.clip(sum(proposal.lengths) / OFTEN, *VOCABULARY)) // 100 * 100
+    source |= {} if "val" in proposal.files else {"val": 0.1}
+    source |= {} if "test/clean" in proposal.files else {"test": 0.2}
     return {key: value for key, value in source.items() if value} | {"skip_bad": False}
 
 

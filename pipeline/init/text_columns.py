@@ -39,27 +39,33 @@ class Proposal:
 
 def propose(paths: list[Path], data: Path) -> Proposal:
     """Tasks for files of text in the folder `data`. Raises ValueError if no column is a text, or none is a label."""
-    tables = {path: rows_in(path, None) for path in paths if path.suffix.lower() != ".conll"}
-    text = text_among(tables)
-    tables = {path: tables[path] if path in tables else rows_in(path, text) for path in paths}
-    left_out = [path for path, rows in tables.items() if text not in names_of(rows)]
-    tables = {path: rows for path, rows in tables.items() if path not in left_out}
-    names = dict.fromkeys(name for rows in tables.values() for name in names_of(rows) if name != text)
-    labels = [name for name in names if labels_of_column(filled(name, *tables.values()))[0]]
+    rows_by_file = {path: rows_in(path, None) for path in paths if path.suffix.lower() != ".conll"}
+    text_column = text_among(rows_by_file)
+    rows_by_file = {path: rows_by_file[path] if path in rows_by_file else rows_in(path, text_column) for path in paths}
+    left_out_paths = [path for path, rows in rows_by_file.items() if text_column not in names_of(rows)]
+    rows_by_file = {path: rows for path, rows in rows_by_file.items() if path not in left_out_paths}
+    columns = dict.fromkeys(column for rows in rows_by_file.values() for column in names_of(rows) if column != text_column)
+    label_columns = [column for column in columns if labels_of_column(filled(column, *rows_by_file.values()))[0]]
     files: dict[str, list[str]] = {}
-    for path, rows in tables.items():
-        labelled = any(filled(name, rows) for name in labels)  # files without labels are to learn from
-        files.setdefault(place_of(path, data) if labelled else "transfer", []).append(str(path))
-    texts = [listed(row.get(text) or "") for rows in tables.values() for row in rows]
+    for path, rows in rows_by_file.items():
+        has_labels = any(filled(column, rows) for column in label_columns)  # files without labels are to learn from
+        files.setdefault(place_of(path, data) if has_labels else "transfer", []).append(str(path))
+    texts = [listed(row.get(text_column) or "") for rows in rows_by_file.values() for row in rows]
     lengths = [len(words) for words in texts]
-    seen = Proposal(settled(files), text, lengths, sum(len(word) for words in texts for word in words) / max(1, sum(lengths)))
-    for split, inside in seen.files.items():
-        seen.said.append(f"{split}: column {text!r} of {', '.join(inside[:SHOWN])}{' ...' if len(inside) > SHOWN else ''}")
-    seen.said += [f"{path}: no column {text!r}; left out" for path in left_out]
-    labels_among(seen, [[row for path in inside for row in tables[Path(path)]] for inside in seen.files.values()])
-    if not (seen.classes or seen.tags):
-        raise ValueError("; ".join([f"{paths[0]}: a text, but no column of classes or tags", *seen.said[-SHOWN:]]))
-    return seen
+    proposal = Proposal(
+        settled(files), text_column, lengths, sum(len(word) for words in texts for word in words) / max(1, sum(lengths))
+    )
+    for split, split_files in proposal.files.items():
+        proposal.said.append(
+            f"{split}: column {text_column!r} of {', '.join(split_files[:SHOWN])}{' ...' if len(split_files) > SHOWN else ''}"
+        )
+    proposal.said += [f"{path}: no column {text_column!r}; left out" for path in left_out_paths]
+    labels_among(
+        proposal, [[row for path in split_files for row in rows_by_file[Path(path)]] for split_files in proposal.files.values()]
+    )
+    if not (proposal.classes or proposal.tags):
+        raise ValueError("; ".join([f"{paths[0]}: a text, but no column of classes or tags", *proposal.said[-SHOWN:]]))
+    return proposal
 
 
 def place_of(path: Path, data: Path) -> str:
@@ -76,22 +82,22 @@ def rows_in(path: Path, text: str | None) -> Rows:
     return rows
 
 
-def text_among(tables: dict[Path, Rows]) -> str:
+def text_among(rows_by_file: dict[Path, Rows]) -> str:
     """The column with the most words per cell; "text" if there are only CoNLL files. Raises ValueError."""
-    if not tables:
+    if not rows_by_file:
         return "text"
-    names = list(dict.fromkeys(name for rows in tables.values() for name in names_of(rows)))
-    cells = {name: filled(name, *tables.values()) for name in names}
-    lengths = {name: words_a_cell(x) for name, x in cells.items() if not all(map(are_tags, x))}
-    text = max(lengths, key=lambda name: lengths[name], default="")
-    if lengths.get(text, 0) <= WORDS:
-        there = ", ".join([*names[:COLUMNS], *["..."] * (len(names) > COLUMNS)]) or "none"
+    columns = list(dict.fromkeys(column for rows in rows_by_file.values() for column in names_of(rows)))
+    cells_by_column = {column: filled(column, *rows_by_file.values()) for column in columns}
+    words_per_cell = {column: words_a_cell(cells) for column, cells in cells_by_column.items() if not all(map(are_tags, cells))}
+    text_column = max(words_per_cell, key=lambda column: words_per_cell[column], default="")
+    if words_per_cell.get(text_column, 0) <= WORDS:
+        known_columns = ", ".join([*columns[:COLUMNS], *["..."] * (len(columns) > COLUMNS)]) or "none"
         raise ValueError(
-            f"{', '.join(map(str, list(tables)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row, and no log "
-            f"has columns called user, item and time; there are {there}; for data of another kind copy the clone's "
-            "examples/sensors, whose source is a file of yours"
+            f"{', '.join(map(str, list(rows_by_file)[:SHOWN]))}: no column is a text, of more than {WORDS:g} words a row, and "
+            f"no log has columns called user, item and time; there are {known_columns}; for data of another kind copy the "
+            "clone's examples/sensors, whose source is a file of yours"
         )
-    return text
+    return text_column
 
 
 def names_of(rows: Rows) -> list[str]:
@@ -111,9 +117,9 @@ def listed(cell: Any, split: Callable[[str], list[str]] = words_in) -> Any:
 
 def words_a_cell(cells: list[Any]) -> float:
     """The mean number of words per cell; 0 if cells are not texts."""
-    words = list(map(listed, cells))
-    are_texts = all(isinstance(some, list) and all(isinstance(word, str) for word in some) for some in words)
-    return sum(map(len, words)) / len(words) if words and are_texts else 0.0
+    word_lists = list(map(listed, cells))
+    are_texts = all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in word_lists)
+    return sum(map(len, word_lists)) / len(word_lists) if word_lists and are_texts else 0.0
 
 
 def are_tags(cell: Any) -> bool:
@@ -131,34 +137,36 @@ def settled(files: dict[str, list[str]]) -> dict[str, list[str]]:
     return files
 
 
-def labels_among(seen: Proposal, splits: list[Rows]) -> None:
+def labels_among(proposal: Proposal, rows_by_split: list[Rows]) -> None:
     """Columns of classes become tasks, and one of tags, if every split has enough of them."""
-    total = sum(map(len, splits))
-    for name in dict.fromkeys(name for rows in splits for name in names_of(rows) if name != seen.text):
-        cells = filled(name, *splits)
-        tagged = hold_tags(cells)
-        found, said = labels_of_column(cells)
-        if name in found:
-            raise ValueError(f"{seen.said[0]}: {name!r} is the name of a column and in its cells: name the columns in line 1")
-        if len(cells) < total:
-            said += f" in {len(cells)} of {total} rows"
-        why = why_not(seen, tagged, [len(filled(name, rows)) for rows in splits])
-        if found and not why:
-            label = unused(task_name(name), {**seen.classes, **seen.tags})
-            (seen.tags if tagged else seen.classes)[label] = found
-            seen.columns |= {label: name} if label != name else {}
-            seen.said.append(f"{label}: {said}" if label == name else f"{label}, column {name!r}: {said}")
+    row_count = sum(map(len, rows_by_split))
+    for column in dict.fromkeys(column for rows in rows_by_split for column in names_of(rows) if column != proposal.text):
+        cells = filled(column, *rows_by_split)
+        is_tags = hold_tags(cells)
+        label_names, description = labels_of_column(cells)
+        if column in label_names:
+            raise ValueError(
+                f"{proposal.said[0]}: {column!r} is the name of a column and in its cells: name the columns in line 1"
+            )
+        if len(cells) < row_count:
+            description += f" in {len(cells)} of {row_count} rows"
+        reason = why_not(proposal, is_tags, [len(filled(column, rows)) for rows in rows_by_split])
+        if label_names and not reason:
+            label = unused(task_name(column), {**proposal.classes, **proposal.tags})
+            (proposal.tags if is_tags else proposal.classes)[label] = label_names
+            proposal.columns |= {label: column} if label != column else {}
+            proposal.said.append(f"{label}: {description}" if label == column else f"{label}, column {column!r}: {description}")
         else:
-            seen.said.append(f"column {name!r}: {said}{f': {why}' if found else ''}; left out")
+            proposal.said.append(f"column {column!r}: {description}{f': {reason}' if label_names else ''}; left out")
 
 
-def why_not(seen: Proposal, tagged: bool, labelled: list[int]) -> str:
-    """What keeps a column of labels from being a task; labelled: rows of each split."""
-    if min(labelled) == 0:
+def why_not(proposal: Proposal, is_tags: bool, row_counts: list[int]) -> str:
+    """What keeps a column of labels from being a task; row_counts: of each split, those that have it."""
+    if min(row_counts) == 0:
         return "in no row of some split"
-    if len(labelled) == 1 and labelled[0] < FEWEST:
+    if len(row_counts) == 1 and row_counts[0] < FEWEST:
         return f"fewer than {FEWEST} rows to divide into splits"
-    return "one task of tags is read" if tagged and seen.tags else ""
+    return "one task of tags is read" if is_tags and proposal.tags else ""
 
 
 def hold_tags(cells: list[Any]) -> bool:
@@ -173,16 +181,16 @@ def labels_of_column(cells: list[Any]) -> tuple[list[str], str]:
 def classes_of_column(cells: list[Any]) -> tuple[list[str], str]:
     if not all(isinstance(cell, str | int | float) for cell in cells):
         return [], "lists or objects"
-    keys, said = label_of_column([str(cell).strip() for cell in cells])
+    keys, description = label_of_column([str(cell).strip() for cell in cells])
     if keys.get("gives", "class") != "class":
-        return [], f"{said.rstrip(',')}: what is read of texts is one class a cell"
-    found = keys.get("classes", [])
-    if found and {name.lower() for name in found} <= SPLITS.keys():
+        return [], f"{description.rstrip(',')}: what is read of texts is one class a cell"
+    names = keys.get("classes", [])
+    if names and {name.lower() for name in names} <= SPLITS.keys():
         return [], "names of splits: have a file for each, called train, val or test"
-    return (found, said) if len(found) <= CLASSES else ([], f"{len(found)} classes, more than {CLASSES}")
+    return (names, description) if len(names) <= CLASSES else ([], f"{len(names)} classes, more than {CLASSES}")
 
 
 def tags_of_column(cells: list[Any]) -> tuple[list[str], str]:
     tags = {tag for cell in cells for tag in listed(cell, str.split)}
-    kinds = sorted({found[1] for tag in tags if (found := TAG.fullmatch(tag)) and found[1]})
+    kinds = sorted({match[1] for tag in tags if (match := TAG.fullmatch(tag)) and match[1]})
     return kinds, f"tags of {', '.join(kinds) or 'no kind'}"

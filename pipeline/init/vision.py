@@ -31,51 +31,55 @@ COMMENTS = {
 
 def draft(data: Path, files: list[Path]) -> Draft:
     """Networks and rates as in the demo. files: those of the folder `data`. Raises ValueError."""
-    seen = propose(data, files)
-    check_places(seen)
-    params, source = first_params(), source_of(seen)
-    images = built(source)
-    found, bad = read_labels(images.parts | images.unseen)
+    proposal = propose(data, files)
+    check_places(proposal)
+    params, source = first_params(), source_of(proposal)
+    image_source = built(source)
+    found_by_task, bad = read_labels(image_source.parts | image_source.unseen)
     params["prepare"]["source"] = commented(source, COMMENTS)
-    params["tasks"] = {task: flow(task_of(parts)) for task, parts in seen.labels.items()}
+    params["tasks"] = {task: flow(task_of(parts)) for task, parts in proposal.labels.items()}
     params["teachers"] = {
         task: {"tasks": flow([task]), "encoder": flow({**TRUNK, "width": 96, "blocks": 2, "channels": 3})}
-        for task in seen.labels
+        for task in proposal.labels
     }
     params["distill"]["encoder"] = flow({**TRUNK, "width": 32, "blocks": 2, "channels": 3})
-    labels = {task: [len(part.labels) for part in found[task]] for task in seen.labels}
-    rows = {task: learned_from(source, seen.labels[task], many) for task, many in labels.items()}
+    label_counts = {task: [len(found.labels) for found in found_by_task[task]] for task in proposal.labels}
+    rows = {task: learned_from(source, proposal.labels[task], counts) for task, counts in label_counts.items()}
     params["students"] = students(set_sizes(params, rows, PASSES), logits=3)
-    if seen.unseen:
-        held_out = source["val"] * sum(len(part.labels) for name in seen.unseen for part in found[name])
+    if proposal.unseen:
+        held_out = source["val"] * sum(len(found.labels) for name in proposal.unseen for found in found_by_task[name])
         params["evaluate"]["shots"] = flow([n for n in (5, 20, 50) if n <= held_out / 2] or [2])
-    return Draft(params, seen.said, bad)
+    return Draft(params, proposal.said, bad)
 
 
-def check_places(seen: Proposal) -> None:
+def check_places(proposal: Proposal) -> None:
     """Raises ValueError if a folder of images would also hold the stores, which would then depend on themselves."""
     here = Path.cwd()
-    parts = [part for parts in (seen.labels | seen.unseen).values() for part in parts]
-    named = [part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part] + seen.unlabelled
-    places = [Path(place).resolve() for place in named]
-    around = [place for place in places if here.is_relative_to(place) or place == here / "data"]
-    if around:
+    parts = [part for parts in (proposal.labels | proposal.unseen).values() for part in parts]
+    folder_names = [
+        part[key] for part in parts for key in ("folder", "voc", "masks", "images") if key in part
+    ] + proposal.unlabelled
+    folders = [Path(folder).resolve() for folder in folder_names]
+    enclosing = [folder for folder in folders if here.is_relative_to(folder) or folder == here / "data"]
+    if enclosing:
         raise ValueError(
-            f"{around[0]}: images are where a project's stores would be; make the project in a folder that is not in this one, "
-            f"with --data {around[0]}"
+            f"{enclosing[0]}: images are where a project's stores would be; make the project in a folder that is not in this "
+            f"one, with --data {enclosing[0]}"
         )
 
 
-def source_of(seen: Proposal) -> dict[str, Any]:
-    labels = {task: settled(parts) for task, parts in seen.labels.items()}
+def source_of(proposal: Proposal) -> dict[str, Any]:
+    labels = {task: settled(parts) for task, parts in proposal.labels.items()}
     declared = [{part.get("split") for part in parts} for parts in labels.values()]
     source: dict[str, Any] = {"code": "pipeline/sources/vision/files.py", "class": "Files"}
     source["labels"] = {task: parts[0] if len(parts) == 1 else parts for task, parts in labels.items()}
-    source |= {"unseen": {name: parts[0] for name, parts in seen.unseen.items()}} if seen.unseen else {}
-    source |= {"unlabelled": seen.unlabelled} if seen.unlabelled else {}
-    side = frame(next(iter(seen.labels.values()))[0])
+    source |= {"unseen": {name: parts[0] for name, parts in proposal.unseen.items()}} if proposal.unseen else {}
+    source |= {"unlabelled": proposal.unlabelled} if proposal.unlabelled else {}
+    side = frame(next(iter(proposal.labels.values()))[0])
     source |= {"size": [side, side], "how": "pad", "views": 2}
-    source |= {name: 0.0 if all(name in one for one in declared) else share for name, share in (("val", 0.1), ("test", 0.2))}
+    source |= {
+        name: 0.0 if all(name in splits for splits in declared) else share for name, share in (("val", 0.1), ("test", 0.2))
+    }
     return source | {"near": 0.2, "flip": True, "skip_bad": False}
 
 
@@ -89,16 +93,16 @@ def settled(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in part.items() if key != "split"} for part in parts]
 
 
-def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], labels: list[int]) -> float:
+def learned_from(source: dict[str, Any], parts: list[dict[str, Any]], label_counts: list[int]) -> float:
     """About how many images a task has to learn from."""
     shares = {None: 1 - source["val"] - source["test"], "train": 1 - source["val"], "val": 0.0, "test": 0.0}
-    return sum(n * shares[part.get("split")] for n, part in zip(labels, settled(parts), strict=True))
+    return sum(count * shares[part.get("split")] for count, part in zip(label_counts, settled(parts), strict=True))
 
 
 def frame(part: dict[str, Any]) -> int:
     """The largest frame that is no larger than most images."""
-    place = Path(part.get("images") or part["folder"])
-    paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS)
+    folder = Path(part.get("images") or part["folder"])
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     sizes = []
     for path in paths[:: max(1, len(paths) // 50)]:
         with contextlib.suppress(OSError), Image.open(path) as image:
