@@ -21,40 +21,40 @@ def read_coco(part: Part) -> Found:
     """
     assert part.coco and part.images
     images, found = ImageFolder(part.images), Found()
-    wanted = listed(part, images, found.bad)
-    objects: dict[Path, list] = {}
-    spoilt: set[Path | None] = set()
+    listed_images = listed(part, images, found.bad)
+    objects_by_image: dict[Path, list] = {}
+    spoilt_images: set[Path | None] = set()
     files = [part.coco] if isinstance(part.coco, str) else part.coco
     for file in files:
         content = content_of(file)
         categories = unique(file, "categories", content, "name")
         found.classes += [name for name in categories.values() if name not in found.classes]
-        places: dict[Any, Path | None] = {}
-        for key, item in unique(file, "images", content, "file_name", whole=True).items():
+        images_by_id: dict[Any, Path | None] = {}
+        for image_id, item in unique(file, "images", content, "file_name", whole=True).items():
             image = images.find(item["file_name"])
             if image is None:
-                found.bad.append(f"{file}, image {key}: no image {item['file_name']!r} in {part.images}")
-            elif image in wanted:
-                places[key] = image
+                found.bad.append(f"{file}, image {image_id}: no image {item['file_name']!r} in {part.images}")
+            elif image in listed_images:
+                images_by_id[image_id] = image
                 found.sizes[image] = item["width"], item["height"]
-                objects.setdefault(image, [])
+                objects_by_image.setdefault(image, [])
             else:
-                places[key] = None
+                images_by_id[image_id] = None
         for number, item in enumerate(content["annotations"], 1):
             if not isinstance(item, dict):
                 found.bad.append(f"{file}, entry {number} of annotations: {item!r:.80}, expected an object with an image_id")
                 continue
             image = None
             try:
-                image = named(item, "image_id", places, "image")
+                image = named(item, "image_id", images_by_id, "image")
                 if image:
-                    objects[image].append(object_of(item, categories, part, found.sizes[image]))
+                    objects_by_image[image].append(object_of(item, categories, part, found.sizes[image]))
             except (KeyError, ValueError) as error:
-                spoilt.add(image)
+                spoilt_images.add(image)
                 problem = f"no {error}" if isinstance(error, KeyError) else error
                 found.bad.append(f"{file}, annotation {item.get('id', f'at place {number}')}: {problem}")
     found.classes = part.names or found.classes
-    found.labels = [(image, label(part, rows)) for image, rows in objects.items() if image not in spoilt]
+    found.labels = [(image, label(part, rows)) for image, rows in objects_by_image.items() if image not in spoilt_images]
     return found
 
 
@@ -71,37 +71,37 @@ def content_of(file: str) -> dict[str, Any]:
 
 def unique(file: str, kind: str, content: dict[str, Any], name: str, whole: bool = False) -> dict[Any, Any]:
     """{id: name, or the whole item} of images or categories. Raises ValueError on what is missing or repeated."""
-    found: dict[Any, Any] = {}
+    items_by_id: dict[Any, Any] = {}
     for number, item in enumerate(content[kind], 1):
         if not isinstance(item, dict) or not isinstance(item.get("id"), int) or not isinstance(item.get(name), str):
             expected = f"expected an object with an id, a whole number, and a {name}, a text"
             raise ValueError(f"{file}, entry {number} of {kind}: {item!r:.80}, {expected}")
-        if item["id"] in found:
+        if item["id"] in items_by_id:
             raise ValueError(f"{file}: {kind}: id {item['id']} comes twice")
         if whole and not all(isinstance(item.get(side), int) and item[side] > 0 for side in ("width", "height")):
             raise ValueError(f"{file}: image {item['id']}: its width and height are not whole numbers above 0")
-        found[item["id"]] = item if whole else item[name]
-    if not whole and len(set(found.values())) < len(found):
+        items_by_id[item["id"]] = item if whole else item[name]
+    if not whole and len(set(items_by_id.values())) < len(items_by_id):
         raise ValueError(f"{file}: two categories have the same name")
-    return found
+    return items_by_id
 
 
-def named(item: dict[str, Any], key: str, known: dict[int, Any], what: str) -> Any:
+def named(item: dict[str, Any], key: str, values_by_id: dict[int, Any], what: str) -> Any:
     """What an id stands for. Raises KeyError, ValueError."""
-    if not isinstance(item[key], int | float) or item[key] not in known:
+    if not isinstance(item[key], int | float) or item[key] not in values_by_id:
         raise ValueError(f"no {what} with id {item[key]!r:.80}")
-    return known[item[key]]
+    return values_by_id[item[key]]
 
 
 def numbers(values: Any, expected: str) -> np.ndarray:
     """(n,) float64. Raises ValueError, saying what was expected."""
     try:
-        found = np.array(values, float)
+        array = np.array(values, float)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(expected) from None
-    if found.ndim != 1:
+    if array.ndim != 1:
         raise ValueError(expected)
-    return found
+    return array
 
 
 def object_of(item: dict[str, Any], categories: dict[int, str], part: Part, size: tuple[int, int]) -> tuple[str, bool, Any]:
@@ -120,21 +120,21 @@ def object_of(item: dict[str, Any], categories: dict[int, str], part: Part, size
     return name, crowd, checked_box((x, y, x + w, y + h), *size)
 
 
-def label(part: Part, rows: list[tuple[str, bool, Any]]) -> Any:
+def label(part: Part, objects: list[tuple[str, bool, Any]]) -> Any:
     if part.kind == "boxes":
-        return [(name, *box, crowd) for name, crowd, box in rows]
+        return [(name, *box, crowd) for name, crowd, box in objects]
     if part.kind == "classes":
-        return sorted({name for name, _, _ in rows})
-    return partial(class_map, rows)
+        return sorted({name for name, _, _ in objects})
+    return partial(class_map, objects)
 
 
 def class_map(objects: list[tuple[str, bool, np.ndarray]], classes: list[str], width: int, height: int) -> np.ndarray:
     """(height, width) uint8; crowds lie below everything."""
-    out = np.zeros((height, width), np.uint8)
+    map_HW = np.zeros((height, width), np.uint8)
     masks = [(name, crowd, filled(ends, width, height)) for name, crowd, ends in objects]
     for name, crowd, mask in sorted(masks, key=lambda m: (not m[1], -int(m[2].sum()))):
-        out[mask] = IGNORED if crowd else 1 + classes.index(name)
-    return out
+        map_HW[mask] = IGNORED if crowd else 1 + classes.index(name)
+    return map_HW
 
 
 def filled(ends: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -148,8 +148,8 @@ def toggles(segmentation: Any, width: int, height: int) -> np.ndarray:
     if isinstance(segmentation, list):
         if not segmentation or not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
             raise ValueError(POLYGONS)
-        parts = [outline(numbers(polygon, POLYGONS), width, height) for polygon in segmentation]
-        return parts[0] if len(parts) == 1 else edges(np.any([filled(p, width, height) for p in parts], axis=0))
+        outlines = [outline(numbers(polygon, POLYGONS), width, height) for polygon in segmentation]
+        return outlines[0] if len(outlines) == 1 else edges(np.any([filled(ends, width, height) for ends in outlines], axis=0))
     if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise ValueError("its segmentation has neither polygons nor run lengths (counts and size)")
     if segmentation["size"] != [height, width]:
@@ -190,7 +190,7 @@ def outline(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
     if not np.isfinite(polygon).all() or np.abs(polygon).max() > 10 * max(width, height):
         raise ValueError("its polygon lies far outside the image, or is not of finite numbers")
     corners = np.trunc(STEPS * polygon.reshape(-1, 2) + 0.5).astype(int)
-    pieces = [edge_points(a, b) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
+    pieces = [edge_points(start, end) for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
     x, y = np.concatenate(pieces).T
     step = x[1:] != x[:-1]
     across = (np.where(x[1:] < x[:-1], x[1:], x[1:] - 1)[step] + 0.5) / STEPS - 0.5

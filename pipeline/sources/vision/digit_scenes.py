@@ -49,20 +49,20 @@ class DigitScenes(Source):
         }
 
     def preview(self) -> tuple[int, Split]:
-        labelled, one = dict.fromkeys(self.labelled, PREVIEW), {"val": 1, "test": 1, "unseen": 1}
-        few = DigitScenes(labelled=labelled, unlabelled=PREVIEW, views=self.views, **one, seed=self.seed)
+        labelled, sizes = dict.fromkeys(self.labelled, PREVIEW), {"val": 1, "test": 1, "unseen": 1}
+        small_source = DigitScenes(labelled=labelled, unlabelled=PREVIEW, views=self.views, **sizes, seed=self.seed)
         rows = (sum(self.labelled.values()) + self.unlabelled) * self.views
-        return rows, few.transfer(split_digits(np.random.default_rng(self.seed)))
+        return rows, small_source.transfer(split_digits(np.random.default_rng(self.seed)))
 
     def transfer(self, digits: dict[str, Digits]) -> Split:
-        parts = {task: compose(digits["source"], n, stream(self.seed, task)) for task, n in self.labelled.items()}
+        parts = {task: compose(digits["source"], size, stream(self.seed, task)) for task, size in self.labelled.items()}
         parts["none"] = compose(digits["pool"], self.unlabelled, stream(self.seed, "pool"))
         scenes = {name: np.concatenate([part[name] for part in parts.values()]) for name in parts["none"]}
-        owner = np.repeat(list(parts), [len(part["image"]) for part in parts.values()])
-        order = stream(self.seed, "order").permutation(len(owner) * self.views)
-        scene, view = order % len(owner), order // len(owner)
+        part_names = np.repeat(list(parts), [len(part["image"]) for part in parts.values()])
+        order = stream(self.seed, "order").permutation(len(part_names) * self.views)
+        scene, view = order % len(part_names), order // len(part_names)
         image = np.concatenate([scenes["image"], *(self.look(scenes["image"], v) for v in range(1, self.views))])
-        flags = {task: (owner[scene] == task) & (view == 0) for task in self.labelled}
+        flags = {task: (part_names[scene] == task) & (view == 0) for task in self.labelled}
         labels = {task: where_labelled(scenes[task][scene], flag, BLANK[task]) for task, flag in flags.items()}
         rows = {**labels, "image": image[order]}
         return as_split(rows, list(self.labelled), flags, view.astype(np.int32), content_ids(scenes["image"])[scene])
@@ -111,16 +111,16 @@ def move_boxes(boxes: np.ndarray, scale: np.ndarray, shift_y: np.ndarray, shift_
     return np.where(boxes[..., :1] < 0, boxes, np.concatenate([boxes[..., :1], corners], 2)).astype(np.float32)
 
 
-def whole(scenes: Arrays, labels: tuple[str, ...]) -> Split:
+def whole(scenes: Arrays, tasks: tuple[str, ...]) -> Split:
     """A split that carries all of these labels on every row."""
-    flags = {name: np.ones(len(scenes["image"]), bool) for name in labels}
-    return as_split(scenes, list(labels), flags, np.zeros(len(scenes["image"]), np.int32), content_ids(scenes["image"]))
+    flags = {task: np.ones(len(scenes["image"]), bool) for task in tasks}
+    return as_split(scenes, list(tasks), flags, np.zeros(len(scenes["image"]), np.int32), content_ids(scenes["image"]))
 
 
-def as_split(rows: Arrays, labels: list[str], flags: Arrays, view: np.ndarray, sample_id: np.ndarray) -> Split:
+def as_split(rows: Arrays, tasks: list[str], flags: Arrays, view: np.ndarray, sample_id: np.ndarray) -> Split:
     """Boxes become ragged; everything else stays as it is."""
-    kept = {name: ragged(rows[name]) if name == "detection" else rows[name] for name in labels}
-    return Split({"image": rows["image"]}, kept, flags, view, sample_id)
+    labels = {task: ragged(rows[task]) if task == "detection" else rows[task] for task in tasks}
+    return Split({"image": rows["image"]}, labels, flags, view, sample_id)
 
 
 def ragged(boxes: np.ndarray) -> list[np.ndarray]:

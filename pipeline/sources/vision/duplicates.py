@@ -16,21 +16,21 @@ def near_duplicates(thumbnails: np.ndarray, near: float) -> np.ndarray:
     thumbnails: (N, ...) uint8. Distance: root mean square of the difference, each brought to mean 0 and deviation 1, so that
     light, contrast, size and compression do not matter; sqrt(2 - 2 correlation) of two images.
     """
-    x = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    x -= x.mean(1, keepdims=True)
-    x /= np.maximum(x.std(1, keepdims=True), FAINT) * np.sqrt(x.shape[1])
-    few = x @ np.linalg.eigh(x.T @ x)[1][:, -COORDINATES:]
-    tree, groups = cKDTree(few), np.full(len(x), -1)
-    for first in range(len(x)):
-        if groups[first] < 0:
-            groups[first], reached = first, [first]
+    vectors_ND = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    vectors_ND -= vectors_ND.mean(1, keepdims=True)
+    vectors_ND /= np.maximum(vectors_ND.std(1, keepdims=True), FAINT) * np.sqrt(vectors_ND.shape[1])
+    coordinates = vectors_ND @ np.linalg.eigh(vectors_ND.T @ vectors_ND)[1][:, -COORDINATES:]
+    tree, groups = cKDTree(coordinates), np.full(len(vectors_ND), -1)
+    for start in range(len(vectors_ND)):
+        if groups[start] < 0:
+            groups[start], reached = start, [start]
             while reached:  # one at a time: all pairs of similar images may not fit in memory
                 image = reached.pop()
-                some = np.array(tree.query_ball_point(few[image], near * 1.001))
-                some = some[groups[some] < 0]
-                found = some[np.linalg.norm(x[some] - x[image], axis=1) <= near]
-                groups[found] = first
-                reached += found.tolist()
+                candidates = np.array(tree.query_ball_point(coordinates[image], near * 1.001))
+                candidates = candidates[groups[candidates] < 0]
+                duplicates = candidates[np.linalg.norm(vectors_ND[candidates] - vectors_ND[image], axis=1) <= near]
+                groups[duplicates] = start
+                reached += duplicates.tolist()
     return groups
 
 
@@ -49,13 +49,13 @@ def assign(samples: list[Sample], groups: np.ndarray, val: float, test: float, s
     for images in members.values():
         declared = {split: file for image in reversed(images) for split, file in samples[image].declared.items()}
         if len(declared) > 1:
-            (one, first), (other, second) = sorted(declared.items())[:2]
+            (one_split, one_file), (other_split, other_file) = sorted(declared.items())[:2]
             raise ValueError(
-                f"{first} is in {one} and {second} in {other}, but they are nearly the same image: a leak; drop one of them, "
-                f"or lower prepare.source.near if they show different things"
+                f"{one_file} is in {one_split} and {other_file} in {other_split}, but they are nearly the same image: a leak; "
+                f"drop one of them, or lower prepare.source.near if they show different things"
             )
-        first_id = min(samples[i].sample_id for i in images)
-        split = next(iter(declared), None if any(samples[i].labels for i in images) else "train")
+        first_id = min(samples[image].sample_id for image in images)
+        split = next(iter(declared), None if any(samples[image].labels for image in images) else "train")
         if split is None or "train" in declared:
             split = drawn(first_id, val, 0 if declared else test, seed)
         for image in images:

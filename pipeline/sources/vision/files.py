@@ -69,8 +69,8 @@ class Files(Source):
             raise ValueError(f"val, test: {val} and {test}, expected shares that leave something to learn from")
         if not isinstance(labels, dict) or not labels:
             raise ValueError("labels: empty; name at least one task with its labels")
-        self.parts = {task: parts_of(f"labels.{task}", given) for task, given in labels.items()}
-        self.unseen = {name: parts_of(f"unseen.{name}", given) for name, given in (unseen or {}).items()}
+        self.parts = {task: parts_of(f"labels.{task}", specs) for task, specs in labels.items()}
+        self.unseen = {name: parts_of(f"unseen.{name}", specs) for name, specs in (unseen or {}).items()}
         for name, parts in (self.parts | self.unseen).items():
             if (parts[0].kind == "number") > (name in self.unseen):
                 raise ValueError(f"labels.{name}.gives: number is for unseen tasks only")
@@ -83,81 +83,89 @@ class Files(Source):
     @cached_property
     def names(self) -> Classes:  # type: ignore[override]
         """Names of classes: as params give them, else as the labels do; none where these cannot be read."""
-        lacking = {task: parts for task, parts in self.parts.items() if not parts[0].names}
+        unnamed_parts = {task: parts for task, parts in self.parts.items() if not parts[0].names}
         try:
-            found, _ = read_labels(lacking)
+            found_by_task, _ = read_labels(unnamed_parts)
         except (OSError, ValueError):
-            found = {}
-        said = {task: parts[0].names or [] for task, parts in self.parts.items()}
-        return said | {task: classes_of(several) for task, several in found.items()}
+            found_by_task = {}
+        names_by_task = {task: parts[0].names or [] for task, parts in self.parts.items()}
+        return names_by_task | {task: classes_of(found_parts) for task, found_parts in found_by_task.items()}
 
     def splits(self) -> dict[str, Split]:
-        samples, split_of, classes = self.collect()
+        samples, sample_splits, classes = self.collect()
         rng = np.random.default_rng([self.seed, *b"order"])
-        parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
+        samples_by_split: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
         for i in rng.permutation(len(samples)):
-            parts[split_of[i]].append(samples[i])
-        tasks, unseen = list(self.parts), list(self.unseen)
+            samples_by_split[sample_splits[i]].append(samples[i])
+        tasks, unseen_names = list(self.parts), list(self.unseen)
         for name in ("val", "test"):  # images with most labels come first: the report shows the first rows
-            carrying = [s for s in parts[name] if s.labels.keys() & set(tasks)]
-            parts[f"unseen {name}"] = [s for s in parts[name] if set(unseen) <= s.labels.keys()]
-            parts[name] = sorted(carrying, key=lambda s: -len(s.labels.keys() & set(tasks)))
-        self.check_sizes(parts)
-        order = rng.permutation(len(parts["train"]) * self.views)
-        sample, view = order % len(parts["train"]), order // len(parts["train"])
-        rows = [parts["train"][i] for i in sample]
-        found = {
+            labelled_samples = [sample for sample in samples_by_split[name] if sample.labels.keys() & set(tasks)]
+            samples_by_split[f"unseen {name}"] = [
+                sample for sample in samples_by_split[name] if set(unseen_names) <= sample.labels.keys()
+            ]
+            samples_by_split[name] = sorted(labelled_samples, key=lambda sample: -len(sample.labels.keys() & set(tasks)))
+        self.check_sizes(samples_by_split)
+        order = rng.permutation(len(samples_by_split["train"]) * self.views)
+        sample_index, view = order % len(samples_by_split["train"]), order // len(samples_by_split["train"])
+        rows = [samples_by_split["train"][i] for i in sample_index]
+        splits = {
             "transfer": self.as_split(rows, view.astype(np.int32), tasks, classes),
-            "val": self.plain(parts["val"], tasks, classes),
-            "test/clean": self.plain(parts["test"], tasks, classes),
-            "test/corrupted": self.plain(parts["test"], tasks, classes, worse=True),
+            "val": self.plain(samples_by_split["val"], tasks, classes),
+            "test/clean": self.plain(samples_by_split["test"], tasks, classes),
+            "test/corrupted": self.plain(samples_by_split["test"], tasks, classes, worse=True),
         }
-        if unseen:
-            found["unseen/train"] = self.plain(parts["unseen val"], unseen, classes)
-            found["unseen/test"] = self.plain(parts["unseen test"], unseen, classes)
-        return found
+        if unseen_names:
+            splits["unseen/train"] = self.plain(samples_by_split["unseen val"], unseen_names, classes)
+            splits["unseen/test"] = self.plain(samples_by_split["unseen test"], unseen_names, classes)
+        return splits
 
     def preview(self) -> tuple[int, Split]:
         """The number of rows is approximate: which files are bad or duplicates is known only in the end."""
-        found, _ = read_labels(self.parts)
-        share = {"train": 1 - self.val, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
-        pairs = [pair for task in self.parts for pair in zip(self.parts[task], found[task], strict=True)]
-        paths = {path: share[spec.split] for spec, part in pairs for path, _ in part.labels}
-        extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - paths.keys()
-        rows = round(sum(paths.values()) + len(extra)) * self.views
-        some = [path for several in found.values() for path, _ in several[0].labels[:2]]
-        looked, unread = look_at_all(dict.fromkeys([*some, *list(paths)[:: max(1, len(paths) // PREVIEW)]]))
-        samples, unfit = merged(self.parts, found, looked)
+        found_by_task, _ = read_labels(self.parts)
+        shares = {"train": 1 - self.val, "val": 0.0, "test": 0.0, None: 1 - self.val - self.test}
+        pairs = [pair for task in self.parts for pair in zip(self.parts[task], found_by_task[task], strict=True)]
+        shares_by_path = {path: shares[spec.split] for spec, found in pairs for path, _ in found.labels}
+        extra_paths = {path for folder in self.unlabelled for path in ImageFolder(folder).files} - shares_by_path.keys()
+        rows = round(sum(shares_by_path.values()) + len(extra_paths)) * self.views
+        first_paths = [path for found_parts in found_by_task.values() for path, _ in found_parts[0].labels[:2]]
+        looked_by_path, unreadable = look_at_all(
+            dict.fromkeys([*first_paths, *list(shares_by_path)[:: max(1, len(shares_by_path) // PREVIEW)]])
+        )
+        samples, unfit = merged(self.parts, found_by_task, looked_by_path)
         if not samples:
-            raise ValueError(f"no image can be used: {(unread + unfit)[0]}")
-        few = self.plain(samples, list(self.parts), {task: classes_of(several) for task, several in found.items()})
-        return rows, few.first(len(samples))
+            raise ValueError(f"no image can be used: {(unreadable + unfit)[0]}")
+        split = self.plain(
+            samples, list(self.parts), {task: classes_of(found_parts) for task, found_parts in found_by_task.items()}
+        )
+        return rows, split.first(len(samples))
 
     def collect(self) -> tuple[list[Sample], list[str], Classes]:
         """All images, the split of each, and the classes of each task. Raises ValueError on what is bad, unless skipped."""
         parts = self.parts | self.unseen
-        found, bad = read_labels(parts)
-        extra = {path for folder in self.unlabelled for path in ImageFolder(folder).files}
-        paths = sorted({path for several in found.values() for part in several for path, _ in part.labels} | extra)
-        looked, unreadable = look_at_all(paths)
-        samples, unfit = merged(parts, found, looked)
+        found_by_task, bad = read_labels(parts)
+        extra_paths = {path for folder in self.unlabelled for path in ImageFolder(folder).files}
+        paths = sorted(
+            {path for found_parts in found_by_task.values() for found in found_parts for path, _ in found.labels} | extra_paths
+        )
+        looked_by_path, unreadable = look_at_all(paths)
+        samples, unfit = merged(parts, found_by_task, looked_by_path)
         report_bad(bad + unreadable + unfit, "labels or images", self.skip_bad)
         if len(samples) < 3:
             raise ValueError(f"{len(samples)} images that can be used; learning, val and test need at least one each")
         groups = near_duplicates(np.stack([sample.thumbnail for sample in samples]), self.near)
         splits = assign(samples, groups, self.val, self.test, self.seed)
-        return samples, splits, {task: classes_of(several) for task, several in found.items()}
+        return samples, splits, {task: classes_of(found_parts) for task, found_parts in found_by_task.items()}
 
-    def check_sizes(self, parts: dict[str, list[Sample]]) -> None:
+    def check_sizes(self, samples_by_split: dict[str, list[Sample]]) -> None:
         for name in ("train", "val", "test"):
             for task in self.parts:
-                if not any(task in sample.labels for sample in parts[name]):
+                if not any(task in sample.labels for sample in samples_by_split[name]):
                     raise ValueError(
                         f"no image in {name} has a label of {task}: label more, raise prepare.source.val or test, or declare "
                         f"a part to be in {name} with `split: {name}`; lower near if different images are taken for the same"
                     )
         for name in ("unseen val", "unseen test"):
-            if self.unseen and not parts[name]:
+            if self.unseen and not samples_by_split[name]:
                 raise ValueError(f"no image in {name.split()[1]} has labels of all of {', '.join(self.unseen)}")
 
     def plain(self, samples: list[Sample], tasks: list[str], classes: Classes, worse: bool = False) -> Split:
@@ -167,46 +175,50 @@ class Files(Source):
         """Images and class maps are read only when asked for, so that no more than a shard of them is in memory."""
 
         def image(i: int) -> np.ndarray:
-            x, stream = self.show(rows[i].path), [self.seed, int(view[i]), *rows[i].sample_id]
+            pixels_CHW, stream = self.show(rows[i].path), [self.seed, int(view[i]), *rows[i].sample_id]
             if view[i]:
-                x = self.augment(np.random.default_rng(stream), {"image": x[None]}, {})[0]["image"][0]
-            return corrupted(np.random.default_rng([*stream, 1]), x) if worse else x
+                pixels_CHW = self.augment(np.random.default_rng(stream), {"image": pixels_CHW[None]}, {})[0]["image"][0]
+            return corrupted(np.random.default_rng([*stream, 1]), pixels_CHW) if worse else pixels_CHW
 
         channels = 1 if self.mode == "L" else 3
-        labelled = {task: np.array([task in s.labels for s in rows]) & (view == 0) for task in tasks}
+        labelled = {task: np.array([task in sample.labels for sample in rows]) & (view == 0) for task in tasks}
         labels = {task: self.label_rows(task, rows, labelled[task], classes[task]) for task in tasks}
-        ids = np.frombuffer(b"".join(s.sample_id for s in rows), np.uint8).reshape(-1, 16)
-        return Split({"image": LazyArray(image, len(rows), (channels, *self.frame), np.uint8)}, labels, labelled, view, ids)
+        sample_ids = np.frombuffer(b"".join(sample.sample_id for sample in rows), np.uint8).reshape(-1, 16)
+        return Split(
+            {"image": LazyArray(image, len(rows), (channels, *self.frame), np.uint8)}, labels, labelled, view, sample_ids
+        )
 
-    def label_rows(self, task: str, rows: list[Sample], has: np.ndarray, classes: list[str]) -> Any:
-        kind, number = (self.parts | self.unseen)[task][0].kind, {name: i for i, name in enumerate(classes)}
+    def label_rows(self, task: str, rows: list[Sample], is_labelled: np.ndarray, classes: list[str]) -> Any:
+        kind, class_ids = (self.parts | self.unseen)[task][0].kind, {name: i for i, name in enumerate(classes)}
 
         def given(i: int) -> Label:
             return rows[i].labels[task]
 
         def class_map(i: int) -> np.ndarray:
-            if not has[i]:
+            if not is_labelled[i]:
                 return np.zeros(self.frame, np.uint8)
             return framed_mask(given(i).said(classes, *given(i).size), self.frame, self.how)
 
         if kind == "masks":
             return LazyArray(class_map, len(rows), self.frame, np.uint8)
         if kind == "boxes":
-            none = np.zeros((0, 5), np.float32)
-            return [self.boxes(given(i), number) if has[i] else none for i in range(len(rows))]
+            no_boxes = np.zeros((0, 5), np.float32)
+            return [self.boxes(given(i), class_ids) if is_labelled[i] else no_boxes for i in range(len(rows))]
         if kind == "number":
-            return np.array([given(i).said if has[i] else 0 for i in range(len(rows))], np.float32)
+            return np.array([given(i).said if is_labelled[i] else 0 for i in range(len(rows))], np.float32)
         if kind == "class":
-            return np.array([number[given(i).said] if has[i] else -1 for i in range(len(rows))], np.int64)
+            return np.array([class_ids[given(i).said] if is_labelled[i] else -1 for i in range(len(rows))], np.int64)
         present = np.zeros((len(rows), len(classes)), np.uint8)
-        for i in np.flatnonzero(has).tolist():
-            present[i, [number[name] for name in given(i).said]] = 1
+        for i in np.flatnonzero(is_labelled).tolist():
+            present[i, [class_ids[name] for name in given(i).said]] = 1
         return present
 
-    def boxes(self, label: Label, number: dict[str, int]) -> np.ndarray:
-        kinds = [(number[name], corners, ignored) for name, *corners, ignored in label.said]
-        rows = np.array([(-2 - n if ignored else n, *corners) for n, corners, ignored in kinds], float).reshape(-1, 5)
-        return framed_boxes(rows, label.size, self.frame, self.how)
+    def boxes(self, label: Label, class_ids: dict[str, int]) -> np.ndarray:
+        objects = [(class_ids[name], corners, ignored) for name, *corners, ignored in label.said]
+        boxes = np.array(
+            [(-2 - class_id if ignored else class_id, *corners) for class_id, corners, ignored in objects], float
+        ).reshape(-1, 5)
+        return framed_boxes(boxes, label.size, self.frame, self.how)
 
     def show(self, path: Path) -> np.ndarray:
         return framed(open_upright(path, self.mode), self.frame, self.how)

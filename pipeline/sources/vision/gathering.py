@@ -57,17 +57,17 @@ class Sample:
 
 def read_labels(parts: Parts) -> tuple[dict[str, list[Found]], list[str]]:
     """What every part of every task holds, and a line for each label that cannot be used."""
-    found = {task: [READERS[part.format](part) for part in several] for task, several in parts.items()}
-    for task, several in found.items():
-        if not any(part.labels for part in several):
-            bad = [line for part in several for line in part.bad]
+    found_by_task = {task: [READERS[part.format](part) for part in task_parts] for task, task_parts in parts.items()}
+    for task, found_parts in found_by_task.items():
+        if not any(found.labels for found in found_parts):
+            bad = [line for found in found_parts for line in found.bad]
             raise ValueError("; ".join([f"labels of {task}: none that can be used", *bad[:SHOWN]]))
-    return found, [line for several in found.values() for part in several for line in part.bad]
+    return found_by_task, [line for found_parts in found_by_task.values() for found in found_parts for line in found.bad]
 
 
-def classes_of(found: list[Found]) -> list[str]:
+def classes_of(found_parts: list[Found]) -> list[str]:
     """The classes of all parts of a task, in order."""
-    return list(dict.fromkeys(name for part in found for name in part.classes))
+    return list(dict.fromkeys(name for found in found_parts for name in found.classes))
 
 
 def look(path: Path) -> Looked:
@@ -86,56 +86,65 @@ def look_at_all(paths: Iterable[Path]) -> tuple[dict[Path, Looked], list[str]]:
         except ValueError as error:
             return str(error)
 
-    looked, bad = {}, []
+    looked_by_path, bad = {}, []
     with ThreadPoolExecutor() as threads:
-        for path, one in zip(paths, threads.map(look_or_say, paths), strict=True):
-            if isinstance(one, str):
-                bad.append(one)
+        for path, result in zip(paths, threads.map(look_or_say, paths), strict=True):
+            if isinstance(result, str):
+                bad.append(result)
             else:
-                looked[path] = one
-    return looked, bad
+                looked_by_path[path] = result
+    return looked_by_path, bad
 
 
-def merged(parts: Parts, found: dict[str, list[Found]], looked: dict[Path, Looked]) -> tuple[list[Sample], list[str]]:
+def merged(
+    parts: Parts, found_by_task: dict[str, list[Found]], looked_by_path: dict[Path, Looked]
+) -> tuple[list[Sample], list[str]]:
     """Samples in the order of their ids, and a line for each label that does not fit its image or another label."""
-    samples = {one.sample_id: Sample(one.sample_id, path, one.thumbnail) for path, one in reversed(looked.items())}
+    samples = {
+        looked.sample_id: Sample(looked.sample_id, path, looked.thumbnail) for path, looked in reversed(looked_by_path.items())
+    }
     bad = []
-    for task, several in found.items():
-        classes = classes_of(several)
-        for spec, part in zip(parts[task], several, strict=True):
-            for path, said in part.labels:
-                if path not in looked:
+    for task, found_parts in found_by_task.items():
+        classes = classes_of(found_parts)
+        for spec, found in zip(parts[task], found_parts, strict=True):
+            for path, value in found.labels:
+                if path not in looked_by_path:
                     continue
-                sample, label = samples[looked[path].sample_id], Label(path, looked[path].size, said)
+                sample, label = samples[looked_by_path[path].sample_id], Label(path, looked_by_path[path].size, value)
                 if spec.split:
                     sample.declared.setdefault(spec.split, path)
                     check_declared(sample)
-                problem = problem_of(label, part.sizes.get(path), classes, sample.labels.get(task))
+                problem = problem_of(label, found.sizes.get(path), classes, sample.labels.get(task))
                 if problem:
                     bad.append(f"{path}: {task}: {problem}")
                 else:
                     sample.labels[task] = label
-    return [samples[i] for i in sorted(samples)], bad
+    return [samples[sample_id] for sample_id in sorted(samples)], bad
 
 
 def check_declared(sample: Sample) -> None:
     if len(sample.declared) > 1:
-        (one, first), (other, second) = sorted(sample.declared.items())[:2]
-        raise ValueError(f"{first} is in {one} and {second} in {other}, but they are the same image: a leak; drop one of them")
+        (one_split, one_file), (other_split, other_file) = sorted(sample.declared.items())[:2]
+        raise ValueError(
+            f"{one_file} is in {one_split} and {other_file} in {other_split}, but they are the same image: a leak; "
+            "drop one of them"
+        )
 
 
-def problem_of(label: Label, stated: tuple[int, int] | None, classes: list[str], before: Label | None) -> str | None:
+def problem_of(
+    label: Label, stated_size: tuple[int, int] | None, classes: list[str], earlier_label: Label | None
+) -> str | None:
     """What is wrong with a label, given what else is known. stated: the size of the image, if labels state it."""
     width, height = label.size
-    if stated and stated != label.size:
-        return f"labels are of an image of {stated[0]} x {stated[1]}, it has {width} x {height}, seen upright"
-    if not stated and callable(label.said):
+    if stated_size and stated_size != label.size:
+        return f"labels are of an image of {stated_size[0]} x {stated_size[1]}, it has {width} x {height}, seen upright"
+    if not stated_size and callable(label.said):
         try:
             label.said(classes, width, height)
         except ValueError as error:
             return str(error)
-    if before and not same(before, label, classes):
-        return f"has another label than {before.path}, which shows the same; drop one of them"
+    if earlier_label and not same(earlier_label, label, classes):
+        return f"has another label than {earlier_label.path}, which shows the same; drop one of them"
     return None
 
 

@@ -70,10 +70,10 @@ def fit(width: int, height: int, frame: Frame, how: How) -> Fit:
 def framed(image: Image.Image, frame: Frame, how: How) -> np.ndarray:
     """(C, H, W) uint8."""
     kept, (x0, y0, x1, y1) = fit(*image.size, frame, how)
-    shown = np.asarray(image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, kept)).reshape(y1 - y0, x1 - x0, -1)
-    out = np.full((*frame, shown.shape[2]), GREY, np.uint8)
-    out[y0:y1, x0:x1] = shown
-    return np.ascontiguousarray(out.transpose(2, 0, 1))
+    shown_HWC = np.asarray(image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, kept)).reshape(y1 - y0, x1 - x0, -1)
+    out_HWC = np.full((*frame, shown_HWC.shape[2]), GREY, np.uint8)
+    out_HWC[y0:y1, x0:x1] = shown_HWC
+    return np.ascontiguousarray(out_HWC.transpose(2, 0, 1))
 
 
 def framed_mask(mask_HW: np.ndarray, frame: Frame, how: How) -> np.ndarray:
@@ -81,9 +81,9 @@ def framed_mask(mask_HW: np.ndarray, frame: Frame, how: How) -> np.ndarray:
     kept, (x0, y0, x1, y1) = fit(mask_HW.shape[1], mask_HW.shape[0], frame, how)
     line = kept[1] + (np.arange(y1 - y0) + 0.5) * (kept[3] - kept[1]) / (y1 - y0)
     column = kept[0] + (np.arange(x1 - x0) + 0.5) * (kept[2] - kept[0]) / (x1 - x0)
-    out = np.zeros(frame, np.uint8)
-    out[y0:y1, x0:x1] = mask_HW[line.astype(int)[:, None], column.astype(int)]
-    return out
+    out_HW = np.zeros(frame, np.uint8)
+    out_HW[y0:y1, x0:x1] = mask_HW[line.astype(int)[:, None], column.astype(int)]
+    return out_HW
 
 
 def framed_boxes(boxes: np.ndarray, size: tuple[int, int], frame: Frame, how: How) -> np.ndarray:
@@ -115,7 +115,7 @@ def augmented(rng: np.random.Generator, inputs: Arrays, labels: Arrays, flip: bo
     mirror = (rng.random((batch, 1)) < 0.5) & flip
     line, column = (positions(side, scale, shift) for side, shift in zip(frame, (shift_y, shift_x), strict=True))
     column = np.where(mirror, frame[1] - 1 - column, column)
-    moved_image = np.stack([resampled(x, i, j) for x, i, j in zip(image, line, column, strict=True)])
+    moved_image = np.stack([resampled(image_CHW, i, j) for image_CHW, i, j in zip(image, line, column, strict=True)])
     moved = dict(labels)
     for task, label in labels.items():
         if label.dtype == np.uint8 and label.shape[1:] == tuple(frame):
@@ -134,12 +134,15 @@ def positions(side: int, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def resampled(image_CHW: np.ndarray, line: np.ndarray, column: np.ndarray) -> np.ndarray:
     """The image at these lines (H,) and columns (W,), linearly between pixels: (C, H, W) float32."""
-    x = image_CHW.astype(np.float32)
-    for axis, at in ((1, line), (2, column)):
-        low = at.astype(int)
-        share = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        x = x.take(low, axis) * (1 - share) + x.take(np.minimum(low + 1, x.shape[axis] - 1), axis) * share
-    return x
+    pixels_CHW = image_CHW.astype(np.float32)
+    for axis, positions in ((1, line), (2, column)):
+        low = positions.astype(int)
+        share = (positions - low).reshape([-1 if a == axis else 1 for a in range(3)])
+        pixels_CHW = (
+            pixels_CHW.take(low, axis) * (1 - share)
+            + pixels_CHW.take(np.minimum(low + 1, pixels_CHW.shape[axis] - 1), axis) * share
+        )
+    return pixels_CHW
 
 
 def moved_boxes(
@@ -155,8 +158,8 @@ def moved_boxes(
     x0, x1 = (moved_edge(x, wide, scale, shift_x) for x in (x0, x1))
     y0, y1 = (moved_edge(y, high, scale, shift_y) for y in (y0, y1))
     corners = np.stack([x0, y0, x1, y1], 2)
-    seen = (boxes[..., 0] != -1) & (x1 - x0 >= 1) & (y1 - y0 >= 1)
-    return np.where(seen[..., None], np.concatenate([boxes[..., :1], corners], 2), -1).astype(np.float32)
+    is_visible = (boxes[..., 0] != -1) & (x1 - x0 >= 1) & (y1 - y0 >= 1)
+    return np.where(is_visible[..., None], np.concatenate([boxes[..., :1], corners], 2), -1).astype(np.float32)
 
 
 def moved_edge(x: np.ndarray, side: int, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -178,12 +181,12 @@ def other_light(rng: np.random.Generator, image_BCHW: np.ndarray) -> np.ndarray:
 
 def corrupted(rng: np.random.Generator, image_CHW: np.ndarray) -> np.ndarray:
     """Noisy, blurred, or with less than half the contrast, each in one of three: uint8."""
-    x, kind = image_CHW.astype(np.float32), rng.integers(3)
+    pixels_CHW, kind = image_CHW.astype(np.float32), rng.integers(3)
     if kind == 0:
-        x += 30 * rng.standard_normal(x.shape, dtype=np.float32)
+        pixels_CHW += 30 * rng.standard_normal(pixels_CHW.shape, dtype=np.float32)
     elif kind == 1:
-        edge, (high, wide) = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="edge"), x.shape[1:]
-        x = np.mean([edge[:, i : i + high, j : j + wide] for i in range(3) for j in range(3)], axis=0)
+        padded_CHW, (high, wide) = np.pad(pixels_CHW, ((0, 0), (1, 1), (1, 1)), mode="edge"), pixels_CHW.shape[1:]
+        pixels_CHW = np.mean([padded_CHW[:, i : i + high, j : j + wide] for i in range(3) for j in range(3)], axis=0)
     else:
-        x = 0.4 * x + 30
-    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+        pixels_CHW = 0.4 * pixels_CHW + 30
+    return np.clip(np.rint(pixels_CHW), 0, 255).astype(np.uint8)

@@ -61,9 +61,9 @@ class Part(Section):
         return [str(name) for name in self.classes] if self.classes else None
 
 
-def parts_of(where: str, given: Any) -> list[Part]:
+def parts_of(where: str, specs: Any) -> list[Part]:
     """The parts of one task's labels. Raises ValueError that names the key below `where`."""
-    parts = [part_of(where, one) for one in (given if isinstance(given, list) else [given])]
+    parts = [part_of(where, spec) for spec in (specs if isinstance(specs, list) else [specs])]
     if not parts:
         raise ValueError(f"{where}: empty; name a folder, coco, voc, masks or csv")
     if len({part.kind for part in parts}) > 1:
@@ -75,11 +75,11 @@ def parts_of(where: str, given: Any) -> list[Part]:
     return parts
 
 
-def part_of(where: str, given: Any) -> Part:
-    if not isinstance(given, dict):
-        raise ValueError(f"{where}: {given!r}, expected keys, such as {{folder: images}}")
+def part_of(where: str, spec: Any) -> Part:
+    if not isinstance(spec, dict):
+        raise ValueError(f"{where}: {spec!r}, expected keys, such as {{folder: images}}")
     try:
-        part = Part.model_validate(given)
+        part = Part.model_validate(spec)
     except ValidationError as error:
         problem = error.errors()[0]
         key = str(problem["loc"][0])
@@ -122,15 +122,15 @@ class ImageFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise ValueError(f"{path}: no such folder; expected one with images, below the project folder")
-        found = (p for p in self.path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-        self.files = sorted(p for p in found if not any(part[0] == "." for part in p.relative_to(self.path).parts))
+        paths = (file for file in self.path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        self.files = sorted(path for path in paths if not any(part[0] == "." for part in path.relative_to(self.path).parts))
         if not self.files:
             raise ValueError(f"{path}: no image in this folder; expected files such as .png or .jpg")
-        names = {p.relative_to(self.path).as_posix(): p for p in self.files}
-        stems: dict[str, list[Path]] = {}
-        for name, file in names.items():
-            stems.setdefault(name.rpartition(".")[0], []).append(file)
-        self.known = {stem: found[0] for stem, found in stems.items() if len(found) == 1} | names
+        files_by_name = {file.relative_to(self.path).as_posix(): file for file in self.files}
+        files_by_stem: dict[str, list[Path]] = {}
+        for name, file in files_by_name.items():
+            files_by_stem.setdefault(name.rpartition(".")[0], []).append(file)
+        self.known = {stem: files[0] for stem, files in files_by_stem.items() if len(files) == 1} | files_by_name
 
     def find(self, name: str) -> Path | None:
         return self.known.get(name)
@@ -172,10 +172,10 @@ def checked_box(corners: Any, width: int, height: int) -> tuple[float, float, fl
     return x0, y0, x1, y1
 
 
-def no_class(name: str, known: list[str]) -> str:
-    return f"no class {name!r}{hint(name, tuple(known))}; there are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+def no_class(name: str, names: list[str]) -> str:
+    return f"no class {name!r}{hint(name, tuple(names))}; there are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
 
 
 @lru_cache(1024)  # a misspelling is often on every line, and comparing it with many names is slow
-def hint(name: str, known: tuple[str, ...]) -> str:
-    return near(name, known)
+def hint(name: str, names: tuple[str, ...]) -> str:
+    return near(name, names)

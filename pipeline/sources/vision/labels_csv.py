@@ -14,27 +14,27 @@ def read_csv(part: Part) -> Found:
     """Empty lines, and those that begin with #, are skipped. With several columns, a class is present if its column is 1."""
     assert part.csv and part.images
     images, found = ImageFolder(part.images), Found()
-    wanted = listed(part, images, found.bad)
-    seen: dict[Path, str] = {}
-    names = [part.label] if isinstance(part.label, str) else part.label
-    for where, row in rows_of(part, [part.path, *names]):
+    listed_images = listed(part, images, found.bad)
+    where_by_image: dict[Path, str] = {}
+    columns = [part.label] if isinstance(part.label, str) else part.label
+    for where, row in rows_of(part, [part.path, *columns]):
         image = images.find(row[part.path])
         if image is None:
             found.bad.append(f"{where}: no image {row[part.path]!r} in {part.images}")
-        elif image in seen:
-            found.bad.append(f"{where}: {image} has a label already, in {seen[image]}")
-        elif image in wanted:
-            seen[image] = where
+        elif image in where_by_image:
+            found.bad.append(f"{where}: {image} has a label already, in {where_by_image[image]}")
+        elif image in listed_images:
+            where_by_image[image] = where
             try:
-                label = label_of(part, names, row)
+                label = label_of(part, columns, row)
                 if label is not None:
                     found.labels.append((image, label))
             except ValueError as error:
                 found.bad.append(f"{where}: {error}")
     if part.kind == "number":
         return found
-    said = {name for _, label in found.labels for name in ([label] if part.kind == "class" else label)}
-    found.classes = part.names or (list(names) if not isinstance(part.label, str) else sorted(said))
+    class_names = {name for _, label in found.labels for name in ([label] if part.kind == "class" else label)}
+    found.classes = part.names or (list(columns) if not isinstance(part.label, str) else sorted(class_names))
     return found
 
 
@@ -44,8 +44,10 @@ def rows_of(part: Part, needed: list[str]) -> list[tuple[str, dict[str, str]]]:
     header, rows = read_rows(Path(part.csv), part.delimiter, part.columns)
     for column in needed:
         if column not in header:
-            known = ", ".join(header)
-            raise ValueError(f"{part.csv}: no column {column!r}; there are {known}; say which with path, label or columns")
+            known_columns = ", ".join(header)
+            raise ValueError(
+                f"{part.csv}: no column {column!r}; there are {known_columns}; say which with path, label or columns"
+            )
     return [(f"{part.csv}, line {line}", dict(zip(header, cells, strict=True))) for line, cells in rows]
 
 
@@ -68,15 +70,15 @@ def read_rows(path: Path, delimiter: str, columns: list[str] | None = None) -> t
     return header, rows
 
 
-def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
+def label_of(part: Part, columns: list[str], row: dict[str, str]) -> Any:
     """None where the cells are empty: no label. In a column of several classes an empty cell means that none is present."""
-    if not any(row[name] for name in names):
+    if not any(row[name] for name in columns):
         return [] if part.kind == "classes" and isinstance(part.label, str) else None
     if not isinstance(part.label, str):
-        for name in names:
+        for name in columns:
             if row[name] not in ("0", "1"):
                 raise ValueError(f"column {name!r} is {row[name]!r}, expected 0 or 1")
-        return [name for name in names if row[name] == "1"]
+        return [name for name in columns if row[name] == "1"]
     text = row[part.label]
     if part.kind == "number":
         try:
@@ -86,8 +88,8 @@ def label_of(part: Part, names: list[str], row: dict[str, str]) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"{text!r} is not a finite number")
         return value
-    labels = [text] if part.kind == "class" else [name.strip() for name in text.split(part.separator) if name.strip()]
-    for name in labels:
+    names = [text] if part.kind == "class" else [name.strip() for name in text.split(part.separator) if name.strip()]
+    for name in names:
         if part.names and name not in part.names:
             raise ValueError(no_class(name, part.names))
-    return text if part.kind == "class" else labels
+    return text if part.kind == "class" else names

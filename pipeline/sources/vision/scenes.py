@@ -71,14 +71,14 @@ def light(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def places(count: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Centres (MOST, 2, N) in pixels, at least APART where thirty tries find room."""
-    taken = np.full((MOST, 2, len(count)), -100.0)
+    centres = np.full((MOST, 2, len(count)), -100.0)
     for slot in range(MOST):
         centre = rng.uniform(MARGIN, SIZE - MARGIN, (2, len(count)))
         for _ in range(30):
-            near = (np.hypot(*(taken - centre).transpose(1, 0, 2)) < APART).any(0)
-            centre = np.where(near, rng.uniform(MARGIN, SIZE - MARGIN, (2, len(count))), centre)
-        taken[slot] = np.where(count > slot, centre, -100.0)
-    return np.where(taken < 0, SIZE / 2, taken)  # slots not in use are drawn, with no ink, in the middle
+            is_near = (np.hypot(*(centres - centre).transpose(1, 0, 2)) < APART).any(0)
+            centre = np.where(is_near, rng.uniform(MARGIN, SIZE - MARGIN, (2, len(count))), centre)
+        centres[slot] = np.where(count > slot, centre, -100.0)
+    return np.where(centres < 0, SIZE / 2, centres)  # slots not in use are drawn, with no ink, in the middle
 
 
 def fragments(images: np.ndarray, scenes: int, rng: np.random.Generator) -> np.ndarray:

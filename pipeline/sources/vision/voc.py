@@ -19,24 +19,24 @@ def read_voc(part: Part) -> Found:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.name[0] != ".")
     if not files:
         raise ValueError(f"{part.voc}: no .xml file in this folder; expected one per image")
-    wanted, boxes = listed(part, images, found.bad), {}
+    listed_images, objects_by_image = listed(part, images, found.bad), {}
     for file in files:
         image = images.find(file.relative_to(folder).with_suffix("").as_posix())
         try:
             if image is None:
                 raise ValueError(f"no image {file.stem!r} in {part.images}")
-            if image in wanted:
-                found.sizes[image], boxes[image] = objects_of(file)
+            if image in listed_images:
+                found.sizes[image], objects_by_image[image] = objects_of(file)
         except ValueError as error:
             found.bad.append(f"{file}: {error}")
-    found.classes = part.names or sorted({name for rows in boxes.values() for name, *_ in rows})
-    for image, rows in boxes.items():
-        strange = [name for name, *_ in rows if name not in found.classes]
-        if strange:
-            found.bad.append(f"{part.voc}/{image.stem}.xml: {no_class(strange[0], found.classes)}")
+    found.classes = part.names or sorted({name for objects in objects_by_image.values() for name, *_ in objects})
+    for image, objects in objects_by_image.items():
+        unknown_names = [name for name, *_ in objects if name not in found.classes]
+        if unknown_names:
+            found.bad.append(f"{part.voc}/{image.stem}.xml: {no_class(unknown_names[0], found.classes)}")
         else:
-            plain = sorted({name for name, *_, difficult in rows if not difficult})
-            found.labels.append((image, rows if part.kind == "boxes" else plain))
+            class_names = sorted({name for name, *_, difficult in objects if not difficult})
+            found.labels.append((image, objects if part.kind == "boxes" else class_names))
     return found
 
 
@@ -50,18 +50,18 @@ def objects_of(file: Path) -> tuple[tuple[int, int], list[tuple]]:
     except ElementTree.ParseError as error:
         raise ValueError(f"cannot be read as XML: {error}") from None
     width, height = (int(number(root, f"size/{side}")) for side in ("width", "height"))
-    rows = []
-    for place, item in enumerate(root.iter("object"), 1):
+    objects = []
+    for position, item in enumerate(root.iter("object"), 1):
         difficult = item.findtext("difficult", "0").strip() == "1"
         name = (item.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no <name>")
             x0, y0, x1, y1 = (number(item, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax"))
-            rows.append((name, *checked_box((x0 - 1, y0 - 1, x1, y1), width, height), difficult))
+            objects.append((name, *checked_box((x0 - 1, y0 - 1, x1, y1), width, height), difficult))
         except ValueError as error:
-            raise ValueError(f"object {place}: {error}") from None
-    return (width, height), rows
+            raise ValueError(f"object {position}: {error}") from None
+    return (width, height), objects
 
 
 def number(node: ElementTree.Element, path: str) -> float:
@@ -79,12 +79,12 @@ def read_masks(part: Part) -> Found:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png" and path.name[0] != ".")
     if not files:
         raise ValueError(f"{part.masks}: no .png file in this folder; expected a class map per image")
-    wanted = listed(part, images, found.bad)
+    listed_images = listed(part, images, found.bad)
     for file in files:
         image = images.find(file.relative_to(folder).with_suffix("").as_posix())
         if image is None:
             found.bad.append(f"{file}: no image {file.stem!r} in {part.images}")
-        elif image in wanted:
+        elif image in listed_images:
             draw: Callable[..., Any] = partial(class_map, file, part.values)
             found.labels.append((image, draw))
     return found
@@ -101,11 +101,11 @@ def class_map(file: Path, values: dict[int, int] | None, classes: list[str], wid
     for value in np.unique(pixels).tolist():
         if values is not None and value not in values:
             raise ValueError(f"{file}: pixel {value} is not in values, which has {', '.join(map(str, values))}")
-        mapped = values[value] if values else value
-        if classes and mapped > len(classes) and mapped != IGNORED:
-            raise ValueError(f"{file}: class {mapped}, but there are names for 1 to {len(classes)}; 255 is ignored")
+        class_number = values[value] if values else value
+        if classes and class_number > len(classes) and class_number != IGNORED:
+            raise ValueError(f"{file}: class {class_number}, but there are names for 1 to {len(classes)}; 255 is ignored")
     if not values:
         return pixels
-    table = np.zeros(256, np.uint8)
-    table[list(values)] = list(values.values())
-    return table[pixels]
+    class_of_value = np.zeros(256, np.uint8)
+    class_of_value[list(values)] = list(values.values())
+    return class_of_value[pixels]
