@@ -64,18 +64,18 @@ class Sentence:
 
 def opinions(novel: bool) -> dict[int, list[str]]:
     """{polarity: words as parts joined by "-"}: those of training, or those that only the split "novel" has."""
-    found: dict[int, list[str]] = {0: [], 1: []}
+    words_by_polarity: dict[int, list[str]] = {0: [], 1: []}
     for polarity, stems in STEMS.items():
         for (s, stem), (f, suffix) in product(enumerate(stems), enumerate(SUFFIXES)):
             if ((s + f) % HELD_OUT == 0) == novel:
-                found[polarity].append(f"{stem}-{suffix}")
-    return found
+                words_by_polarity[polarity].append(f"{stem}-{suffix}")
+    return words_by_polarity
 
 
-def names(rng: np.random.Generator, many: int) -> list[str]:
+def names(rng: np.random.Generator, count: int) -> list[str]:
     """Distinct words of two or three syllables; only its clause tells what kind of name one is."""
     found: dict[str, None] = {}
-    while len(found) < many:
+    while len(found) < count:
         syllables = [rng.choice(ONSETS) + rng.choice(list(VOWELS)) for _ in range(rng.integers(2, 4))]
         found["".join(syllables) + rng.choice(CODAS)] = None
     return list(found)
@@ -92,22 +92,22 @@ def chunks(template: str, slots: dict[str, list[Word]]) -> list[Chunk]:
 
 def sentence(clauses: list[list[Chunk]], second: "SecondLanguage") -> Sentence:
     """Clauses with full stops between them; the second language has a clause's chunks in reverse order, and no stops."""
-    first: list[Word] = []
-    other: list[str] = []
+    first_words: list[Word] = []
+    second_words: list[str] = []
     partner: list[int] = []
     for number, clause in enumerate(clauses):
-        first += [(".", "O")] * (number > 0)
+        first_words += [(".", "O")] * (number > 0)
         partner += [-1] * (number > 0)
-        begins = np.cumsum([len(first)] + [len(words) for words, _ in clause])
+        begins = np.cumsum([len(first_words)] + [len(words) for words, _ in clause])
         partner += [-1] * sum(len(words) for words, _ in clause)
         for begin, (words, particle) in zip(begins[-2::-1], clause[::-1], strict=True):
-            for place, (word, _) in enumerate(words):
+            for position, (word, _) in enumerate(words):
                 if word not in ARTICLES:
-                    partner[begin + place] = len(other)
-                    other.append(second.word(word))
-            other += [second.word(particle)] * bool(particle)
-        first += [word for words, _ in clause for word in words]
-    return Sentence(([word for word, _ in first], other), partner, [tag for _, tag in first])
+                    partner[begin + position] = len(second_words)
+                    second_words.append(second.word(word))
+            second_words += [second.word(particle)] * bool(particle)
+        first_words += [word for words, _ in clause for word in words]
+    return Sentence(([word for word, _ in first_words], second_words), partner, [tag for _, tag in first_words])
 
 
 @final
@@ -117,15 +117,15 @@ class SecondLanguage:
     def __init__(self, rng: np.random.Generator):
         closings = [template for templates in CLOSINGS.values() for template in templates]
         templates = [template for template, _ in VERDICTS] + MENTIONS + NAMED + closings
-        listed = [word for table in (NOUNS, ADVERBS, STEMS) for words in table.values() for word in words]
-        parts = {*" ".join(templates).replace("|", " ").split(), *listed, *SUFFIXES, *PARTICLES.values()}
+        lexicon = [word for table in (NOUNS, ADVERBS, STEMS) for words in table.values() for word in words]
+        parts = {*" ".join(templates).replace("|", " ").split(), *lexicon, *SUFFIXES, *PARTICLES.values()}
         self.parts: dict[str, str] = {}
         for part in sorted(parts):
             while part not in self.parts:
                 syllables = "".join(rng.choice(list("kzhwjx")) + rng.choice(list("auy")) for _ in range(3))
-                made = syllables[: rng.integers(3, 7)]
-                if made not in self.parts.values():
-                    self.parts[part] = made
+                translation = syllables[: rng.integers(3, 7)]
+                if translation not in self.parts.values():
+                    self.parts[part] = translation
         self.letters: dict[str, str] = {}
         for kind in ("bdfglmnprstv", VOWELS):
             self.letters |= dict(zip(kind, rng.permutation(list(kind)), strict=True))

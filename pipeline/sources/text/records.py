@@ -46,7 +46,7 @@ def read_records(
     cannot be read, or no row is left.
     """
     tag_column = next((columns[name] for name in tags), "")
-    found: dict[tuple[str, ...], Record] = {}
+    records_by_words: dict[tuple[str, ...], Record] = {}
     for path in paths:
         for where, row in rows_of(Path(path), text, tag_column, bad):
             try:
@@ -56,12 +56,12 @@ def read_records(
                     check_tags(record, name, kinds)
                 cut(record, tags, longest)
                 check_bytes(record, text, longest)
-                join(found.setdefault(tuple(record.words), record), record, longest)
+                join(records_by_words.setdefault(tuple(record.words), record), record, longest)
             except ValueError as error:
                 bad.append(f"{where}: {error}")
-    if not found:
+    if not records_by_words:
         raise ValueError("; ".join([f"{', '.join(paths)}: no row", *bad[:SHOWN]]))
-    return list(found.values())
+    return list(records_by_words.values())
 
 
 def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
@@ -70,11 +70,11 @@ def columns_of(paths: list[str], text: str, tags: str) -> list[str]:
 
 def rows_of(path: Path, text: str | None, tags: str, bad: list[str]) -> Iterator[Row]:
     """Rows of a file of any kind; what is wrong with one is added to `bad`. text: a column that must be there."""
-    kind = path.suffix.lower()
-    if kind == ".conll":
+    ending = path.suffix.lower()
+    if ending == ".conll":
         yield from conll_rows(path, text or "text", tags, bad)
-    elif kind in READERS:
-        yield from READERS[kind](path, text, bad)
+    elif ending in READERS:
+        yield from READERS[ending](path, text, bad)
     else:
         raise ValueError(f"{path}: not a kind of file that is read; there are {', '.join(ENDINGS)}")
 
@@ -94,10 +94,10 @@ def csv_rows(path: Path, text: str | None, bad: list[str]) -> Iterator[Row]:
     """Rows below a header, with commas, semicolons or tabs between cells; a cell in quotes may span several lines, and the
     last of these is reported. In a .tsv quotes are plain characters: many are written so."""
     lines = lines_of(path)
-    form: dict[str, Any] = {"delimiter": separator_of(lines[0])}
+    dialect: dict[str, Any] = {"delimiter": separator_of(lines[0])}
     if path.suffix.lower() == ".tsv":
-        form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    reader = csv.reader(io.StringIO("\n".join(lines) + "\n"), strict=True, **form)
+        dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader = csv.reader(io.StringIO("\n".join(lines) + "\n"), strict=True, **dialect)
     try:
         header = next(reader, [])
         check_header(path, header)
@@ -146,23 +146,23 @@ def conll_rows(path: Path, text: str, tags: str, bad: list[str]) -> Iterator[Row
 
     Columns are separated by tabs, or by blanks in a line without any; a no-break blank, as in 10 000, is part of its word.
     """
-    where, width, whole = "", 0, True
+    where, width, is_whole = "", 0, True
     words: list[str] = []
-    found: list[str] = []
+    word_tags: list[str] = []
     for number, line in enumerate([*lines_of(path), ""], 1):
         cells = [cell.strip(" ") for cell in line.strip(" \t").split("\t" if "\t" in line else " ") if cell]
         if not line.strip() or cells[0] == "-DOCSTART-":
-            if words and whole:
-                yield where, {text: words, tags: as_bio(found)}
-            words, found, whole = [], [], True
+            if words and is_whole:
+                yield where, {text: words, tags: as_bio(word_tags)}
+            words, word_tags, is_whole = [], [], True
             continue
         width = width or len(cells)
         if len(cells) != width or width < 2:
             bad.append(f"{path}, line {number}: {len(cells)} columns, expected {max(width, 2)}: a word first, its tag last")
-            whole = False
+            is_whole = False
         where = where if words else f"{path}, line {number}"
         words.append(cells[0])
-        found.append(cells[-1])
+        word_tags.append(cells[-1])
 
 
 READERS = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".parquet": parquet_rows}
@@ -186,31 +186,31 @@ def words_of(row: dict[str, Any], text: str, tags: Iterable[int] = ()) -> list[s
 
 def labels_of(row: dict[str, Any], classes: dict[str, list[str]], tags: dict[str, list[str]]) -> dict[str, Any]:
     """The labels of a row, {label: its cell}; empty cells say nothing."""
-    said = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}
-    found = {name: value for name, value in said.items() if value not in (None, "", [])}
-    for name, known in classes.items():
-        if name in found:
-            found[name] = str(found[name])
-            if found[name] not in known:
-                raise ValueError(f"{name!r} is {found[name]!r}, expected one of {', '.join(known)}")
-    for name in tags.keys() & found.keys():
-        given = found[name].split() if isinstance(found[name], str) else found[name]
-        if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
-            raise ValueError(f"{name!r} is {given!r:.80}, expected one tag per word, by name, such as B-PER")
-        found[name] = as_bio(given)
-    return found
+    cells = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}
+    labels = {name: value for name, value in cells.items() if value not in (None, "", [])}
+    for name, class_names in classes.items():
+        if name in labels:
+            labels[name] = str(labels[name])
+            if labels[name] not in class_names:
+                raise ValueError(f"{name!r} is {labels[name]!r}, expected one of {', '.join(class_names)}")
+    for name in tags.keys() & labels.keys():
+        row_tags = labels[name].split() if isinstance(labels[name], str) else labels[name]
+        if not isinstance(row_tags, list) or not all(isinstance(tag, str) for tag in row_tags):
+            raise ValueError(f"{name!r} is {row_tags!r:.80}, expected one tag per word, by name, such as B-PER")
+        labels[name] = as_bio(row_tags)
+    return labels
 
 
 def check_tags(record: Record, name: str, kinds: list[str]) -> None:
     tags = record.labels.get(name)
     if tags is None:
         return
-    known = tags_of(kinds)
+    tag_names = tags_of(kinds)
     if len(tags) != len(record.words):
         raise ValueError(f"{name!r}: {len(tags)} tags for {len(record.words)} words")
     for tag in tags:
-        if tag not in known:
-            raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(known)}")
+        if tag not in tag_names:
+            raise ValueError(f"{name!r}: tag {tag!r}, expected one of {', '.join(tag_names)}")
 
 
 def cut(record: Record, tags: Iterable[str], longest: int | None) -> None:
@@ -224,21 +224,23 @@ def check_bytes(record: Record, text: str, longest: int | None) -> None:
     widest, in bytes and in tokens, so that one such line would fill memory and slow all networks down."""
     if longest is None:
         return
-    size, most = len(" ".join(record.words).encode()), max(LEAST, BYTES * longest)
-    if size > most:
+    byte_count, byte_limit = len(" ".join(record.words).encode()), max(LEAST, BYTES * longest)
+    if byte_count > byte_limit:
         word = max(record.words, key=len)
         raise ValueError(
-            f"{text!r} has {size} bytes, with words such as {word!r:.40}, expected at most {most} with longest: {longest}; "
-            "drop the row, cut its long words, or raise prepare.source.longest"
+            f"{text!r} has {byte_count} bytes, with words such as {word!r:.40}, expected at most {byte_limit} with "
+            f"longest: {longest}; drop the row, cut its long words, or raise prepare.source.longest"
         )
 
 
-def join(known: Record, other: Record, longest: int | None) -> None:
+def join(record: Record, other: Record, longest: int | None) -> None:
     """Add the labels of the same text. Raises ValueError where they differ."""
-    same = f"same first {longest} words (raise longest if they differ later)" if len(known.words) == longest else "same text"
+    same_text = (
+        f"same first {longest} words (raise longest if they differ later)" if len(record.words) == longest else "same text"
+    )
     for name, label in other.labels.items():
-        if known.labels.get(name, label) != label:
+        if record.labels.get(name, label) != label:
             raise ValueError(
-                f"{name!r} is {label!r}, but {known.labels[name]!r} of the {same} in {known.where}; drop one of them"
+                f"{name!r} is {label!r}, but {record.labels[name]!r} of the {same_text} in {record.where}; drop one of them"
             )
-    known.labels |= other.labels
+    record.labels |= other.labels

@@ -22,15 +22,15 @@ def words_in(text: str) -> list[str]:
     return WORD.findall(text)
 
 
-def marks_apart(word: str, known: Container[str]) -> list[str]:
+def marks_apart(word: str, known_words: Container[str]) -> list[str]:
     """ "(Paris)." -> (, Paris, ), . if these marks are known as words, and the whole, unlike "U.S.", is not."""
     first, last = word[0], word[-1]
-    if word in known or len(word) == 1:
+    if word in known_words or len(word) == 1:
         return [word]
-    if last in known and not last.isalnum():
-        return [*marks_apart(word[:-1], known), last]
-    if first in known and not first.isalnum():
-        return [first, *marks_apart(word[1:], known)]
+    if last in known_words and not last.isalnum():
+        return [*marks_apart(word[:-1], known_words), last]
+    if first in known_words and not first.isalnum():
+        return [first, *marks_apart(word[1:], known_words)]
     return [word]
 
 

@@ -51,15 +51,17 @@ class TextFiles(WordSource):
     ):
         for name in files:
             if name not in UNSEEN + NEEDED and not re.fullmatch(r"test/[A-Za-z0-9_-]+", name):
-                known = ", ".join(NEEDED + UNSEEN)
-                raise ValueError(f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known} and test/<name>")
+                known_splits = ", ".join(NEEDED + UNSEEN)
+                raise ValueError(
+                    f"files.{name}: no split{near(name, NEEDED + UNSEEN)}; there are {known_splits} and test/<name>"
+                )
         self.shares = {"val": val, "test/clean": test}
         for name in NEEDED:
-            given, share = files.get(name), self.shares.get(name, 0.0)
-            if not given and not share:
-                of = f", or give {name.split('/')[0]}, a share of what is labelled" if name in self.shares else ""
-                raise ValueError(f"files.{name}: missing; name at least one file for it{of}")
-            if given and share:
+            paths, share = files.get(name), self.shares.get(name, 0.0)
+            if not paths and not share:
+                advice = f", or give {name.split('/')[0]}, a share of what is labelled" if name in self.shares else ""
+                raise ValueError(f"files.{name}: missing; name at least one file for it{advice}")
+            if paths and share:
                 raise ValueError(f"{name.split('/')[0]}: {share}, but files.{name} is given; drop one of them")
         if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
             raise ValueError(f"val: {val}, test: {test}; expected shares that leave some to learn from")
@@ -80,77 +82,86 @@ class TextFiles(WordSource):
         self.kinds = next(iter(self.tags.values()), [])
 
     def splits(self) -> dict[str, Split]:
-        found, bad = self.records()
+        records_by_split, bad = self.records()
         report_bad(bad, "rows", self.skip_bad)
-        self.check(found)
-        vocabulary = self.learn(found["transfer"])
-        return with_longest({name: self.split(records, vocabulary) for name, records in found.items()})
+        self.check(records_by_split)
+        vocabulary = self.learn(records_by_split["transfer"])
+        return with_longest({name: self.split(records, vocabulary) for name, records in records_by_split.items()})
 
     def preview(self) -> tuple[int, Split]:
-        found, _ = self.records()
-        self.check(found)
-        records = found["transfer"]
-        whole = with_longest({"transfer": self.split(records, self.learn(records))})["transfer"]
-        return len(records), whole.first(64)  # as wide as the widest of all
+        records_by_split, _ = self.records()
+        self.check(records_by_split)
+        records = records_by_split["transfer"]
+        transfer = with_longest({"transfer": self.split(records, self.learn(records))})["transfer"]
+        return len(records), transfer.first(64)  # as wide as the widest of all
 
     def records(self) -> tuple[dict[str, list[Record]], list[str]]:
         """Every split's records, and a line for each row that cannot be used. Raises ValueError if a file or split has none."""
         bad: list[str] = []
-        read = partial(read_records, text=self.text, classes=self.names, tags=self.tags, columns=self.columns, bad=bad)
-        found = self.divided({name: read(files, longest=self.longest) for name, files in self.files.items() if files})
-        return self.apart(found, bad), bad
+        read_files = partial(read_records, text=self.text, classes=self.names, tags=self.tags, columns=self.columns, bad=bad)
+        records_by_split = self.divided(
+            {name: read_files(files, longest=self.longest) for name, files in self.files.items() if files}
+        )
+        return self.apart(records_by_split, bad), bad
 
-    def apart(self, found: dict[str, list[Record]], bad: list[str]) -> dict[str, list[Record]]:
+    def apart(self, records_by_split: dict[str, list[Record]], bad: list[str]) -> dict[str, list[Record]]:
         """Without records of an earlier split, which are added to `bad`; test splits may share rows."""
-        seen: dict[tuple[str, ...], tuple[str, str]] = {}
-        kept: dict[str, list[Record]] = {name: [] for name in found}
-        for name, records in found.items():
+        first_uses: dict[tuple[str, ...], tuple[str, str]] = {}
+        kept_by_split: dict[str, list[Record]] = {name: [] for name in records_by_split}
+        for name, records in records_by_split.items():
             for record in records:
-                other, where = seen.setdefault(tuple(record.words), (name, record.where))
-                if other == name or (name.startswith("test/") and other.startswith("test/")):
-                    kept[name].append(record)
+                other_split, where = first_uses.setdefault(tuple(record.words), (name, record.where))
+                if other_split == name or (name.startswith("test/") and other_split.startswith("test/")):
+                    kept_by_split[name].append(record)
                     continue
-                cut = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
-                bad.append(f"{record.where}: this text of {name}{cut} is also in {other} ({where}); splits share no row")
-        return kept
+                cut_hint = f", its first {self.longest} words as longest says," if len(record.words) == self.longest else ""
+                bad.append(
+                    f"{record.where}: this text of {name}{cut_hint} is also in {other_split} ({where}); splits share no row"
+                )
+        return kept_by_split
 
-    def divided(self, found: dict[str, list[Record]]) -> dict[str, list[Record]]:
+    def divided(self, records_by_split: dict[str, list[Record]]) -> dict[str, list[Record]]:
         """Also with the splits that have no files of their own."""
         if not any(self.shares.values()):
-            return found
-        drawn_from, ids = found["transfer"], ids_of({"first": [record.words for record in found["transfer"]]})
+            return records_by_split
+        drawn_from, ids = (
+            records_by_split["transfer"],
+            ids_of({"first": [record.words for record in records_by_split["transfer"]]}),
+        )
         splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
         for record, sample_id in zip(drawn_from, ids, strict=True):
             split = drawn(bytes(sample_id), self.shares["val"], self.shares["test/clean"], self.seed)
             splits[split if record.labels else "train"].append(record)
-        own = {name: splits[name.split("/")[0]] for name, share in self.shares.items() if share}
-        return found | {"transfer": splits["train"]} | own
+        drawn_splits = {name: splits[name.split("/")[0]] for name, share in self.shares.items() if share}
+        return records_by_split | {"transfer": splits["train"]} | drawn_splits
 
-    def check(self, found: dict[str, list[Record]]) -> None:
+    def check(self, records_by_split: dict[str, list[Record]]) -> None:
         """Raises ValueError if a split lacks a label that does not belong to an unseen task."""
         for label in self.columns:
-            self.check_label(label, found)
+            self.check_label(label, records_by_split)
 
-    def check_label(self, label: str, found: dict[str, list[Record]]) -> None:
-        having = {name for name, records in found.items() if any(label in record.labels for record in records)}
-        lacking = [name for name in found if name not in having and name not in UNSEEN]
-        if not lacking or ("transfer" in lacking and set(UNSEEN) <= having):
+    def check_label(self, label: str, records_by_split: dict[str, list[Record]]) -> None:
+        splits_with = {name for name, records in records_by_split.items() if any(label in record.labels for record in records)}
+        splits_without = [name for name in records_by_split if name not in splits_with and name not in UNSEEN]
+        if not splits_without or ("transfer" in splits_without and set(UNSEEN) <= splits_with):
             return
-        if having and not self.files.get(lacking[0]):
-            share = lacking[0].split("/")[0]
-            raise ValueError(f"none of the rows with a label of {label} fell into {lacking[0]}; label more, or raise {share}")
-        files = self.files.get(lacking[0]) or self.files["transfer"]
-        where, column = ", ".join(files), self.columns[label]
+        if splits_with and not self.files.get(splits_without[0]):
+            share = splits_without[0].split("/")[0]
+            raise ValueError(
+                f"none of the rows with a label of {label} fell into {splits_without[0]}; label more, or raise {share}"
+            )
+        files = self.files.get(splits_without[0]) or self.files["transfer"]
+        file_names, column = ", ".join(files), self.columns[label]
         columns = columns_of(files, self.text, next((self.columns[name] for name in self.tags), "tags"))
         if column not in columns:
-            raise ValueError(f"{where}: no column {column!r}{near(column, columns)}; there are {', '.join(columns)}")
-        raise ValueError(f"{where}: no row has a label of {label}; {lacking[0]} needs one at least")
+            raise ValueError(f"{file_names}: no column {column!r}{near(column, columns)}; there are {', '.join(columns)}")
+        raise ValueError(f"{file_names}: no row has a label of {label}; {splits_without[0]} needs one at least")
 
     def words_of(self, line: str) -> list[str]:
         """A line's words. Files with a tag per word have marks as words of their own, and so has the line."""
         words = words_in(line)
-        known = {word for record in self.transfer for word in record.words} if self.tags else set(words)
-        return [part for word in words for part in marks_apart(word, known)]
+        known_words = {word for record in self.transfer for word in record.words} if self.tags else set(words)
+        return [part for word in words for part in marks_apart(word, known_words)]
 
     def learnt(self) -> Vocabulary | Borrowed:
         return self.learn([] if self.tokenizer else self.transfer)
@@ -166,16 +177,16 @@ class TextFiles(WordSource):
         return Vocabulary([record.words for record in records], self.vocabulary)
 
     def split(self, records: list[Record], vocabulary: Vocabulary | Borrowed) -> Split:
-        said = {"first": [record.words for record in records]}
+        rows_by_side = {"first": [record.words for record in records]}
         labels = {}
         for name, classes in self.names.items():
             values = [record.labels.get(name) for record in records]
             labels[name] = np.array([-1 if value is None else classes.index(value) for value in values], np.int64)
         for name, kinds in self.tags.items():
-            known = tags_of(kinds)
-            rows = [[known.index(tag) for tag in record.labels.get(name, [])] for record in records]
-            width = max(len(words) for words in said["first"])
-            labels[name] = padded([*rows, [0] * width], -1, np.int64)[:-1]
-        flags = {name: np.asarray((x >= 0).reshape(len(x), -1).any(1)) for name, x in labels.items()}
-        inputs, about = as_arrays(said, {}, {"first": vocabulary}), about_tokens({"first": vocabulary})
-        return Split(inputs, dict(labels), flags, np.zeros(len(records), np.int32), ids_of(said), about)
+            tag_names = tags_of(kinds)
+            tag_ids = [[tag_names.index(tag) for tag in record.labels.get(name, [])] for record in records]
+            width = max(len(words) for words in rows_by_side["first"])
+            labels[name] = padded([*tag_ids, [0] * width], -1, np.int64)[:-1]
+        flags = {name: np.asarray((array >= 0).reshape(len(array), -1).any(1)) for name, array in labels.items()}
+        inputs, about = as_arrays(rows_by_side, {}, {"first": vocabulary}), about_tokens({"first": vocabulary})
+        return Split(inputs, dict(labels), flags, np.zeros(len(records), np.int32), ids_of(rows_by_side), about)

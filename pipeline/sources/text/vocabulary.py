@@ -41,58 +41,66 @@ class Vocabulary:
 
     def read(self, rows: Rows) -> Tokens:
         """Each row's tokens, and where its words begin among them."""
-        read = self.tokenizer.encode_batch(rows, is_pretokenized=True)
-        return [row.ids for row in read], [np.unique(np.array(row.word_ids), return_index=True)[1] for row in read]
+        encodings = self.tokenizer.encode_batch(rows, is_pretokenized=True)
+        return [encoding.ids for encoding in encodings], [
+            np.unique(np.array(encoding.word_ids), return_index=True)[1] for encoding in encodings
+        ]
 
 
 @final
 class Borrowed:
     """The tokenizer of someone else's model, special tokens and all, with our numbers for its tokens: see `own_ids`.
 
-    place: its tokenizer.json, or the folder that this is in. Raises ValueError.
+    path: its tokenizer.json, or the folder that this is in. Raises ValueError.
     """
 
-    def __init__(self, place: str):
-        theirs = read_tokenizer(Path(place))
-        self.about = about_tokenizer(theirs)
-        self.tokenizer = renumbered(theirs, {own: number for number, own in own_ids(self.about).items()})
+    def __init__(self, path: str):
+        their_tokenizer = read_tokenizer(Path(path))
+        self.about = about_tokenizer(their_tokenizer)
+        self.tokenizer = renumbered(their_tokenizer, {token_id: number for number, token_id in own_ids(self.about).items()})
         self.tokenizer.encode_special_tokens = True  # a special token spelled out in a text is plain text
 
     def read(self, rows: Rows) -> Tokens:
         """Each row's tokens, and where its words begin among them; a word without tokens, where the next one does."""
         tokens, begins = [], []
-        texts, begun = zip(*map(joined, rows), strict=True) if rows else ((), ())
-        for words, starts, read in zip(rows, begun, self.tokenizer.encode_batch(texts), strict=True):
-            places = np.flatnonzero(np.array(read.special_tokens_mask) == 0)
-            ends = np.array([end for _, end in read.offsets])[places]
-            found = np.searchsorted(ends, starts, side="right").clip(max=len(places) - 1)
-            tokens.append(read.ids)
-            begins.append(places[found] if len(places) else np.zeros(len(words), int))
+        texts, starts_by_text = zip(*map(joined, rows), strict=True) if rows else ((), ())
+        for words, starts, encoding in zip(rows, starts_by_text, self.tokenizer.encode_batch(texts), strict=True):
+            token_positions = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+            ends = np.array([end for _, end in encoding.offsets])[token_positions]
+            first_tokens = np.searchsorted(ends, starts, side="right").clip(max=len(token_positions) - 1)
+            tokens.append(encoding.ids)
+            begins.append(token_positions[first_tokens] if len(token_positions) else np.zeros(len(words), int))
         return tokens, begins
 
 
-def read_tokenizer(place: Path) -> Tokenizer:
+def read_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json, or of the folder it is in, set to neither cut nor pad. Raises ValueError."""
-    file = place / "tokenizer.json" if place.is_dir() else place
+    file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"{file}: no such file; `AutoTokenizer.from_pretrained(...).save_pretrained(folder)` writes one")
     try:
-        found = Tokenizer.from_str(file.read_text("utf-8"))
+        tokenizer = Tokenizer.from_str(file.read_text("utf-8"))
     except Exception as error:  # the library raises plain Exceptions
         raise ValueError(f"{file}: cannot be read as a tokenizer: {' '.join(str(error).split())}") from None
-    found.no_truncation()
-    found.no_padding()
-    return found
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def about_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """Its digest, and its own numbers for padding (if it has none, the one after its last) and unknown tokens (else None)."""
     content = json.loads(tokenizer.to_str())
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    special = {token["content"].strip("<>[]| ").lower(): token["id"] for token in content["added_tokens"] if token["special"]}
-    known = tokenizer.get_vocab()
-    padding = special.get("pad", known.get(NAMES[PAD], max(known.values()) + 1))
-    return {"digest": digest, "padding": padding, "unknown": special.get("unk", known.get(content["model"].get("unk_token")))}
+    special_ids = {
+        token["content"].strip("<>[]| ").lower(): token["id"] for token in content["added_tokens"] if token["special"]
+    }
+    token_ids = tokenizer.get_vocab()
+    padding = special_ids.get("pad", token_ids.get(NAMES[PAD], max(token_ids.values()) + 1))
+    return {
+        "digest": digest,
+        "padding": padding,
+        "unknown": special_ids.get("unk", token_ids.get(content["model"].get("unk_token"))),
+    }
 
 
 def own_ids(about: dict[str, Any]) -> dict[int, int]:
@@ -100,43 +108,43 @@ def own_ids(about: dict[str, Any]) -> dict[int, int]:
 
     about: see `about_tokenizer`.
     """
-    wanted = {PAD: about["padding"]} | ({} if about["unknown"] is None else {UNKNOWN: about["unknown"]})
-    own = {number: number for number in (*wanted, *wanted.values())}
-    for number, token in wanted.items():
-        now = next(n for n, t in own.items() if t == token)
-        own[number], own[now] = own[now], own[number]
-    return {number: token for number, token in own.items() if number != token}
+    special_ids = {PAD: about["padding"]} | ({} if about["unknown"] is None else {UNKNOWN: about["unknown"]})
+    their_ids = {number: number for number in (*special_ids, *special_ids.values())}
+    for number, token in special_ids.items():
+        holder = next(n for n, t in their_ids.items() if t == token)
+        their_ids[number], their_ids[holder] = their_ids[holder], their_ids[number]
+    return {number: token for number, token in their_ids.items() if number != token}
 
 
-def renumbered(tokenizer: Tokenizer, number: dict[int, int]) -> Tokenizer:
-    """The same tokenizer with other numbers for some of its tokens. number: {its: ours}. Raises ValueError."""
-    if not number:
+def renumbered(tokenizer: Tokenizer, our_ids: dict[int, int]) -> Tokenizer:
+    """The same tokenizer with other numbers for some of its tokens. our_ids: {its number: ours}. Raises ValueError."""
+    if not our_ids:
         return tokenizer
-    content, known = json.loads(tokenizer.to_str()), tokenizer.get_vocab()
-    wanted = {token: number.get(own, own) for token, own in known.items()}
+    content, token_ids = json.loads(tokenizer.to_str()), tokenizer.get_vocab()
+    new_ids = {token: our_ids.get(token_id, token_id) for token, token_id in token_ids.items()}
     model = content["model"]
     if isinstance(model["vocab"], dict):
-        model["vocab"] = wanted | ({} if PAD in wanted.values() else {NAMES[PAD]: PAD})
+        model["vocab"] = new_ids | ({} if PAD in new_ids.values() else {NAMES[PAD]: PAD})
     else:  # scores in the order of their tokens' numbers
-        score = {token: [token, value] for token, value in model["vocab"]}
-        placed = {place: score.get(token, [token, LEAST]) for token, place in wanted.items()}
-        model["vocab"] = [placed.get(place, [NAMES[PAD], LEAST]) for place in range(max(placed) + 1)]
-        model["unk_id"] = number.get(model["unk_id"], model["unk_id"])
+        score_pairs = {token: [token, value] for token, value in model["vocab"]}
+        pairs_by_id = {new_id: score_pairs.get(token, [token, LEAST]) for token, new_id in new_ids.items()}
+        model["vocab"] = [pairs_by_id.get(new_id, [NAMES[PAD], LEAST]) for new_id in range(max(pairs_by_id) + 1)]
+        model["unk_id"] = our_ids.get(model["unk_id"], model["unk_id"])
     for token in content["added_tokens"]:
-        token["id"] = wanted[token["content"]]
-    content["post_processor"] = renumbered_in(content["post_processor"], number)
-    found = Tokenizer.from_str(json.dumps(content))
-    if any(found.token_to_id(token) != place for token, place in wanted.items()):
+        token["id"] = new_ids[token["content"]]
+    content["post_processor"] = renumbered_in(content["post_processor"], our_ids)
+    new_tokenizer = Tokenizer.from_str(json.dumps(content))
+    if any(new_tokenizer.token_to_id(token) != new_id for token, new_id in new_ids.items()):
         raise ValueError("tokenizer: of a kind whose tokens cannot be renumbered; use one whose padding is 0, unknown 1")
-    return found
+    return new_tokenizer
 
 
-def renumbered_in(part: Any, number: dict[int, int]) -> Any:
+def renumbered_in(part: Any, our_ids: dict[int, int]) -> Any:
     """A post-processor, or a part of one: lists called ids, and pairs (token, number) called sep and cls."""
     if isinstance(part, list):
-        return [renumbered_in(item, number) for item in part]
+        return [renumbered_in(item, our_ids) for item in part]
     if not isinstance(part, dict):
         return part
-    found = {key: renumbered_in(value, number) for key, value in part.items()}
-    found |= {"ids": [number.get(own, own) for own in part["ids"]]} if "ids" in part else {}
-    return found | {key: [part[key][0], number.get(part[key][1], part[key][1])] for key in ("sep", "cls") if key in part}
+    new_part = {key: renumbered_in(value, our_ids) for key, value in part.items()}
+    new_part |= {"ids": [our_ids.get(token_id, token_id) for token_id in part["ids"]]} if "ids" in part else {}
+    return new_part | {key: [part[key][0], our_ids.get(part[key][1], part[key][1])] for key in ("sep", "cls") if key in part}

@@ -27,22 +27,25 @@ COLOURS = color_sequences["tab10"]
 
 
 def as_arrays(
-    said: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: Mapping[str, Vocabulary | Borrowed]
+    rows_by_side: dict[str, Rows], partners: dict[str, list[list[int]]], vocabularies: Mapping[str, Vocabulary | Borrowed]
 ) -> Arrays:
     """Inputs of rows that are said on one side, or on several in parallel.
 
-    said: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for each of
-    those words the place of its partner, or -1}. Returns "tokens_<side>" (N, T), padded with 0; "words_<side>" (N, L), the
-    token at which each position's word begins; "text_<side>" (N, bytes) UTF-8; "mask" (N, L): words with partners on all sides.
+    rows_by_side: {side: words of each row}; the first side's words are the positions of the grid. partners: {other side: for
+    each of those words the position of its partner, or -1}. Returns "tokens_<side>" (N, T), padded with 0; "words_<side>"
+    (N, L), the token at which each position's word begins; "text_<side>" (N, bytes) UTF-8; "mask" (N, L): words with partners
+    on all sides.
     """
-    lengths = [len(row) for row in next(iter(said.values()))]
+    lengths = [len(row) for row in next(iter(rows_by_side.values()))]
     inputs = {"mask": np.arange(max(lengths)) < np.array(lengths)[:, None]}
-    for side, rows in said.items():
+    for side, rows in rows_by_side.items():
         tokens, begins = vocabularies[side].read(rows)
-        places = partners.get(side) or [list(range(length)) for length in lengths]
-        inputs["mask"] &= padded(places, -1, np.int32) >= 0
+        positions = partners.get(side) or [list(range(length)) for length in lengths]
+        inputs["mask"] &= padded(positions, -1, np.int32) >= 0
         inputs[f"tokens_{side}"] = padded(tokens, PAD, np.int32)
-        inputs[f"words_{side}"] = padded([begin[place] for begin, place in zip(begins, places, strict=True)], 0, np.int32)
+        inputs[f"words_{side}"] = padded(
+            [begin[position] for begin, position in zip(begins, positions, strict=True)], 0, np.int32
+        )
         inputs[f"text_{side}"] = padded([np.frombuffer(text, np.uint8) for text in encoded(rows)], 0, np.uint8)
     return inputs
 
@@ -54,8 +57,8 @@ def about_tokens(vocabularies: Mapping[str, Vocabulary | Borrowed]) -> dict[str,
 
 def with_longest(splits: dict[str, Split]) -> dict[str, Split]:
     """Splits that say how many tokens the longest row of all has: a network without room for it is refused before training."""
-    most = {name: max(split.inputs[name].shape[1] for split in splits.values()) for name in splits["transfer"].about}
-    about = {name: {**said, "longest": most[name]} for name, said in splits["transfer"].about.items()}
+    longest_rows = {name: max(split.inputs[name].shape[1] for split in splits.values()) for name in splits["transfer"].about}
+    about = {name: {**about_input, "longest": longest_rows[name]} for name, about_input in splits["transfer"].about.items()}
     return {name: replace(split, about=about) for name, split in splits.items()}
 
 
@@ -63,17 +66,17 @@ def encoded(rows: Rows) -> list[bytes]:
     return [" ".join(row).encode() for row in rows]
 
 
-def ids_of(said: dict[str, Rows]) -> np.ndarray:
+def ids_of(rows_by_side: dict[str, Rows]) -> np.ndarray:
     """Ids (N, 16) by the words on all sides."""
-    return content_ids([b"\n".join(sides) for sides in zip(*map(encoded, said.values()), strict=True)])
+    return content_ids([b"\n".join(sides) for sides in zip(*map(encoded, rows_by_side.values()), strict=True)])
 
 
 def padded(rows: list[Any], value: int, dtype: Any) -> np.ndarray:
     """Rows of numbers as (N, longest)."""
-    out = np.full((len(rows), max(map(len, rows))), value, dtype)
-    for line, row in zip(out, rows, strict=True):
+    array = np.full((len(rows), max(map(len, rows))), value, dtype)
+    for line, row in zip(array, rows, strict=True):
         line[: len(row)] = row
-    return out
+    return array
 
 
 def width_of(word: str) -> int:
@@ -83,14 +86,15 @@ def width_of(word: str) -> int:
 
 def tags_of(kinds: list[str]) -> list[str]:
     """Tags in the order of their numbers: O, then B and I of each kind."""
-    return ["O", *(f"{place}-{kind}" for kind in kinds for place in "BI")]
+    return ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
 
 
 def as_bio(tags: list[str]) -> list[str]:
     """A span begins with B- even where none of its kind ends just before."""
-    before = ["O", *tags]
+    tags_before = ["O", *tags]
     return [
-        "B" + tag[1:] if tag.startswith("I-") and last[2:] != tag[2:] else tag for tag, last in zip(tags, before, strict=False)
+        "B" + tag[1:] if tag.startswith("I-") and tag_before[2:] != tag[2:] else tag
+        for tag, tag_before in zip(tags, tags_before, strict=False)
     ]
 
 
@@ -118,7 +122,7 @@ class WordSource(Source):
         if not words:
             raise ValueError("expected a line of text, found none")
         inputs = as_arrays({"first": [words]}, {}, {"first": self.learnt()})
-        return [("", {name: x[0] for name, x in inputs.items()})]
+        return [("", {name: array[0] for name, array in inputs.items()})]
 
     def words_of(self, line: str) -> list[str]:
         return words_in(line)
@@ -138,8 +142,8 @@ class WordSource(Source):
         dropped = dict(inputs)
         for name, tokens in inputs.items():
             if name.startswith("tokens_"):
-                gone = (rng.random(tokens.shape) < DROPPED) & (tokens != PAD)
-                dropped[name] = np.where(gone, np.array(UNKNOWN, tokens.dtype), tokens)
+                is_dropped = (rng.random(tokens.shape) < DROPPED) & (tokens != PAD)
+                dropped[name] = np.where(is_dropped, np.array(UNKNOWN, tokens.dtype), tokens)
         return dropped, labels
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
@@ -155,15 +159,15 @@ class WordSource(Source):
         """The first side's words, tagged ones highlighted and those that no network reads in grey; classes below."""
         line, column = 0, 0
         colours = dict(zip(self.kinds, cycle(COLOURS), strict=False))
-        for (word, tag), read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):
+        for (word, tag), is_read in zip(self.tagged(inputs, answer), inputs["mask"], strict=False):
             if column + width_of(word) > LINE:
                 line, column = line + 1, 0
             if line == LINES:
                 axis.text(0.98, 0.02, "…", fontsize=6.5, ha="right", va="bottom")
                 break
-            colour = colours.get(tag[2:]) if read else None
+            colour = colours.get(tag[2:]) if is_read else None
             box = {"facecolor": colour, "pad": 0.6, "lw": 0} if colour else None
-            shade = "white" if colour else "black" if read else "grey"
+            shade = "white" if colour else "black" if is_read else "grey"
             x, y = 0.02 + 0.96 * column / LINE, 0.9 - 0.12 * line
             axis.text(x, y, word, fontsize=6.5, family="monospace", va="baseline", color=shade, bbox=box)
             column += width_of(word) + (not UNSPACED.match(word))
@@ -172,6 +176,8 @@ class WordSource(Source):
 
     def tagged(self, inputs: Arrays, answer: Answer) -> list[tuple[str, str]]:
         """The first side's words, each with its tag, or ""."""
-        words = next(x for name, x in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
-        tags: list[str] = next((said["tags"] for said in answer.values() if "tags" in said), [])
+        words = (
+            next(text for name, text in inputs.items() if name.startswith("text_")).tobytes().rstrip(b"\0").decode().split(" ")
+        )
+        tags: list[str] = next((task_answer["tags"] for task_answer in answer.values() if "tags" in task_answer), [])
         return list(zip(words, [*tags, *[""] * len(words)], strict=False))
