@@ -40,9 +40,9 @@ def check_names(names: Collection[str], tasks: Collection[str]) -> None:
 
 
 def check_apart(splits: Mapping[str, Split], one: str, other: str) -> None:
-    both = np.isin(as_items(splits[other].sample_id), as_items(splits[one].sample_id))
-    if both.any():
+    is_shared = np.isin(as_items(splits[other].sample_id), as_items(splits[one].sample_id))
+    if is_shared.any():
         raise ValueError(
-            f"{other}: {both.sum()} rows, the first of them row {both.argmax()}, are also samples of {one}: a leak; divide the "
-            "data before anything else, and leave out duplicates"
+            f"{other}: {is_shared.sum()} rows, the first of them row {is_shared.argmax()}, are also samples of {one}: a leak; "
+            "divide the data before anything else, and leave out duplicates"
         )

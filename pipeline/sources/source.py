@@ -30,8 +30,8 @@ class LazyArray:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         with ThreadPoolExecutor() as threads:
-            made = list(threads.map(self.make, range(*rows.indices(len(self)))))
-        return np.stack(made) if made else np.zeros((0, *self.shape[1:]), self.dtype)
+            arrays = list(threads.map(self.make, range(*rows.indices(len(self)))))
+        return np.stack(arrays) if arrays else np.zeros((0, *self.shape[1:]), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Split:
     def fields(self) -> dict[str, Any]:
         """Everything but the ids, named as in a store."""
         kinds: dict[str, Mapping[str, Any]] = {"inputs": self.inputs, "labels": self.labels, "labelled": self.labelled}
-        return {f"{kind}/{name}": x for kind, arrays in kinds.items() for name, x in arrays.items()}
+        return {f"{kind}/{name}": array for kind, arrays in kinds.items() for name, array in arrays.items()}
 
     def first(self, rows: int) -> "Split":
         """Its first rows, with the same shapes, in memory."""
-        few = slice(rows)
-        inputs = {name: x[few] for name, x in self.inputs.items()}
-        labels = {name: x[few] for name, x in self.labels.items()}
-        labelled = {name: x[few] for name, x in self.labelled.items()}
-        return Split(inputs, labels, labelled, self.view[few], self.sample_id[few], self.about)
+        first_rows = slice(rows)
+        inputs = {name: array[first_rows] for name, array in self.inputs.items()}
+        labels = {name: array[first_rows] for name, array in self.labels.items()}
+        labelled = {name: array[first_rows] for name, array in self.labelled.items()}
+        return Split(inputs, labels, labelled, self.view[first_rows], self.sample_id[first_rows], self.about)
 
 
 class Source(ABC):
@@ -91,7 +91,7 @@ class Source(ABC):
 
     def words(self, inputs: Arrays, answer: Answer) -> str:
         """The answers for one row, in a line."""
-        return "; ".join(f"{task}: {', '.join(map(str, said.values()))}" for task, said in answer.items())
+        return "; ".join(f"{task}: {', '.join(map(str, task_answer.values()))}" for task, task_answer in answer.items())
 
     def draw(self, axis: "Axes", inputs: Arrays, answer: Answer) -> None:
         """Draw one row and the answers for it."""

@@ -37,7 +37,7 @@ class Lists:
         return len(self.user)
 
     def take(self, rows: np.ndarray) -> Self:
-        return replace(self, **{name: x[rows] for name, x in vars(self).items()})
+        return replace(self, **{name: array[rows] for name, array in vars(self).items()})
 
     @classmethod
     def join(cls, parts: list[Self]) -> Self:
@@ -66,8 +66,11 @@ class Candidates(Source):
     def words(self, inputs: Arrays, answer: Answer) -> str:
         """Each task's best candidates, by name where they have one, else by id."""
         ids = inputs.get("name", inputs["item"][ID])
-        said = {task: [f"{ids[place]} ({score:.2f})" for place, score in said["list"]] for task, said in answer.items()}
-        return "; ".join(f"{task}: {', '.join(items) or 'none'}" for task, items in said.items())
+        words_by_task = {
+            task: [f"{ids[position]} ({score:.2f})" for position, score in task_answer["list"]]
+            for task, task_answer in answer.items()
+        }
+        return "; ".join(f"{task}: {', '.join(words) or 'none'}" for task, words in words_by_task.items())
 
     def draw(self, axis: Axes, inputs: Arrays, answer: Answer) -> None:
         """One column per task: its best candidates from the top, by item id, in the colour of their category."""
@@ -75,20 +78,22 @@ class Candidates(Source):
         axis.set(xlim=(0, len(TASKS)), ylim=(SHOWN + 1, 0))
         if not answer:
             axis.text(0.1, 0.5, "user " + " ".join(map(str, inputs["user"])), fontsize=7, va="center")
-            answer = {"candidates": {"list": [(place, None) for place in range(min(SHOWN, len(ids)))]}}
-        for column, (task, said) in enumerate(answer.items()):
+            answer = {"candidates": {"list": [(position, None) for position in range(min(SHOWN, len(ids)))]}}
+        for column, (task, task_answer) in enumerate(answer.items()):
             if task in TASKS:
                 axis.text(column + 0.5, 0.5, task, fontsize=7, ha="center", va="center")
-            for line, (place, score) in enumerate(said["list"][:SHOWN]):
-                colour = COLOURS[categories[place] % len(COLOURS)]
-                text = f"{ids[place]}" if score is None else f"{ids[place]}  {score:.2f}"
+            for line, (position, score) in enumerate(task_answer["list"][:SHOWN]):
+                colour = COLOURS[categories[position] % len(COLOURS)]
+                text = f"{ids[position]}" if score is None else f"{ids[position]}  {score:.2f}"
                 box = {"facecolor": colour, "alpha": 0.5, "pad": 0.8, "lw": 0}
                 axis.text(column + 0.5, line + 1.5, text, fontsize=6.5, ha="center", va="center", bbox=box)
 
 
 def hide(rng: np.random.Generator, inputs: Arrays) -> Arrays:
     values = {name: inputs[name] for name in ("user", "item")}
-    return {name: np.where(rng.random(x.shape) < DROPPED, UNKNOWN, x).astype(np.int32) for name, x in values.items()}
+    return {
+        name: np.where(rng.random(array.shape) < DROPPED, UNKNOWN, array).astype(np.int32) for name, array in values.items()
+    }
 
 
 def as_split(lists: Lists, flags: Arrays, view: np.ndarray | None = None, sample_id: np.ndarray | None = None) -> Split:
@@ -114,10 +119,12 @@ def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, task
     parts: {the one task that they are labelled for, or "all", or "none": lists}.
     """
     lists = Lists.join(list(parts.values()))
-    owner = np.repeat(list(parts), [len(part) for part in parts.values()])
-    order = rng.permutation(len(owner) * views)
-    row, view = order % len(owner), order // len(owner)
+    part_names = np.repeat(list(parts), [len(part) for part in parts.values()])
+    order = rng.permutation(len(part_names) * views)
+    row, view = order % len(part_names), order // len(part_names)
     hidden = [hide(rng, {"user": lists.user, "item": lists.item}) for _ in range(1, views)]
-    looks = {name: np.concatenate([getattr(lists, name), *(x[name] for x in hidden)])[order] for name in ("user", "item")}
-    flags = {task: np.isin(owner[row], [task, "all"]) & (view == 0) for task in tasks}
+    looks = {
+        name: np.concatenate([getattr(lists, name), *(arrays[name] for arrays in hidden)])[order] for name in ("user", "item")
+    }
+    flags = {task: np.isin(part_names[row], [task, "all"]) & (view == 0) for task in tasks}
     return as_split(replace(lists.take(row), **looks), flags, view.astype(np.int32), ids_of(lists)[row])

@@ -77,12 +77,12 @@ class InteractionFiles(LoggedCandidates):
             return table.flags(self.columns[task])
         return np.isin(table.texts(self.columns[task]), self.events[task]).astype(float)
 
-    def known(self, table: Table, what: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def known(self, table: Table, side: str, spec: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Numbers from 0 of the log's users or items, side features and names of all; an item without any has category 0."""
-        column = self.columns[what]
+        column = self.columns[side]
         if not spec:
             numbers, (_, *names) = codes(table.texts(column))
-            return numbers - 1, np.zeros((len(names), 1 if what == "item" else 0), np.int64), names
-        about = read_table(Path(spec["path"]), [spec["id"], *spec["columns"]])
-        side = np.stack([codes(about.columns[name])[0] for name in spec["columns"]], 1)
-        return about.rows_of(spec["id"], table, column), side, about.columns[spec["id"]]
+            return numbers - 1, np.zeros((len(names), 1 if side == "item" else 0), np.int64), names
+        side_table = read_table(Path(spec["path"]), [spec["id"], *spec["columns"]])
+        side_features = np.stack([codes(side_table.columns[name])[0] for name in spec["columns"]], 1)
+        return side_table.rows_of(spec["id"], table, column), side_features, side_table.columns[spec["id"]]

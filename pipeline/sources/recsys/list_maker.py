@@ -43,12 +43,12 @@ class ListMaker:
         self.known_users = np.isin(np.arange(len(log.users)), log.user[learned])
         self.known_items = np.isin(np.arange(len(log.items)), log.item[learned])
         self.pairs = log.user * len(log.items) + log.item
-        early = np.flatnonzero(log.outcomes["click"] > 0)
-        early = early[np.argsort(log.time[early], kind="stable")]
-        early = early[np.unique(self.pairs[early], return_index=True)[1]]  # who clicks twice counts once
-        self.enough = max(1, learned[early].sum())
-        self.times, self.moments = np.sort(log.time[early]), np.unique(log.time)
-        self.clicks = np.sort(log.item[early] * (len(self.moments) + 1) + self.moment(log.time[early]))
+        click_rows = np.flatnonzero(log.outcomes["click"] > 0)
+        click_rows = click_rows[np.argsort(log.time[click_rows], kind="stable")]
+        click_rows = click_rows[np.unique(self.pairs[click_rows], return_index=True)[1]]  # who clicks twice counts once
+        self.enough = max(1, learned[click_rows].sum())
+        self.times, self.moments = np.sort(log.time[click_rows]), np.unique(log.time)
+        self.clicks = np.sort(log.item[click_rows] * (len(self.moments) + 1) + self.moment(log.time[click_rows]))
 
     def moment(self, time: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.moments, time)
@@ -60,65 +60,65 @@ class ListMaker:
 
     def popularity(self, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Buckets of items (N, L) at a time (N,), from 1; few clicks so far are scaled up by eight times at most."""
-        before = np.searchsorted(self.times, time)[:, None]
-        seen = self.seen(item, time) * (self.enough / np.maximum(before, self.enough / 8))
-        return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + seen))
+        earlier_count = np.searchsorted(self.times, time)[:, None]
+        click_count = self.seen(item, time) * (self.enough / np.maximum(earlier_count, self.enough / 8))
+        return 1 + np.minimum(BUCKETS - 2, 2 * np.log2(1 + click_count))
 
-    def lists(self, of: np.ndarray, like: np.ndarray, excluded: np.ndarray) -> Lists:
+    def lists(self, chosen: np.ndarray, like: np.ndarray, excluded: np.ndarray) -> Lists:
         """Each user's interactions in order of time, cut into lists; with negatives, all in random order.
 
         An item met again, as when a user views and then buys it, is listed once, when it was first met, with its best outcomes.
-        of: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. excluded: (N,) bool,
+        chosen: (N,) bool, which interactions. like: (N,) bool, those whose items negatives are drawn from. excluded: (N,) bool,
         those that no negative may be.
         """
-        order, pool = np.flatnonzero(of), different(self.log.item[like])
+        order, pool = np.flatnonzero(chosen), different(self.log.item[like])
         pairs = np.append(np.sort(self.pairs[excluded]), END)
         order = order[np.lexsort((self.log.time[order], self.log.user[order]))]
-        order, best = self.once(order)
-        user, most = self.log.user[order], self.length - self.negatives
+        order, best_outcomes = self.once(order)
+        user, logged_length = self.log.user[order], self.length - self.negatives
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
-        first = np.flatnonzero(nth % most == 0)
-        row, place = np.cumsum(nth % most == 0) - 1, nth % most
+        first = np.flatnonzero(nth % logged_length == 0)
+        row, place = np.cumsum(nth % logged_length == 0) - 1, nth % logged_length
         logged = np.full((len(first), self.length), -1)
         logged[row, place] = order
         item = np.where(logged >= 0, self.log.item[logged], -1)
-        for at in range(most, self.length):
-            item[:, at] = self.draw_negatives(user[first], pool, pairs, item[:, :at])
+        for column in range(logged_length, self.length):
+            item[:, column] = self.draw_negatives(user[first], pool, pairs, item[:, :column])
         if self.negatives:
-            mixed = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
-            item, logged = (np.take_along_axis(x, mixed, 1) for x in (item, logged))
-        outcomes = {task: np.where(logged >= 0, found[logged], 0) for task, found in best.items()}
+            mixed_order = self.rng.permuted(np.tile(np.arange(self.length), (len(first), 1)), axis=1)
+            item, logged = (np.take_along_axis(array, mixed_order, 1) for array in (item, logged))
+        outcomes = {task: np.where(logged >= 0, outcome[logged], 0) for task, outcome in best_outcomes.items()}
         return self.as_lists(user[first], self.log.time[order][first], item, item >= 0, outcomes)
 
     def once(self, order: np.ndarray) -> tuple[np.ndarray, Arrays]:
         """The first of these interactions for each pair of user and item, and {task: (N,)}, the pair's best outcome."""
         _, first, pair = np.unique(self.pairs[order], return_index=True, return_inverse=True)
-        best = {task: np.zeros(len(self.log.user)) for task in self.log.outcomes}
-        for task, found in self.log.outcomes.items():
-            np.maximum.at(best[task], order[first][pair], found[order])
-        return order[np.sort(first)], best
+        best_outcomes = {task: np.zeros(len(self.log.user)) for task in self.log.outcomes}
+        for task, outcome in self.log.outcomes.items():
+            np.maximum.at(best_outcomes[task], order[first][pair], outcome[order])
+        return order[np.sort(first)], best_outcomes
 
     def draw_negatives(self, user: np.ndarray, pool: np.ndarray, excluded: np.ndarray, listed: np.ndarray) -> np.ndarray:
         """For each user an item of the pool, not excluded and not in listed (N, n); -1 where eight draws find none.
 
         excluded: numbers of pairs of a user and an item, sorted, END last, so that a draw costs no more than what is asked for.
         """
-        found = np.full(len(user), -1)
+        negatives = np.full(len(user), -1)
         for _ in range(8):
-            rows = np.flatnonzero(found < 0)
+            rows = np.flatnonzero(negatives < 0)
             drawn = self.rng.choice(pool, len(rows))
             pair = user[rows] * len(self.log.items) + drawn
-            fresh = (excluded[np.searchsorted(excluded, pair)] != pair) & (listed[rows] != drawn[:, None]).all(1)
-            found[rows[fresh]] = drawn[fresh]
-        return found
+            is_fresh = (excluded[np.searchsorted(excluded, pair)] != pair) & (listed[rows] != drawn[:, None]).all(1)
+            negatives[rows[is_fresh]] = drawn[is_fresh]
+        return negatives
 
     def random(self, count: int) -> Lists:
         """Users of the learned rows, at times of theirs, with candidates drawn from all learned items; no outcome is known."""
         row = self.rng.choice(self.rows, count)
         pool, item = different(self.log.item[self.rows]), np.full((count, self.length), -1)
-        for at in range(self.length):
-            item[:, at] = self.draw_negatives(self.log.user[row], pool, np.array([END]), item[:, :at])
+        for column in range(self.length):
+            item[:, column] = self.draw_negatives(self.log.user[row], pool, np.array([END]), item[:, :column])
         return self.as_lists(self.log.user[row], self.log.time[row], item, item >= 0, {})
 
     def users(self, user: np.ndarray) -> np.ndarray:
@@ -136,13 +136,15 @@ class ListMaker:
     ) -> Lists:
         """Candidates (N, L), where they exist, of users (N,) at times (N,), as networks may know them. outcomes: (N, L)."""
         blank = np.zeros(item.shape)
-        click, bought = (np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion"))
+        click, conversion = (
+            np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion")
+        )
         return Lists(
             user=self.users(user),
             item=np.where(exists[:, None], self.items(item, time), UNKNOWN).astype(np.int32),
             number=np.where(exists, item, 0).astype(np.int32),
             click=click,
-            conversion=bought,
+            conversion=conversion,
             rating=np.where(exists, outcomes.get("rating", blank), 0).astype(np.float32),
         )
 

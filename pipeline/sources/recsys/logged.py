@@ -58,27 +58,27 @@ class LoggedCandidates(Candidates):
 
     def splits(self) -> dict[str, Split]:
         log, rows, maker = self.opened()
-        learned, ever = rows["transfer"], np.ones(len(log.user), bool)
+        learned, everything = rows["transfer"], np.ones(len(log.user), bool)
         for task, outcome in log.outcomes.items():
             if not outcome[learned].any():
                 raise ValueError(
                     f"{task}: no interaction that is learned from has any; leave its column out, or change val, test"
                 )
         # what is never a negative must not tell networks what users meet later, nor an unknown id that it was clicked
-        made = {
+        lists_by_split = {
             name: maker.lists(
-                flag, flag if name == "test/new_items" else learned | flag, learned if name == "transfer" else ever
+                flag, flag if name == "test/new_items" else learned | flag, learned if name == "transfer" else everything
             )
             for name, flag in rows.items()
         }
-        parts = {"all": made["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
+        parts = {"all": lists_by_split["transfer"]} | ({"none": maker.random(self.unlabelled)} if self.unlabelled else {})
         tasks = tuple(task for task in TASKS if task in log.outcomes)
-        user, item = ([int(x.max()) + 1 for x in table.T] for table in (log.users, log.items))
+        user, item = ([int(column.max()) + 1 for column in table.T] for table in (log.users, log.items))
         sizes = {"user": [len(log.users) + 1, *user], "item": [len(log.items) + 1, BUCKETS, *item]}
         splits = {"transfer": transfer(parts, self.views, maker.rng, tasks)} | {
-            name: whole(lists, tasks) for name, lists in made.items() if name != "transfer"
+            name: whole(lists, tasks) for name, lists in lists_by_split.items() if name != "transfer"
         }
-        about = {name: {"sizes": found} for name, found in sizes.items()}
+        about = {name: {"sizes": column_sizes} for name, column_sizes in sizes.items()}
         return {name: replace(split, about=about) for name, split in splits.items()}
 
     def divided(self, log: Log, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -90,8 +90,8 @@ class LoggedCandidates(Candidates):
                 f"time: {len(log.time)} interactions at {len(np.unique(log.time))} different times, which leave none for "
                 "learning, val or test; give finer times, or change val and test"
             )
-        cold, new = (rng.random(len(x)) < share for x, share in ((log.users, self.cold), (log.items, self.new)))
-        whose = f"{len(cold)} users, {cold.sum()} of them cold, and {len(new)} items, {new.sum()} of them new"
+        cold, new = (rng.random(len(features)) < share for features, share in ((log.users, self.cold), (log.items, self.new)))
+        counts = f"{len(cold)} users, {cold.sum()} of them cold, and {len(new)} items, {new.sum()} of them new"
         cold, new = cold[log.user], new[log.item]
         rows = {
             "transfer": early & ~cold & ~new,
@@ -103,7 +103,7 @@ class LoggedCandidates(Candidates):
         for name, flag in rows.items():
             if not flag.any():
                 raise ValueError(
-                    f"{name}: no interaction falls into it, of {whose}; change val, test, cold or new (0: no such test)"
+                    f"{name}: no interaction falls into it, of {counts}; change val, test, cold or new (0: no such test)"
                 )
         if self.negatives and self.new and len(np.unique(log.item[rows["test/new_items"]])) == 1:
             raise ValueError("test/new_items: a single item, which leaves no other to draw negatives from; raise new or test")
@@ -119,7 +119,7 @@ class LoggedCandidates(Candidates):
         if not item.size:
             raise ValueError(f"{given!r}: has met every item; expected a user for whom some are left")
         lists = maker.as_lists(np.array([user]), np.array([np.inf]), item, np.ones(item.shape, bool), {})
-        return [("", {name: x[0] for name, x in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
+        return [("", {name: array[0] for name, array in lists.inputs().items()} | {"name": np.array(log.item_names)[item[0]]})]
 
     def inputs_in_words(self) -> str:
         return (

@@ -54,9 +54,9 @@ class MovieLens(LoggedCandidates):
         stars, (user, (_, *names)) = ratings.numbers("rating", 0.5, 5), codes(ratings.texts("user"))
         items = np.stack([codes(movies.columns[name])[0] for name in ("genre", "decade")], 1)
         outcomes = {"click": np.ones(len(stars)), "conversion": (stars >= self.liked) * 1.0, "rating": stars}
-        side = people(users, ratings) if users else np.zeros((len(names), 0), np.int64)
+        user_features = people(users, ratings) if users else np.zeros((len(names), 0), np.int64)
         item = movies.rows_of("item", ratings, "item")
-        return Log(user - 1, item, ratings.times("time"), outcomes, side, items, names, movies.columns["title"])
+        return Log(user - 1, item, ratings.times("time"), outcomes, user_features, items, names, movies.columns["title"])
 
 
 def layout_of(path: Path) -> Callable[[Path], Tables]:
@@ -75,42 +75,42 @@ def newer(path: Path) -> Tables:
 
 
 def older(path: Path) -> Tables:
-    about, known = path / "users.dat", ["id", "gender", "age", "occupation"]
-    users = read_lines(about, "::", known, header=False) if about.exists() else None
+    users_path, user_columns = path / "users.dat", ["id", "gender", "age", "occupation"]
+    users = read_lines(users_path, "::", user_columns, header=False) if users_path.exists() else None
     movies = read_lines(path / "movies.dat", "::", MOVIE, header=False, encoding="latin-1" if users else "utf-8")  # 1M, 10M
     return renamed(read_lines(path / "ratings.dat", "::", RATING, header=False)), with_genres(movies), users
 
 
 def oldest(path: Path) -> Tables:
     ratings = read_lines(path / "u.data", "\t", RATING, header=False)
-    names = ["item", "title", "released", "video", "url", *(f"genre {n}" for n in range(GENRES))]
-    movies = read_lines(path / "u.item", "|", names, header=False, encoding="latin-1")
+    item_columns = ["item", "title", "released", "video", "url", *(f"genre {n}" for n in range(GENRES))]
+    movies = read_lines(path / "u.item", "|", item_columns, header=False, encoding="latin-1")
     flags = np.stack([movies.numbers(f"genre {n}", 0, 1) for n in range(GENRES)], 1)
     flags[:, 0] = 0  # the first genre is "unknown"
-    genre = [str(row.argmax()) if row.any() else "" for row in flags]
-    about = {"item": movies.columns["item"], "genre": genre, **titled(movies)}
+    first_genres = [str(row.argmax()) if row.any() else "" for row in flags]
+    columns = {"item": movies.columns["item"], "genre": first_genres, **titled(movies)}
     users = read_lines(path / "u.user", "|", ["id", "age", "gender", "occupation"], header=False)
-    return renamed(ratings), Table(movies.path, about, movies.lines), users
+    return renamed(ratings), Table(movies.path, columns, movies.lines), users
 
 
 def with_genres(movies: Table) -> Table:
-    genre = ["" if g in NONE else g.split("|")[0] for g in movies.columns["genres"]]
-    return Table(movies.path, {"item": movies.columns["movieId"], "genre": genre, **titled(movies)}, movies.lines)
+    first_genres = ["" if genres in NONE else genres.split("|")[0] for genres in movies.columns["genres"]]
+    return Table(movies.path, {"item": movies.columns["movieId"], "genre": first_genres, **titled(movies)}, movies.lines)
 
 
 def renamed(ratings: Table) -> Table:
-    names = dict(zip(RATING, ("user", "item", "rating", "time"), strict=True))
-    return Table(ratings.path, {names[name]: x for name, x in ratings.columns.items()}, ratings.lines)
+    roles = dict(zip(RATING, ("user", "item", "rating", "time"), strict=True))
+    return Table(ratings.path, {roles[name]: cells for name, cells in ratings.columns.items()}, ratings.lines)
 
 
 def titled(movies: Table) -> dict[str, list[str]]:
     titles = movies.columns["title"]
-    return {"title": titles, "decade": [found[1][:3] if (found := YEAR.search(title)) else "" for title in titles]}
+    return {"title": titles, "decade": [match[1][:3] if (match := YEAR.search(title)) else "" for title in titles]}
 
 
 def people(table: Table, ratings: Table) -> np.ndarray:
     """Side features of those who rate, in the order of their numbers."""
     ages = [str(int(age) // 10) for age in table.numbers("age", 0, 150)]
-    side = np.stack([codes(values)[0] for values in (ages, table.columns["gender"], table.columns["occupation"])], 1)
+    features = np.stack([codes(values)[0] for values in (ages, table.columns["gender"], table.columns["occupation"])], 1)
     _, first = np.unique(codes(ratings.columns["user"])[0], return_index=True)
-    return side[table.rows_of("id", ratings, "user")[first]]
+    return features[table.rows_of("id", ratings, "user")[first]]

@@ -48,35 +48,35 @@ class Table:
     def parsed(
         self, name: str, parse: Callable[[str], float], expected: str, low: float, high: float, gap: float | None
     ) -> np.ndarray:
-        found = np.empty(len(self))
+        numbers = np.empty(len(self))
         for row, (line, text) in enumerate(zip(self.lines, self.columns[name], strict=True)):
             try:
-                found[row] = gap if gap is not None and not text else parse(text)
+                numbers[row] = gap if gap is not None and not text else parse(text)
             except ValueError:
-                found[row] = math.nan
-            if (text or gap is None) and not (math.isfinite(found[row]) and low <= found[row] <= high):
+                numbers[row] = math.nan
+            if (text or gap is None) and not (math.isfinite(numbers[row]) and low <= numbers[row] <= high):
                 raise self.problem(line, f"{name} is {text!r}, expected {expected}")
-        return found
+        return numbers
 
     def rows_of(self, key: str, other: "Table", column: str) -> np.ndarray:
         """Which row of this table each row of another is about, (N,): the one whose unique `key` equals `column` there."""
-        place = {name: row for row, name in enumerate(self.texts(key))}
-        if len(place) < len(self):
-            raise ValueError(f"{self.path}: {len(self)} rows of {len(place)} different {key}; expected each once")
+        row_by_name = {name: row for row, name in enumerate(self.texts(key))}
+        if len(row_by_name) < len(self):
+            raise ValueError(f"{self.path}: {len(self)} rows of {len(row_by_name)} different {key}; expected each once")
         for line, name in zip(other.lines, other.texts(column), strict=True):
-            if name not in place:
+            if name not in row_by_name:
                 raise other.problem(line, f"{column} {name!r} is not in {self.path}; add it, or drop the row")
-        return np.array([place[name] for name in other.columns[column]])
+        return np.array([row_by_name[name] for name in other.columns[column]])
 
     def problem(self, line: int, what: str) -> ValueError:
         return ValueError(f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {line}: {what}")
 
 
 def flag(text: str) -> float:
-    found = float({"true": "1", "false": "0"}.get(text.lower(), text))
-    if found not in (0, 1):
+    number = float({"true": "1", "false": "0"}.get(text.lower(), text))
+    if number not in (0, 1):
         raise ValueError(text)
-    return found
+    return number
 
 
 def seconds(text: str) -> float:
@@ -90,8 +90,8 @@ def seconds(text: str) -> float:
 def codes(values: list[str]) -> tuple[np.ndarray, list[str]]:
     """Numbers of values, from 1 on in their order, 0 for an empty one: (N,) int64; and what each number stands for."""
     names = ["", *sorted(set(values) - {""}, key=natural)]
-    number = {value: n for n, value in enumerate(names)}
-    return np.array([number[value] for value in values], np.int64), names
+    number_by_value = {value: n for n, value in enumerate(names)}
+    return np.array([number_by_value[value] for value in values], np.int64), names
 
 
 def natural(text: str) -> tuple[float, str]:
@@ -129,9 +129,9 @@ def read_parquet(path: Path, columns: list[str]) -> Table:
 
     check_columns(path, columns, header_of(path))
     with naming_parquet(path):
-        found = pq.read_table(path, columns=columns)
-    texts = {name: ["" if x is None else as_text(x) for x in found[name].to_pylist()] for name in columns}
-    return filled(Table(path, texts, list(range(1, found.num_rows + 1))))
+        arrow_table = pq.read_table(path, columns=columns)
+    texts = {name: ["" if cell is None else as_text(cell) for cell in arrow_table[name].to_pylist()] for name in columns}
+    return filled(Table(path, texts, list(range(1, arrow_table.num_rows + 1))))
 
 
 def as_text(value: object) -> str:
@@ -146,18 +146,20 @@ def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, 
     rows, lines = [], []
     try:
         with path.open(newline="", encoding=encoding) as file:
-            text, mark = (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
-            reader = csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
+            text, delimiter = (
+                (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
+            )
+            reader = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
             check_header(path, names)
             check_columns(path, columns, names)
-            places = [names.index(name) for name in columns]
+            indices = [names.index(name) for name in columns]
             for row in reader:
                 if not row:
                     continue
                 if len(row) < len(names) or (header and len(row) > len(names)):
                     raise ValueError(f"{path}, line {reader.line_num}: {len(row)} columns, expected {len(names)}")
-                rows.append([row[at].strip() for at in places])
+                rows.append([row[index].strip() for index in indices])
                 lines.append(reader.line_num)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as text: {error}") from None
@@ -166,10 +168,10 @@ def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, 
     return filled(Table(path, {name: [row[n] for row in rows] for n, name in enumerate(columns)}, lines))
 
 
-def check_columns(path: Path, wanted: list[str], known: list[str]) -> None:
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"{path}: no column {name!r}; there are {', '.join(known) or 'none'}")
+def check_columns(path: Path, columns: list[str], known_columns: list[str]) -> None:
+    for name in columns:
+        if name not in known_columns:
+            raise ValueError(f"{path}: no column {name!r}; there are {', '.join(known_columns) or 'none'}")
 
 
 def filled(table: Table) -> Table:

@@ -52,25 +52,25 @@ class World:
         user: np.ndarray,
         item: np.ndarray,
         period: np.ndarray,
-        seen: np.ndarray,
+        earlier_clicks: np.ndarray,
         told: bool = True,
     ) -> Lists:
-        """What users do with candidates (N, L). seen: earlier clicks, (periods, I). told: networks know the items' ids."""
+        """What users do with candidates (N, L). earlier_clicks: (periods, I). told: networks know the items' ids."""
         (clicks, buys, rates), quality = self.affinity(user, item, period), self.quality[item]
         means = self.users[user, 3][:, None] - self.items[item, 3]
         click = chance(rng, -3.6 + 1.8 * clicks + 0.7 * quality)
-        bought = click & chance(rng, -1.6 + 1.2 * buys + 0.5 * np.minimum(means, 0) + 0.4 * quality)
+        conversion = click & chance(rng, -1.6 + 1.2 * buys + 0.5 * np.minimum(means, 0) + 0.4 * quality)
         stars = np.clip(np.rint(3.2 + 0.9 * rates + 0.5 * quality + 0.5 * rng.standard_normal(item.shape)), 1, 5)
         columns = self.items[item].transpose(0, 2, 1)
-        popularity = 1 + np.minimum(BUCKETS - 2, 1.2 * np.log2(1 + seen[period[:, None], item]))
+        popularity = 1 + np.minimum(BUCKETS - 2, 1.2 * np.log2(1 + earlier_clicks[period[:, None], item]))
         ids, domain = columns[:, :1] * told, columns[:, 4:] * told
-        shown = np.concatenate([ids, popularity[:, None], columns[:, 1:4], domain], 1)
+        item_columns = np.concatenate([ids, popularity[:, None], columns[:, 1:4], domain], 1)
         return Lists(
             user=self.users[user].astype(np.int32),
-            item=shown.astype(np.int32),
+            item=item_columns.astype(np.int32),
             number=item.astype(np.int32),
             click=click.astype(np.int8),
-            conversion=bought.astype(np.int8),
+            conversion=conversion.astype(np.int8),
             rating=np.where(click, stars, 0).astype(np.float32),
         )
 
@@ -80,69 +80,73 @@ def chance(rng: np.random.Generator, logits: np.ndarray) -> np.ndarray:
 
 
 def make_world(rng: np.random.Generator) -> World:
-    total, count = USERS + COLD, sum(ITEMS)
-    age, region, income = (rng.integers(1, n + 1, total) for n in USER_VALUES.values())
-    category, maker, price = (rng.integers(1, n + 1, count) for n in ITEM_VALUES.values())
+    user_count, item_count = USERS + COLD, sum(ITEMS)
+    age, region, income = (rng.integers(1, n + 1, user_count) for n in USER_VALUES.values())
+    category, maker, price = (rng.integers(1, n + 1, item_count) for n in ITEM_VALUES.values())
     domain = np.repeat(np.arange(len(ITEMS)), ITEMS) + 1
-    known = np.where(np.arange(total) < USERS, np.arange(total) + 1, UNKNOWN)
+    ids = np.where(np.arange(user_count) < USERS, np.arange(user_count) + 1, UNKNOWN)
 
     def vectors(*shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, FACTORS))
 
     ages, regions, incomes = (n + 1 for n in USER_VALUES.values())
     categories, makers, _ = (n + 1 for n in ITEM_VALUES.values())
-    side = (
+    side_factors = (
         vectors(ages)[age]
         + vectors(regions)[region]
         + 0.5 * vectors(ages, regions)[age, region]
         + 0.5 * vectors(incomes)[income]
     )
-    own = side + 0.8 * vectors(total)
-    taste = own + 0.4 * (vectors(len(ITEMS), ages)[:, age] + vectors(len(ITEMS), total))
-    ends = np.stack([taste, taste + DRIFT * np.std(taste) * vectors(total)])
-    shared = vectors(categories)[category] + 0.5 * vectors(makers)[maker] + 0.4 * vectors(count)
-    traits = shared + 0.7 * (vectors(len(TASKS), categories)[:, category] + 0.4 * vectors(len(TASKS), count))
+    user_factors = side_factors + 0.8 * vectors(user_count)
+    taste = user_factors + 0.4 * (vectors(len(ITEMS), ages)[:, age] + vectors(len(ITEMS), user_count))
+    ends = np.stack([taste, taste + DRIFT * np.std(taste) * vectors(user_count)])
+    item_factors = vectors(categories)[category] + 0.5 * vectors(makers)[maker] + 0.4 * vectors(item_count)
+    traits = item_factors + 0.7 * (vectors(len(TASKS), categories)[:, category] + 0.4 * vectors(len(TASKS), item_count))
     return World(
-        users=np.column_stack([known, age, region, income]),
-        items=np.column_stack([np.arange(count) + 1, category, maker, price, domain]),
+        users=np.column_stack([ids, age, region, income]),
+        items=np.column_stack([np.arange(item_count) + 1, category, maker, price, domain]),
         taste=ends / np.std(ends),
         traits=traits / np.std(traits) / FACTORS**0.5,
-        quality=0.6 * rng.standard_normal(count) + 0.8 * rng.standard_normal(makers)[maker],
-        released=np.where((rng.random(count) < 0.3) & (domain <= NEW), rng.integers(1, 7, count), 0),
+        quality=0.6 * rng.standard_normal(item_count) + 0.8 * rng.standard_normal(makers)[maker],
+        released=np.where((rng.random(item_count) < 0.3) & (domain <= NEW), rng.integers(1, 7, item_count), 0),
     )
 
 
 def play(world: World, rng: np.random.Generator, length: int) -> tuple[dict[int, Lists], dict[str, Lists], np.ndarray]:
     """{period: what known users did}, {"cold", "new": cold users', and known users' on the new domain}, clicks so far."""
-    seen = np.zeros((TEST[1] + 2, sum(ITEMS)), np.int64)
-    known, cold = np.tile(np.arange(USERS), VISITS), np.arange(USERS, USERS + COLD)
+    earlier_clicks = np.zeros((TEST[1] + 2, sum(ITEMS)), np.int64)
+    known_users, cold_users = np.tile(np.arange(USERS), VISITS), np.arange(USERS, USERS + COLD)
     log: dict[int, Lists] = {}
-    late: dict[str, list[Lists]] = {"cold": [], "new": []}
+    late_lists: dict[str, list[Lists]] = {"cold": [], "new": []}
     for period in range(TEST[1] + 1):
-        shown = [(known, show(world, rng, known, domain, period, seen, length)) for domain in range(NEW)]
-        log[period] = Lists.join([world.lists(rng, user, item, np.full(len(user), period), seen) for user, item in shown])
-        clicked = np.bincount(log[period].number.ravel(), weights=log[period].click.ravel(), minlength=sum(ITEMS))
-        seen[period + 1] = seen[period] + clicked.astype(np.int64)
+        users_and_items = [
+            (known_users, show(world, rng, known_users, domain, period, earlier_clicks, length)) for domain in range(NEW)
+        ]
+        log[period] = Lists.join(
+            [world.lists(rng, user, item, np.full(len(user), period), earlier_clicks) for user, item in users_and_items]
+        )
+        new_clicks = np.bincount(log[period].number.ravel(), weights=log[period].click.ravel(), minlength=sum(ITEMS))
+        earlier_clicks[period + 1] = earlier_clicks[period] + new_clicks.astype(np.int64)
         if period in TEST:
-            at = np.full(COLD, period)
+            periods = np.full(COLD, period)
             for domain in range(NEW):
-                item = show(world, rng, cold, domain, period, seen, length)
-                late["cold"].append(world.lists(rng, cold, item, at, seen))
-            some = rng.permutation(USERS)[:COLD]
-            item = show(world, rng, some, NEW, period, seen, length)
-            late["new"].append(world.lists(rng, some, item, at, seen, told=False))
-    return log, {name: Lists.join(parts) for name, parts in late.items()}, seen
+                item = show(world, rng, cold_users, domain, period, earlier_clicks, length)
+                late_lists["cold"].append(world.lists(rng, cold_users, item, periods, earlier_clicks))
+            some_users = rng.permutation(USERS)[:COLD]
+            item = show(world, rng, some_users, NEW, period, earlier_clicks, length)
+            late_lists["new"].append(world.lists(rng, some_users, item, periods, earlier_clicks, told=False))
+    return log, {name: Lists.join(parts) for name, parts in late_lists.items()}, earlier_clicks
 
 
 def show(
-    world: World, rng: np.random.Generator, user: np.ndarray, domain: int, period: int, seen: np.ndarray, length: int
+    world: World, rng: np.random.Generator, user: np.ndarray, domain: int, period: int, earlier_clicks: np.ndarray, length: int
 ) -> np.ndarray:
     """Candidates (N, L) of one domain as a shop would choose them: what is popular, and what users seem to like."""
     first = sum(ITEMS[:domain])
     item = np.tile(np.arange(first, first + ITEMS[domain]), (len(user), 1))
-    liked = world.affinity(user, item, np.full(len(user), period))[0] + rng.standard_normal(item.shape)
-    loud = np.log1p(seen[period, item]) / np.log(20)
-    score = LOUD * loud + CHOSEN * liked + rng.gumbel(size=item.shape)
+    preference = world.affinity(user, item, np.full(len(user), period))[0] + rng.standard_normal(item.shape)
+    popularity = np.log1p(earlier_clicks[period, item]) / np.log(20)
+    score = LOUD * popularity + CHOSEN * preference + rng.gumbel(size=item.shape)
     score[world.released[item] > period] = -np.inf
     best = np.argpartition(-score, length, 1)[:, :length]
     return np.take_along_axis(item, rng.permuted(best, axis=1), 1)
