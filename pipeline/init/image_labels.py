@@ -46,27 +46,27 @@ def propose(data: Path, files: list[Path]) -> Proposal:
     used_folders = coco_files(proposal, files, photos, data) | voc_folders(proposal, files, photos, data)
     used_folders |= map_folders(proposal, photos, mask_folders, data)
     tables(proposal, files, photos)
-    unlabelled = {folder: len(images) - proposal.named.get(folder, 0) for folder, images in photos.items()}
-    used_folders |= {folder for folder, count in proposal.named.items() if count > unlabelled[folder]}
-    with_classes = class_folders(proposal, photos, used_folders, data)
-    for folder in [folder for folder in sorted(set(photos) - with_classes) if unlabelled[folder]]:
+    unlabelled_counts = {folder: len(images) - proposal.named.get(folder, 0) for folder, images in photos.items()}
+    used_folders |= {folder for folder, count in proposal.named.items() if count > unlabelled_counts[folder]}
+    folders_of_classes = class_folders(proposal, photos, used_folders, data)
+    for folder in [folder for folder in sorted(set(photos) - folders_of_classes) if unlabelled_counts[folder]]:
         proposal.unlabelled.append(str(folder))
-        proposal.said.append(f"{folder}: {unlabelled[folder]} images without labels")
+        proposal.said.append(f"{folder}: {unlabelled_counts[folder]} images without labels")
     stems = {image.stem for images in photos.values() for image in images}
     if yolo := [path for path in files if path.suffix.lower() == ".txt" and path.stem in stems]:
         proposal.left_out["a text for an image, as YOLO has boxes, is not read; make it COCO or VOC"] = yolo
     for ending in UNREAD:
         if unread := [path for path in files if path.suffix.lower() == ending]:
             proposal.left_out[f"{ending} is not read; make it one of {', '.join(ENDINGS)}"] = unread
-    left_out = [
+    left_out_messages = [
         f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: left out: {reason}"
         for reason, paths in proposal.left_out.items()
     ]
     if not proposal.labels:
         formats = "a folder a class, COCO, VOC, PNG class maps, CSV"
-        messages = [*left_out, *proposal.said][:SHOWN]
+        messages = [*left_out_messages, *proposal.said][:SHOWN]
         raise ValueError("; ".join([f"{data}: images, but no labels that are known: {formats}", *messages]))
-    proposal.said += left_out
+    proposal.said += left_out_messages
     return proposal
 
 

@@ -22,17 +22,17 @@ def home_of(names: list[str], photos: dict[Path, list[Path]], labels_path: Path)
     best_folder, best_rank = None, (0, False, 0)
     for folder, images in photos.items():
         stems = {path.stem for path in images}
-        place = len(folder.parts)
+        part_count = len(folder.parts)
         hits = [
-            name
-            for name in relative_paths
-            if name.stem in stems and folder.parts[place + 1 - len(name.parts) :] == name.parts[:-1]
+            path
+            for path in relative_paths
+            if path.stem in stems and folder.parts[part_count + 1 - len(path.parts) :] == path.parts[:-1]
         ]
         split = split_of(labels_path)
         same_split = split is not None and split in {split_of(Path(part)) for part in folder.parts}
         rank = len(hits), same_split, len([1 for a, b in zip(folder.parts, labels_path.parts, strict=False) if a == b])
         if hits and rank > best_rank:
-            depth = mode(len(name.parts) for name in hits) - 1
+            depth = mode(len(path.parts) for path in hits) - 1
             best_folder, best_rank = folder.parents[depth - 1] if depth else folder, rank
     return best_folder
 

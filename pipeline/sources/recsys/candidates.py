@@ -123,8 +123,8 @@ def transfer(parts: dict[str, Lists], views: int, rng: np.random.Generator, task
     order = rng.permutation(len(part_names) * views)
     row, view = order % len(part_names), order // len(part_names)
     hidden = [hide(rng, {"user": lists.user, "item": lists.item}) for _ in range(1, views)]
-    looks = {
+    inputs = {
         name: np.concatenate([getattr(lists, name), *(arrays[name] for arrays in hidden)])[order] for name in ("user", "item")
     }
     flags = {task: np.isin(part_names[row], [task, "all"]) & (view == 0) for task in tasks}
-    return as_split(replace(lists.take(row), **looks), flags, view.astype(np.int32), ids_of(lists)[row])
+    return as_split(replace(lists.take(row), **inputs), flags, view.astype(np.int32), ids_of(lists)[row])

@@ -63,8 +63,8 @@ class Interactions(Candidates):
         if not given.isdecimal() or not 1 <= int(given) <= USERS + COLD:
             raise ValueError(f"{given!r}: no such user; expected a number from 1 to {USERS + COLD}, above {USERS} a new one's")
         world, item = make_world(stream(self.seed, "world")), np.arange(sum(ITEMS[:NEW]))[None]
-        _, _, seen = play(world, stream(self.seed, "log"), self.length)
-        lists = world.lists(stream(self.seed, "read"), np.array([int(given) - 1]), item, np.array([TEST[1]]), seen)
+        _, _, clicks = play(world, stream(self.seed, "log"), self.length)
+        lists = world.lists(stream(self.seed, "read"), np.array([int(given) - 1]), item, np.array([TEST[1]]), clicks)
         return [("", {name: array[0] for name, array in lists.inputs().items()})]
 
     def preview(self) -> tuple[int, Split]:

@@ -79,9 +79,9 @@ class ListMaker:
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         nth = np.arange(len(order)) - np.repeat(begin, np.diff(np.r_[begin, len(order)]))
         first = np.flatnonzero(nth % logged_length == 0)
-        row, place = np.cumsum(nth % logged_length == 0) - 1, nth % logged_length
+        row, slot = np.cumsum(nth % logged_length == 0) - 1, nth % logged_length
         logged = np.full((len(first), self.length), -1)
-        logged[row, place] = order
+        logged[row, slot] = order
         item = np.where(logged >= 0, self.log.item[logged], -1)
         for column in range(logged_length, self.length):
             item[:, column] = self.draw_negatives(user[first], pool, pairs, item[:, :column])

@@ -177,8 +177,8 @@ def review(
             chunks(pick(rng, MENTIONS), slots(pick(rng, nouns[other_topic]), int(rng.integers(2)), rng.random() < 0.5))
         )
     intent = rng.integers(len(CLOSINGS))
-    after = [chunks(pick(rng, NAMED), slots("", 0, True)), chunks(pick(rng, list(CLOSINGS.values())[intent]), {})]
-    review_sentence = sentence([part[n] for part in (clauses, after) for n in rng.permutation(len(part))], second)
+    closing_clauses = [chunks(pick(rng, NAMED), slots("", 0, True)), chunks(pick(rng, list(CLOSINGS.values())[intent]), {})]
+    review_sentence = sentence([part[n] for part in (clauses, closing_clauses) for n in rng.permutation(len(part))], second)
     stars = sentiment * (2 + strong) + (1 - sentiment) * (1 - strong)  # 0 strongly against, 1 mildly; 2 mildly for, 3 strongly
     return review_sentence, {"topic": int(topic), "sentiment": int(sentiment), "intent": int(intent), "stars": int(stars)}
 

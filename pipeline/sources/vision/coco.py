@@ -195,9 +195,9 @@ def outline(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
     step = x[1:] != x[:-1]
     across = (np.where(x[1:] < x[:-1], x[1:], x[1:] - 1)[step] + 0.5) / STEPS - 0.5
     down = (np.minimum(y[1:], y[:-1])[step] + 0.5) / STEPS - 0.5
-    whole = (np.floor(across) == across) & (across >= 0) & (across <= width - 1)
-    lines = np.ceil(np.clip(down[whole], 0, height)).astype(int)
-    return across[whole].astype(int) * height + lines
+    is_whole = (np.floor(across) == across) & (across >= 0) & (across <= width - 1)
+    lines = np.ceil(np.clip(down[is_whole], 0, height)).astype(int)
+    return across[is_whole].astype(int) * height + lines
 
 
 def edge_points(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -122,8 +122,8 @@ def corrupt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grey = image[:, 0].astype(np.float32)
     edge = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     blurred = np.mean([edge[:, i : i + SIZE, j : j + SIZE] for i in range(3) for j in range(3)], axis=0)
-    looks = np.stack([grey + rng.normal(0, 30, grey.shape), blurred, 0.4 * grey + 30])
-    return as_pixels(looks[np.arange(len(grey)) % 3, np.arange(len(grey))])
+    variants = np.stack([grey + rng.normal(0, 30, grey.shape), blurred, 0.4 * grey + 30])
+    return as_pixels(variants[np.arange(len(grey)) % 3, np.arange(len(grey))])
 
 
 def as_pixels(grey: np.ndarray) -> np.ndarray:
