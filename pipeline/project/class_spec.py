@@ -53,8 +53,8 @@ class ClassSpec(BaseModel):
         for folder in (Path.cwd(), CLONE):
             if (folder / self.code).is_file():
                 return (folder / self.code).resolve()
-        alike = [file.relative_to(CLONE).as_posix() for file in (CLONE / "pipeline").rglob("*.py")]
-        hint = near(self.code, [path for path in alike if Path(path).name == Path(self.code).name])
+        paths = [file.relative_to(CLONE).as_posix() for file in (CLONE / "pipeline").rglob("*.py")]
+        hint = near(self.code, [path for path in paths if Path(path).name == Path(self.code).name])
         raise ParamsError(f"{self._where}.code: no file {self.code} in the project folder or the clone{hint}")
 
     def nested(self) -> list["ClassSpec"]:
@@ -66,55 +66,55 @@ class ClassSpec(BaseModel):
         module = import_file(self.file())
         if not hasattr(module, self.class_):
             raise ParamsError(f"{self._where}.class: {self.code} has no class {self.class_!r}{near(self.class_, vars(module))}")
-        found = getattr(module, self.class_)
-        if inspect.isabstract(found):
-            lacking = ", ".join(sorted(found.__abstractmethods__))
+        cls = getattr(module, self.class_)
+        if inspect.isabstract(cls):
+            lacking = ", ".join(sorted(cls.__abstractmethods__))
             raise ParamsError(
                 f"{self._where}.class: {self.class_} of {self.code} lacks {lacking}, which its base class requires"
             )
-        return found
+        return cls
 
     def given(self, cls: Any) -> dict[str, Any]:
         """The arguments in params, of the types that the class's constructor names. Raises ParamsError.
 
         An argument that is itself a class with arguments comes as a ClassSpec, for the instance to build.
         """
-        accepted, hints = inspect.signature(cls).parameters, {}
+        parameters, hints = inspect.signature(cls).parameters, {}
         with contextlib.suppress(NameError):  # a name that only a type checker imports
             hints = get_type_hints(cls.__init__, include_extras=True)
         for name in self.arguments:
-            if name not in accepted:
-                known = f"{self.class_}, which takes {', '.join(accepted)}"
-                raise ParamsError(f"{self._where}.{name}: no argument of {known}{near(name, accepted)}")
-        found = {name: as_specs(f"{self._where}.{name}", value) for name, value in self.arguments.items()}
-        return {name: of_type(f"{self._where}.{name}", value, hints.get(name, Any)) for name, value in found.items()}
+            if name not in parameters:
+                signature = f"{self.class_}, which takes {', '.join(parameters)}"
+                raise ParamsError(f"{self._where}.{name}: no argument of {signature}{near(name, parameters)}")
+        arguments = {name: as_specs(f"{self._where}.{name}", value) for name, value in self.arguments.items()}
+        return {name: of_type(f"{self._where}.{name}", value, hints.get(name, Any)) for name, value in arguments.items()}
 
     def build(self, **more: Any) -> Any:
         """An instance, from the arguments in params and some that only the caller knows. Raises ParamsError."""
         cls = self.load()
-        accepted, given = inspect.signature(cls).parameters, self.given(cls)
-        given |= {name: value for name, value in more.items() if name in accepted}
-        for name, parameter in accepted.items():
-            if name not in given and parameter.default is parameter.empty:
+        parameters, arguments = inspect.signature(cls).parameters, self.given(cls)
+        arguments |= {name: value for name, value in more.items() if name in parameters}
+        for name, parameter in parameters.items():
+            if name not in arguments and parameter.default is parameter.empty:
                 raise ParamsError(f"{self._where}.{name}: missing; {self.class_} needs it")
         try:
-            return cls(**given)
+            return cls(**arguments)
         except (TypeError, ValueError) as error:
             raise ParamsError(f"{self._where}: {error}") from error
 
 
-def of_type(where: str, value: Any, wanted: Any) -> Any:
+def of_type(where: str, value: Any, annotation: Any) -> Any:
     """A value that is of a type, or means one ("0.1", for a float). Raises ParamsError."""
     if isinstance(value, ClassSpec):
         return value
-    config = None if wanted is ClassSpec else ConfigDict(arbitrary_types_allowed=True)
+    config = None if annotation is ClassSpec else ConfigDict(arbitrary_types_allowed=True)
     try:
-        found = TypeAdapter(wanted, config=config).validate_python(value)
+        converted = TypeAdapter(annotation, config=config).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]
         place = "".join(f".{part}" for part in problem["loc"] if part != "[key]")
         raise ParamsError(f"{where}{place}: {problem['msg'].lower()}, got {problem['input']!r}") from None
-    return found if isinstance(value, str | int | float) else value
+    return converted if isinstance(value, str | int | float) else value
 
 
 def as_specs(where: str, value: Any) -> Any:
@@ -130,11 +130,11 @@ def as_specs(where: str, value: Any) -> Any:
 
 def specs_among(where: str, arguments: dict[str, Any]) -> Iterator[ClassSpec]:
     for key, value in arguments.items():
-        found = as_specs(f"{where}.{key}", value)
-        if isinstance(found, ClassSpec):
-            yield from found.nested()
-        elif isinstance(found, dict):
-            yield from specs_among(f"{where}.{key}", found)
+        argument = as_specs(f"{where}.{key}", value)
+        if isinstance(argument, ClassSpec):
+            yield from argument.nested()
+        elif isinstance(argument, dict):
+            yield from specs_among(f"{where}.{key}", argument)
 
 
 def import_file(file: Path) -> Any:
@@ -156,6 +156,6 @@ def import_file(file: Path) -> Any:
     return sys.modules[name]
 
 
-def near(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, [k for k in known if not k.startswith("_")], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def near(name: str, names: Any) -> str:
+    matches = difflib.get_close_matches(name, [other for other in names if not other.startswith("_")], 1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -49,11 +49,11 @@ def imports(file: Path, project: Path) -> set[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    ours = {name for name in names if name.split(".")[0] in ("pipeline", "stages")}
-    files = {CLONE.joinpath(*name.split(".")).with_suffix(".py") for name in ours}
-    for place in (project.joinpath(*name.split(".")) for name in names - ours):
-        files |= {place.with_suffix(".py"), place / "__init__.py"}
-    return {found for found in files if found.is_file()}
+    clone_names = {name for name in names if name.split(".")[0] in ("pipeline", "stages")}
+    files = {CLONE.joinpath(*name.split(".")).with_suffix(".py") for name in clone_names}
+    for path in (project.joinpath(*name.split(".")) for name in names - clone_names):
+        files |= {path.with_suffix(".py"), path / "__init__.py"}
+    return {path for path in files if path.is_file()}
 
 
 def closure(files: Iterable[Path]) -> set[Path]:
@@ -62,20 +62,20 @@ def closure(files: Iterable[Path]) -> set[Path]:
     frontier = set(files)
     while frontier:
         reached |= frontier
-        frontier = {found for file in frontier for found in imports(file, Path.cwd())} - reached
+        frontier = {imported for file in frontier for imported in imports(file, Path.cwd())} - reached
     return reached
 
 
 def check_classes(params: Params) -> None:
     """Load every class that params name, and those of students of a sweep, and check their arguments. Raises ParamsError."""
-    swept = params.sweep.extremes() if params.sweep else {}
-    choices = [{key: value} for key, values in swept.items() for value in values if key != "seed"]
-    found = [part for spec in class_specs(params).values() for part in spec.nested()]
+    extremes = params.sweep.extremes() if params.sweep else {}
+    choices = [{key: value} for key, values in extremes.items() for value in values if key != "seed"]
+    specs = [part for spec in class_specs(params).values() for part in spec.nested()]
     for choice in choices:
         for where, spec in specs_in(f"sweep.vary: {choice}", params.varied(choice)).items():
             spec._where = where
-            found.append(spec)
-    for spec in found:
+            specs.append(spec)
+    for spec in specs:
         spec.given(spec.load())
     for task in params.tasks:
         if torchs_own(task):
@@ -91,12 +91,12 @@ def torchs_own(name: str) -> bool:
 
 def code_of(stage: str, params: Params, name: str | None = None) -> set[Path]:
     """The code that can change what a stage writes, for one of its names if given; of a sweep all that it may train."""
-    own: tuple[str, ...] = (
+    prefixes: tuple[str, ...] = (
         (OWN[stage].format(name), *(f"tasks.{task}." for task in tasks_of(stage, name, params))) if name else ()
     )
     if stage == "sweep" and params.sweep:
-        own = ("sweep.", f"students.{params.sweep.start}.")
-    return code_under(stage, params, USES[stage] + own)
+        prefixes = ("sweep.", f"students.{params.sweep.start}.")
+    return code_under(stage, params, USES[stage] + prefixes)
 
 
 def tasks_of(stage: str, name: str, params: Params) -> list[str]:
@@ -146,15 +146,15 @@ def code_deps(stage: str, params: Params) -> list[str]:
 
 def own_files(stage: str, name: str, params: Params) -> set[str]:
     """Files and folders that one name of a stage alone is made of, relative to the project folder, or absolute as named."""
-    found = listed_code(code_of(stage, params, name) - code_of(stage, params))
+    files = listed_code(code_of(stage, params, name) - code_of(stage, params))
     teacher = params.teachers.get(name) if SECTIONS[stage] == "teachers" else None
     if teacher is None:
-        return found
+        return files
     if teacher.imported:
-        found.add(teacher.imported.files)
+        files.add(teacher.imported.files)
     elif stage == "train_teacher" and teacher.pretrained and not on_a_hub(teacher.pretrained):
-        found.add(teacher.pretrained)
-    return found
+        files.add(teacher.pretrained)
+    return files
 
 
 def code_digest(stage: str, params: Params, name: str | None = None) -> str:
@@ -199,18 +199,18 @@ def data_deps(params: Params, listed: list[str]) -> list[str]:
 
 def digest_of_data(paths: Iterable[str]) -> str:
     """SHA-256, in hex, of files and of what is below folders, by name and content."""
-    running = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path in map(Path, paths):
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             name = file.relative_to(path).as_posix()
             with file.open("rb") as opened:
-                running.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return running.hexdigest()
+                hasher.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return hasher.hexdigest()
 
 
 def source_identity(params: Params) -> dict[str, Any]:
     """What the splits of a source are made of: the class and its arguments, the seed, the content of files that it reads."""
     identity = {"source": params.prepare.source.as_dict(), "seed": derive_seed(params.seed, "data")}
-    named = data_deps(params, [])
-    return identity | ({"data": digest_of_data(named)} if named else {})
+    paths = data_deps(params, [])
+    return identity | ({"data": digest_of_data(paths)} if paths else {})

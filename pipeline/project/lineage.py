@@ -50,8 +50,8 @@ def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str
 def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
     """Whether a dependency was written by `sync`, and may go."""
     before_after = [template.partition("${key}")[::2] for _, template in templates]
-    listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
-    return listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
+    is_listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
+    return is_listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
 
 
 def ours(stages: dict[str, Any]) -> dict[str, Any]:
@@ -65,27 +65,27 @@ def synced(stages: dict[str, Any], params: Params) -> dict[str, dict[str, Any]]:
     Of the stages of a teacher, fusion or student also "foreach": what is each one's own.
     """
     result: dict[str, dict[str, Any]] = {}
-    for stage, whole in ours(stages).items():
-        definition, templates = whole.get("do", whole), list_templates(stage, stages)
+    for stage, entry in ours(stages).items():
+        definition, templates = entry.get("do", entry), list_templates(stage, stages)
         by_hand = [dep for dep in definition["deps"] if not is_derived(dep, templates)]
         if stage == "prepare":  # the first stage: all that it reads is named in params
             by_hand = data_deps(params, by_hand)
-        numbers = [key for key in definition["params"] if isinstance(key, str)]
-        result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": numbers}
+        param_keys = [key for key in definition["params"] if isinstance(key, str)]
+        result[stage] = {"deps": by_hand + derived_deps(stage, stages, params), "params": param_keys}
     for stage in OWN:
-        result[stage]["foreach"] = own = foreach(stage, params, stages)
-        lists = next(iter(own.values())) if isinstance(own, dict) else {}
-        items = {key: [f"${{item.{key}[{number}]}}" for number in range(len(found))] for key, found in lists.items()}
+        result[stage]["foreach"] = iterated = foreach(stage, params, stages)
+        lists = next(iter(iterated.values())) if isinstance(iterated, dict) else {}
+        items = {key: [f"${{item.{key}[{number}]}}" for number in range(len(entries))] for key, entries in lists.items()}
         result[stage]["deps"] += items.get("deps", []) + items.get("extends", [])
         if "params" in items:
-            others = [key for key in result[stage]["params"] if key.split(".")[0] not in BY_NAME]
-            result[stage]["params"] = others + items["params"]
+            other_keys = [key for key in result[stage]["params"] if key.split(".")[0] not in BY_NAME]
+            result[stage]["params"] = other_keys + items["params"]
     if "sweep" in result:
-        others = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
-        result["sweep"]["params"] = others + ([f"students.{params.sweep.start}"] if params.sweep else [])
+        other_keys = [key for key in result["sweep"]["params"] if not key.startswith("students.")]
+        result["sweep"]["params"] = other_keys + ([f"students.{params.sweep.start}"] if params.sweep else [])
     if outside():
-        for stage, wanted in result.items():
-            wanted["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OWN else stage]})
+        for stage, expected_lists in result.items():
+            expected_lists["params"].append({CODE.name: [f"{stage}.${{key}}" if stage in OWN else stage]})
     return result
 
 
@@ -103,21 +103,21 @@ def read_stages(path: Path) -> Any:
 def differences(params: Params, stages: Any) -> dict[str, list[str]]:
     """{stage: ["+ added", "- removed"]} between dvc.yaml and what it should hold."""
     changes = {}
-    for stage, wanted in synced(stages, params).items():
-        found = stages[stage].get("do", stages[stage]) | {"foreach": stages[stage].get("foreach")}
-        pairs = [(listed(found[key]), listed(wanted[key])) for key in wanted]
-        lines = [f"+ {x}" for had, wants in pairs for x in wants if x not in had]
-        lines += [f"- {x}" for had, wants in pairs for x in had if x not in wants]
+    for stage, expected_lists in synced(stages, params).items():
+        actual_lists = stages[stage].get("do", stages[stage]) | {"foreach": stages[stage].get("foreach")}
+        pairs = [(listed(actual_lists[key]), listed(expected_lists[key])) for key in expected_lists]
+        lines = [f"+ {item}" for actual, expected in pairs for item in expected if item not in actual]
+        lines += [f"- {item}" for actual, expected in pairs for item in actual if item not in expected]
         if lines:
             changes[stage] = lines
     return changes
 
 
-def listed(found: Any) -> list[str]:
+def listed(value: Any) -> list[str]:
     """A list as it is; what is by name of a teacher, fusion or student, as lines "name: file"."""
-    if not isinstance(found, dict):
-        return [found] if isinstance(found, str) else list(found)
-    return [f"{name}: {x}" for name, item in found.items() for key in item for x in dict.fromkeys(listed(item[key]))]
+    if not isinstance(value, dict):
+        return [value] if isinstance(value, str) else list(value)
+    return [f"{name}: {line}" for name, item in value.items() for key in item for line in dict.fromkeys(listed(item[key]))]
 
 
 def check_sweep(params: Params, stages: dict[str, Any]) -> None:
@@ -138,36 +138,36 @@ def sync() -> dict[str, list[str]]:
     content = read_stages(path)
     check_sweep(params, content["stages"])
     changes = differences(params, content["stages"])
-    for stage, wanted in synced(content["stages"], params).items():
-        if "foreach" in wanted:
-            content["stages"][stage]["foreach"] = wanted.pop("foreach")
-        content["stages"][stage].get("do", content["stages"][stage]).update(wanted)
+    for stage, expected_lists in synced(content["stages"], params).items():
+        if "foreach" in expected_lists:
+            content["stages"][stage]["foreach"] = expected_lists.pop("foreach")
+        content["stages"][stage].get("do", content["stages"][stage]).update(expected_lists)
     if changes:
         write_whole(path, dumped(content).encode())
     if outside():
-        then, now = read_code(), library(ours(content["stages"]), params)
-        if then != now:
-            write_whole(CODE, dumped(now).encode())
-        for stage in now:
-            if now[stage] != then.get(stage):
-                changes.setdefault(stage, []).append(other_code(then.get(stage), now[stage]))
+        old_digests, new_digests = read_code(), library(ours(content["stages"]), params)
+        if old_digests != new_digests:
+            write_whole(CODE, dumped(new_digests).encode())
+        for stage in new_digests:
+            if new_digests[stage] != old_digests.get(stage):
+                changes.setdefault(stage, []).append(other_code(old_digests.get(stage), new_digests[stage]))
     return changes
 
 
-def other_code(then: Any, now: Any) -> str:
+def other_code(old: Any, new: Any) -> str:
     """What has to run again: all of a stage, or these teachers, fusions or students."""
-    if not isinstance(then, dict) or not isinstance(now, dict):
+    if not isinstance(old, dict) or not isinstance(new, dict):
         return "other code"
-    return f"other code: {', '.join(name for name in {**now, **then} if now.get(name) != then.get(name))}"
+    return f"other code: {', '.join(name for name in {**new, **old} if new.get(name) != old.get(name))}"
 
 
 def read_code() -> dict[str, Any]:
     """What code.yaml holds; nothing if it is not there, or is no YAML, such as after a merge: `sync` writes it anew."""
     try:
-        found = plain().load(CODE.read_text("utf-8"))
+        content = plain().load(CODE.read_text("utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def open_project() -> Params:

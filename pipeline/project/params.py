@@ -46,8 +46,8 @@ class Params(Section):
     def recipe(self, field: str) -> Recipe:
         """The recipe of "features/<teacher>/<tap>" or "logits/<teacher>/<task>", or of a field of sparse logits."""
         kind, teacher, name = field.split("/", 2)
-        own = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
-        return self.teachers[teacher].recipes.get(own, self.extract.features if kind == "features" else self.extract.logits)
+        output = f"features/{name}" if kind == "features" else f"logits/{name.split('/')[0]}"
+        return self.teachers[teacher].recipes.get(output, self.extract.features if kind == "features" else self.extract.logits)
 
     def source(self) -> Any:
         """The source, built; it reads no data until it is asked for some."""
@@ -63,8 +63,8 @@ class Params(Section):
     def filled(self, student: Student) -> FilledStudent:
         """A student with what it leaves open taken from `distill`."""
         keys = (*PARTS, "batch_size", "learning_rate")
-        null = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
-        filled = {key: getattr(student, key) or (None if key in null else getattr(self.distill, key)) for key in keys}
+        null_keys = student.model_fields_set & {"logit_loss", "balance"}  # given, so not as in `distill` even if null
+        filled = {key: getattr(student, key) or (None if key in null_keys else getattr(self.distill, key)) for key in keys}
         weights = {term: weight for term, weight in student.weights.items() if weight > 0}
         tasks = student.tasks or list(self.tasks)
         return FilledStudent.model_construct(**{**dict(student), **filled, "weights": weights, "tasks": tasks})
@@ -72,16 +72,16 @@ class Params(Section):
     def varied(self, choice: dict[str, Any]) -> Student:
         """The student that the sweep starts from, with {dotted key: value} of what varies. Raises ValueError, KeyError."""
         assert self.sweep
-        plain = self.students[self.sweep.start].model_dump(by_alias=True, exclude_unset=True)
+        content = self.students[self.sweep.start].model_dump(by_alias=True, exclude_unset=True)
         for key, value in choice.items():
             *parents, last = key.split(".")
-            place = plain
+            section = content
             for parent in parents:
-                if parent in PARTS and parent not in place:
-                    place[parent] = getattr(self.distill, parent).as_dict()
-                place = place[parent]
-            place[last] = value
-        student = Student.model_validate(plain)
+                if parent in PARTS and parent not in section:
+                    section[parent] = getattr(self.distill, parent).as_dict()
+                section = section[parent]
+            section[last] = value
+        student = Student.model_validate(content)
         for where, spec in specs_in(f"a student of the sweep with {choice}", student).items():
             spec._where = where
         return student
@@ -98,15 +98,19 @@ class Params(Section):
         """Stores that students of the sweep learn from."""
         if not self.sweep:
             return set()
-        chosen = self.sweep.vary.get("reads")
-        return set(chosen) if isinstance(chosen, list) else {self.students[self.sweep.start].reads}
+        reads = self.sweep.vary.get("reads")
+        return set(reads) if isinstance(reads, list) else {self.students[self.sweep.start].reads}
 
     def longest_on_labels(self) -> str | None:
         """The student on all labels and nothing else, in one network, with the most updates."""
-        found = [name for name in self.students if self.student(name).weights.keys() == {"labels"}]
-        partly = [name for name, s in self.students.items() if s.labelled_share < 1 or s.separate or s.labelled or s.extends]
-        found = [name for name in found if name not in partly]
-        return max(found, key=lambda name: self.students[name].updates, default=None)
+        names = [name for name in self.students if self.student(name).weights.keys() == {"labels"}]
+        excluded = [
+            name
+            for name, student in self.students.items()
+            if student.labelled_share < 1 or student.separate or student.labelled or student.extends
+        ]
+        names = [name for name in names if name not in excluded]
+        return max(names, key=lambda name: self.students[name].updates, default=None)
 
 
 def class_specs(params: Params) -> dict[str, ClassSpec]:
@@ -135,15 +139,15 @@ def swept_specs(sweep: Sweep | None) -> dict[str, ClassSpec]:
     """{dotted key: spec} of classes among the values that vary."""
     lists = {key: sweep.vary[key] for key in PARTS if key in sweep.vary} if sweep else {}
     return {
-        f"sweep.vary.{key}.{place}": ClassSpec.model_validate(value)
+        f"sweep.vary.{key}.{index}": ClassSpec.model_validate(value)
         for key, values in lists.items()
         if isinstance(values, list)
-        for place, value in enumerate(values)
+        for index, value in enumerate(values)
         if value is not None
     }
 
 
 def specs_in(where: str, section: Distill | Student) -> dict[str, ClassSpec]:
     """{dotted key: spec} of the classes that a student's training is made of."""
-    found = {f"{where}.{key}": getattr(section, key) for key in PARTS}
-    return {key: spec for key, spec in found.items() if spec}
+    specs = {f"{where}.{key}": getattr(section, key) for key in PARTS}
+    return {key: spec for key, spec in specs.items() if spec}

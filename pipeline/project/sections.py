@@ -209,7 +209,7 @@ class Sweep(Section):
 
     def extremes(self) -> dict[str, list[Any]]:
         """{dotted key: all values of a list, the ends of a range}."""
-        return {key: [x.low, x.high] if isinstance(x, Range) else x for key, x in self.vary.items()}
+        return {key: [values.low, values.high] if isinstance(values, Range) else values for key, values in self.vary.items()}
 
     def combinations(self) -> list[dict[str, Any]]:
         """All combinations of values, [{dotted key: value}]: the students of a grid."""

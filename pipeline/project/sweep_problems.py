@@ -18,32 +18,32 @@ def sweep_problems(params: Params) -> list[Problem]:
         return []
     if sweep.start not in params.students:
         return [("sweep.start", no_such(sweep.start, params.students, "student"))]
-    found = []
-    for key, tried in sweep.extremes().items():
+    problems = []
+    for key, extremes in sweep.extremes().items():
         values = sweep.vary[key]
         if isinstance(values, Range):
-            found += [(f"sweep.vary.{key}", problem) for problem in range_problems(values, sweep.sampler)]
-        found += [problem for value in tried for problem in value_problems(params, key, value)]
+            problems += [(f"sweep.vary.{key}", problem) for problem in range_problems(values, sweep.sampler)]
+        problems += [problem for value in extremes for problem in value_problems(params, key, value)]
     if sweep.sampler != "grid" and not sweep.students:
-        found.append(("sweep.students", f"missing; say how many {sweep.sampler} may try"))
+        problems.append(("sweep.students", f"missing; say how many {sweep.sampler} may try"))
     if sweep.sampler == "nsga2" and sweep.together < 2:
-        found.append(("sweep.together", "is a generation of nsga2, which needs parents; give 2 or more"))
+        problems.append(("sweep.together", "is a generation of nsga2, which needs parents; give 2 or more"))
     start = params.student(sweep.start)
     if start.separate:
-        found.append(("sweep.start", f"{sweep.start} is one network per task (separate); a sweep is of single networks"))
+        problems.append(("sweep.start", f"{sweep.start} is one network per task (separate); a sweep is of single networks"))
     if start.extends:
-        found.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
+        problems.append(("sweep.start", f"{sweep.start} extends another student; those of a sweep begin afresh"))
     for key in sweep.vary:
-        inside = [other for other in sweep.vary if other.startswith(f"{key}.")]
-        found += [(f"sweep.vary.{key}", f"{other} is part of it; vary one of the two") for other in inside]
+        nested_keys = [nested_key for nested_key in sweep.vary if nested_key.startswith(f"{key}.")]
+        problems += [(f"sweep.vary.{key}", f"{nested_key} is part of it; vary one of the two") for nested_key in nested_keys]
     if sweep.keep < 1 and (start.head_updates or "head_updates" in sweep.vary or sweep.sampler == "nsga2"):
-        found.append(
+        problems.append(
             ("sweep.keep", "stops students by one number, an early score of their heads: not with head_updates or nsga2")
         )
     updates = sweep.vary.get("updates", [])
     if sweep.keep < 1 and (isinstance(updates, Range) or len(updates) > 1):
-        found.append(("sweep.keep", "compares students after the same share of their updates: not where these vary"))
-    return found
+        problems.append(("sweep.keep", "compares students after the same share of their updates: not where these vary"))
+    return problems
 
 
 def swept(params: Params, choice: dict[str, Any]) -> tuple[Student, FilledStudent]:
@@ -65,18 +65,18 @@ def check_grid(params: Params) -> None:
 def range_problems(values: Range, sampler: str) -> list[str]:
     low, high, step = values.low, values.high, values.step
     whole = isinstance(low, int) and isinstance(high, int)
-    found = []
+    problems = []
     if not -inf < low <= high < inf:
-        found.append(f"nothing lies between {low} and {high}; give low below high")
+        problems.append(f"nothing lies between {low} and {high}; give low below high")
     if values.log and low <= 0:
-        found.append(f"log needs numbers above 0, got low {low}")
+        problems.append(f"log needs numbers above 0, got low {low}")
     if values.log and step is not None:
-        found.append("log and step: give one of them")
+        problems.append("log and step: give one of them")
     if step is not None and (not 0 < step < inf or (whole and step % 1)):
-        found.append(f"expected a step above 0, whole between whole numbers, got {step}")
+        problems.append(f"expected a step above 0, whole between whole numbers, got {step}")
     if sampler == "grid":
-        found.append("a grid takes lists of values; for a range choose sampler tpe or nsga2")
-    return found
+        problems.append("a grid takes lists of values; for a range choose sampler tpe or nsga2")
+    return problems
 
 
 def value_problems(params: Params, key: str, value: Any) -> list[Problem]:

@@ -39,25 +39,32 @@ def load_params(path: Path, text: str | None = None) -> Params:
 
 def problems(params: Params) -> list[Problem]:
     """What no single section can know: names that lead nowhere, students that could not learn."""
-    found = [p for name in params.students for p in student_problems(params, f"students.{name}", params.student(name))]
-    found += [p for name in params.students for p in extension_problems(params, name)]
+    found = [
+        problem for name in params.students for problem in student_problems(params, f"students.{name}", params.student(name))
+    ]
+    found += [problem for name in params.students for problem in extension_problems(params, name)]
     found += sweep_problems(params)
     for key in ("tasks", "teachers", "fusions", "students"):
         if not getattr(params, key):
             found.append((key, "empty; name at least one"))
     found += [problem for name in params.teachers for problem in teacher_problems(params, name)]
-    taught = {task for teacher in params.teachers.values() for task in teacher.tasks}
+    taught_tasks = {task for teacher in params.teachers.values() for task in teacher.tasks}
     found += [
-        (f"tasks.{task}", "no teacher has this task; add one under teachers") for task in params.tasks if task not in taught
+        (f"tasks.{task}", "no teacher has this task; add one under teachers")
+        for task in params.tasks
+        if task not in taught_tasks
     ]
     found += recipe_problems(params)
     for name, fusion in params.fusions.items():
         if name == "transfer":
             found.append(("fusions.transfer", "this name is the transfer set's; choose another"))
-        wrong = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
-        found += [(f"fusions.{name}.teachers", no_such(teacher, params.teachers, "teacher")) for teacher in wrong]
-    shown = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
+        unknown_teachers = [teacher for teacher in fusion.teachers or [] if teacher not in params.teachers]
+        found += [(f"fusions.{name}.teachers", no_such(teacher, params.teachers, "teacher")) for teacher in unknown_teachers]
+    names_by_key = {"report.baseline": [params.report.baseline], "report.strip": params.report.strip}
     found += [
-        (key, no_such(s, params.students, "student")) for key, names in shown.items() for s in names if s not in params.students
+        (key, no_such(name, params.students, "student"))
+        for key, names in names_by_key.items()
+        for name in names
+        if name not in params.students
     ]
     return found
