@@ -45,18 +45,18 @@ def main(knowledge: Path, val: Path, test: Path, scores: Path, out: Path, cost: 
     with measured(cost) as ledger, progress("sweep", total=total_updates(params.sweep, start), unit="updates") as advance:
         records = run(Trials(params, stores, *splits, scratch, advance))
         ledger |= {"students": len(records), "training_seconds": sum(record["seconds"] for record in records)}  # over all runs
-    found = lines(records, tasks, mean_primaries(tasks, seeds))
-    for one in found:
+    ranking = lines(records, tasks, mean_primaries(tasks, seeds))
+    for entry in ranking:
         (out / "students").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scratch / one["name"] / "student.safetensors", out / "students" / f"{one['name']}.safetensors")
-    write_csv(out / "leaderboard.csv", found)
-    write_json(out / "best.json", best(found))
-    write_json(out / "leaderboard.json", found)
-    draw(found, out / "front.png")
-    show(found, list(params.sweep.vary))
-    if params.sweep.sampler != "grid" and len(found) < (params.sweep.students or 0):
+        shutil.copyfile(scratch / entry["name"] / "student.safetensors", out / "students" / f"{entry['name']}.safetensors")
+    write_csv(out / "leaderboard.csv", ranking)
+    write_json(out / "best.json", best(ranking))
+    write_json(out / "leaderboard.json", ranking)
+    draw(ranking, out / "front.png")
+    show(ranking, list(params.sweep.vary))
+    if params.sweep.sampler != "grid" and len(ranking) < (params.sweep.students or 0):
         click.echo(
-            f"sweep: {params.sweep.students} students asked for, {len(found)} distinct: the search repeated some", err=True
+            f"sweep: {params.sweep.students} students asked for, {len(ranking)} distinct: the search repeated some", err=True
         )
     for stale in set(scratch.parent.iterdir()) - {scratch}:
         shutil.rmtree(stale)

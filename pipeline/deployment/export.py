@@ -54,13 +54,13 @@ def export(params: Params, data: Path, student: str, seed: int, out: Path, int8:
     with TemporaryDirectory(dir=out.parent) as scratch:
         draft = Path(scratch) / out.name
         draft.mkdir()
-        exported = [found for file in files for found in export_network(file, rows, val, draft, int8)]
+        exported = [model for file in files for model in export_network(file, rows, val, draft, int8)]
         for name, content in beside.items():
             (draft / name).write_text(content, "utf-8")
         (draft / "README.md").write_text(card(student, files, exported, tested, classes_of(val), source, list(beside)), "utf-8")
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
-    return [found._replace(file=out / found.file.name) for found in exported]
+    return [model._replace(file=out / model.file.name) for model in exported]
 
 
 def check_replaceable(out: Path) -> None:
@@ -70,10 +70,14 @@ def check_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise ValueError(f"{out}: is a file; give a folder")
     names, model_card = [path.name for path in out.iterdir()], out / "README.md"
-    said = model_card.read_text(errors="replace") if model_card.is_file() else ""
-    others = [name for name in names if SAID not in said or not (name == "README.md" or names_file(said, name))]
-    if others:
-        raise ValueError(f"{out}: holds {others[0]}, which no export wrote and this one would remove; give another folder")
+    card_text = model_card.read_text(errors="replace") if model_card.is_file() else ""
+    foreign_names = [
+        name for name in names if SAID not in card_text or not (name == "README.md" or names_file(card_text, name))
+    ]
+    if foreign_names:
+        raise ValueError(
+            f"{out}: holds {foreign_names[0]}, which no export wrote and this one would remove; give another folder"
+        )
 
 
 def export_network(weights: Path, rows: Rows, val: Store, out: Path, int8: bool) -> Iterator[Exported]:
@@ -82,18 +86,18 @@ def export_network(weights: Path, rows: Rows, val: Store, out: Path, int8: bool)
     model = out / f"{weights.stem}.onnx"
     with quiet():
         write_onnx(network, {name: torch.from_numpy(rows[name][:2]) for name in sorted(header["inputs"])}, model)
-    found = check(network, model, rows)
-    if found.furthest > CLOSE:
+    exported = check(network, model, rows)
+    if exported.furthest > CLOSE:
         raise ValueError(
-            f"{weights}: its ONNX is off by {found.furthest:.2g} of a head's largest logit, expected at most {CLOSE:g}"
+            f"{weights}: its ONNX is off by {exported.furthest:.2g} of a head's largest logit, expected at most {CLOSE:g}"
         )
-    yield found
+    yield exported
     if int8:
-        small = out / f"{weights.stem}.int8.onnx"
+        int8_model = out / f"{weights.stem}.int8.onnx"
         with quiet():
-            read = {name: rows[name] for name in found.takes}
-            quantization.quantize_static(model, small, OneByOne(read), per_channel=True)
-        yield check(network, small, rows)._replace(on_val=compared(network, tasks, small, val))
+            inputs = {name: rows[name] for name in exported.takes}
+            quantization.quantize_static(model, int8_model, OneByOne(inputs), per_channel=True)
+        yield check(network, int8_model, rows)._replace(on_val=compared(network, tasks, int8_model, val))
 
 
 @final
@@ -113,7 +117,7 @@ class OneByOne(quantization.CalibrationDataReader):
     """Rows as onnxruntime's calibration asks for them."""
 
     def __init__(self, rows: Rows):
-        self.rows = ({name: x[i : i + 1] for name, x in rows.items()} for i in range(len(next(iter(rows.values())))))
+        self.rows = ({name: array[i : i + 1] for name, array in rows.items()} for i in range(len(next(iter(rows.values())))))
 
     def get_next(self) -> Rows | None:
         return next(self.rows, None)
@@ -133,7 +137,7 @@ def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
     )
     assert program is not None
     inputs = program.model.graph.inputs
-    for unread in [x for x in inputs if not x.uses()]:  # stored only for people to look at
+    for unread in [graph_input for graph_input in inputs if not graph_input.uses()]:  # stored only for people to look at
         inputs.remove(unread)
     program.save(path, external_data=False)
 
@@ -141,10 +145,14 @@ def write_onnx(network: Network, sample: dict[str, Tensor], path: Path) -> None:
 def dynamic_shapes(network: Network, sample: dict[str, Tensor]) -> Iterator[dict[int, Any]]:
     """Each input's axes of any size: the batch, and those of the encoder's free_axes, {input: {axis: (name, most)}}."""
     free = getattr(network.encoder, "free_axes", {})
-    named = {("batch", None), *(dim for axes in free.values() for dim in axes.values())}
-    dims = {name: torch.export.Dim(name, min=1, max=most) for name, most in named}
-    for name, x in sample.items():
-        axes = {axis: dims[dim] for axis, (dim, _) in free.get(name, {}).items() if x.shape[axis] > 1}  # torch takes 1 as fixed
+    named_axes = {("batch", None), *(dim for axes in free.values() for dim in axes.values())}
+    dims = {name: torch.export.Dim(name, min=1, max=most) for name, most in named_axes}
+    for name, tensor in sample.items():
+        axes = {
+            axis: dims[dim]
+            for axis, (dim, _) in free.get(name, {}).items()
+            if tensor.shape[axis] > 1  # torch takes 1 as fixed
+        }
         yield {0: dims["batch"], **axes}
 
 
@@ -163,19 +171,22 @@ def quiet() -> Iterator[None]:
 def check(network: Network, model: Path, rows: Rows) -> Exported:
     """Compare an ONNX file with torch, on batches of several sizes."""
     session = open_onnx(model)
-    used = {x.name: rows[x.name] for x in session.get_inputs()}
-    takes = {x.name: f"{' x '.join(map(str, x.shape))}, {x.type.removeprefix('tensor(')[:-1]}" for x in session.get_inputs()}
+    inputs = {node.name: rows[node.name] for node in session.get_inputs()}
+    takes = {
+        node.name: f"{' x '.join(map(str, node.shape))}, {node.type.removeprefix('tensor(')[:-1]}"
+        for node in session.get_inputs()
+    }
     furthest = 0.0
     for size in (*BATCHES, SAMPLE):
         with torch.no_grad():
-            wanted = network(tensors({name: x[:size] for name, x in rows.items()}, CPU)).logits
-        answers = session.run(list(wanted), {name: x[:size] for name, x in used.items()})
-        for (name, x), y in zip(wanted.items(), answers, strict=True):
-            if not np.isfinite(y).all():
+            torch_logits = network(tensors({name: array[:size] for name, array in rows.items()}, CPU)).logits
+        onnx_logits = session.run(list(torch_logits), {name: array[:size] for name, array in inputs.items()})
+        for (name, expected), actual in zip(torch_logits.items(), onnx_logits, strict=True):
+            if not np.isfinite(actual).all():
                 raise ValueError(f"{model}: output {name!r} is not finite on {size} rows of val")
-            furthest = max(furthest, float(np.abs(x.numpy() - y).max()) / max(x.abs().max().item(), 1e-12))
-    one = {name: x[:1] for name, x in used.items()}
-    return Exported(model, takes, furthest, 1000 * median(seconds(session, one) for _ in range(50)))
+            furthest = max(furthest, float(np.abs(expected.numpy() - actual).max()) / max(expected.abs().max().item(), 1e-12))
+    one_row = {name: array[:1] for name, array in inputs.items()}
+    return Exported(model, takes, furthest, 1000 * median(seconds(session, one_row) for _ in range(50)))
 
 
 def open_onnx(model: Path) -> onnxruntime.InferenceSession:
@@ -188,15 +199,15 @@ def open_onnx(model: Path) -> onnxruntime.InferenceSession:
 def compared(network: Network, tasks: dict[str, Task], model: Path, val: Store) -> dict[str, tuple[float, float]]:
     """{task: its primary metric on val, of the network and of an ONNX file that should answer as it does}."""
     session = open_onnx(model)
-    mine = {name: task for name, task in tasks.items() if f"labels/{name}" in val.fields}
+    labelled_tasks = {name: task for name, task in tasks.items() if f"labels/{name}" in val.fields}
 
     def said() -> Iterator[tuple[Outputs, Batch]]:
-        for rows in in_order(val, input_fields(val) + label_fields(mine, val), SAMPLE):
-            found = session.run(list(network.heads), {x.name: rows[f"inputs/{x.name}"] for x in session.get_inputs()})
-            yield Outputs({}, dict(zip(network.heads, map(torch.from_numpy, found), strict=True))), tensors(rows, CPU)
+        for rows in in_order(val, input_fields(val) + label_fields(labelled_tasks, val), SAMPLE):
+            logits = session.run(list(network.heads), {node.name: rows[f"inputs/{node.name}"] for node in session.get_inputs()})
+            yield Outputs({}, dict(zip(network.heads, map(torch.from_numpy, logits), strict=True))), tensors(rows, CPU)
 
-    ours, others = score(network, mine, val), judged(mine, said())
-    return {name: (ours[name][task.primary], others[name][task.primary]) for name, task in mine.items()}
+    torch_scores, onnx_scores = score(network, labelled_tasks, val), judged(labelled_tasks, said())
+    return {name: (torch_scores[name][task.primary], onnx_scores[name][task.primary]) for name, task in labelled_tasks.items()}
 
 
 def seconds(session: onnxruntime.InferenceSession, inputs: Rows) -> float:

@@ -39,7 +39,7 @@ def card(
 ) -> str:
     """What a user should know, in Markdown. tested: {task: {metric: value}} on the clean test split; may be empty. beside:
     names of files that the source gave."""
-    takes = {found.file.stem: found.takes for found in exported}
+    takes = {model.file.stem: model.takes for model in exported}
     seed = files[0].parent.name
     lines = [f"# {student}", "", SAID, "", f"Weights and scores are those of {seed} alone; a report has the mean over seeds."]
     for file in files:
@@ -49,27 +49,27 @@ def card(
         lines += [f"- began as the student in a file of digest `{header['began_as']}`"] if "began_as" in header else []
         lines += [f"- encoder `{json.dumps(header['encoder'])}`"]
         lines += [f"- input `{name}`: {shape}" for name, shape in takes[file.stem].items()]
-        lines += [f"- {made}" for made in [source.inputs_in_words()] if made]
+        lines += [f"- {words}" for words in [source.inputs_in_words()] if words]
         lines += [BESIDE.format(name) for name in beside]
         for name in tasks:
-            named = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""
-            lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{named}"]
+            class_names = f"; classes in order: {', '.join(channels(tasks[name], classes[name]))}" if name in classes else ""
+            lines += [f"- output `{name}`: logits of `{json.dumps(header['tasks'][name])}`{class_names}"]
             lines += ["", *(f"  > {line}".rstrip() for line in (inspect.getdoc(type(tasks[name])) or "").splitlines()), ""]
     lines += ["", "| file | furthest from torch, of a head's largest logit | ms a row, one thread |", "|---|---|---|"]
-    lines += [f"| {found.file.name} | {found.furthest:.1e} | {found.latency_ms:.2f} |" for found in exported]
-    in_8_bits = [found for found in exported if found.on_val]
+    lines += [f"| {model.file.name} | {model.furthest:.1e} | {model.latency_ms:.2f} |" for model in exported]
+    in_8_bits = [model for model in exported if model.on_val]
     lines += ["", "| file | task | on val | of torch |", "|---|---|---|---|"] if in_8_bits else []
-    pairs = [(found.file.name, task, *pair) for found in in_8_bits for task, pair in found.on_val.items()]
-    lines += [f"| {name} | {task} | {its:.4f} | {ours:.4f} |" for name, task, ours, its in pairs]
+    pairs = [(model.file.name, task, *pair) for model in in_8_bits for task, pair in model.on_val.items()]
+    lines += [f"| {name} | {task} | {of_file:.4f} | {of_torch:.4f} |" for name, task, of_torch, of_file in pairs]
     lines += ["", "| task | metric | on the clean test split |", "|---|---|---|"] if tested else []
-    lines += [f"| {task} | {metric} | {value:.4f} |" for task, found in tested.items() for metric, value in found.items()]
+    lines += [f"| {task} | {metric} | {value:.4f} |" for task, metrics in tested.items() for metric, value in metrics.items()]
     return "\n".join(lines) + "\n"
 
 
-def names_file(said: str, name: str) -> bool:
+def names_file(card_text: str, name: str) -> bool:
     """Whether a card covers this file: weights have a heading in it, and what is exported of them a line."""
-    weights = f"\n## {name.removesuffix('.safetensors')}\n" in said and name.endswith(".safetensors")
-    return weights or f"\n| {name} | " in said or BESIDE.format(name) in said
+    weights = f"\n## {name.removesuffix('.safetensors')}\n" in card_text and name.endswith(".safetensors")
+    return weights or f"\n| {name} | " in card_text or BESIDE.format(name) in card_text
 
 
 def channels(task: Task, names: list[str]) -> list[str]:

@@ -23,14 +23,14 @@ def predict(params: Params, data: Path, student: str, seed: int, given: str, out
     loaded = [load_network(path, cpu) for path in weights_of(params, data / "students", student, seed)]
     check_unchanged(params, source, data / "splits" / "val.zarr")
     for name, inputs in source.read(given):
-        wanted = {key for _, _, header in loaded for key in header["inputs"]}
-        batch = tensors({key: inputs[key][None] for key in wanted & inputs.keys()}, cpu)
-        said = {task: tasks[task].answers(x) for net, tasks, _ in loaded for task, x in net(batch).logits.items()}
-        answer = of_row({task: said[task] for task in params.tasks if task in said}, 0)
-        drawn = f"{out / name}.png: " if name else ""
+        input_names = {key for _, _, header in loaded for key in header["inputs"]}
+        batch = tensors({key: inputs[key][None] for key in input_names & inputs.keys()}, cpu)
+        answers = {task: tasks[task].answers(logits) for net, tasks, _ in loaded for task, logits in net(batch).logits.items()}
+        answer = of_row({task: answers[task] for task in params.tasks if task in answers}, 0)
+        picture = f"{out / name}.png: " if name else ""
         if name:
             draw(source, inputs, answer, out / f"{name}.png")
-        yield drawn + source.words(inputs, answer)
+        yield picture + source.words(inputs, answer)
 
 
 def check_unchanged(params: Params, source: Source, split: Path) -> None:
@@ -41,10 +41,11 @@ def check_unchanged(params: Params, source: Source, split: Path) -> None:
     """
     if not split.exists() and not source.recalls:
         return  # a student that was pulled without splits
-    keys, then = ("source", "seed", "data") if source.recalls else ("source",), open_store(split).identity
-    now = source_identity(params) if source.recalls else {"source": params.prepare.source.as_dict()}  # no need to read the data
-    now = json.loads(json.dumps(now))
-    if any(now.get(key) != then.get(key) for key in keys):
+    keys, old_identity = ("source", "seed", "data") if source.recalls else ("source",), open_store(split).identity
+    source_alone = {"source": params.prepare.source.as_dict()}
+    new_identity = source_identity(params) if source.recalls else source_alone  # no need to read the data
+    new_identity = json.loads(json.dumps(new_identity))
+    if any(new_identity.get(key) != old_identity.get(key) for key in keys):
         raise ValueError(f"{split}: prepared from other data or params than those here now; run `dvc repro`")
 
 

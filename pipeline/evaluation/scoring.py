@@ -30,8 +30,8 @@ def forward(network: Network, split: Store, fields: list[str]) -> Iterator[tuple
 
 def score(network: Network, tasks: dict[str, Task], split: Store) -> Scores:
     """{task: {metric: value}} of the tasks that the network has a head for, each on the rows that carry its label."""
-    mine = {name: task for name, task in tasks.items() if name in network.heads}
-    return judged(mine, forward(network, split, label_fields(mine, split))) if mine else {}
+    headed_tasks = {name: task for name, task in tasks.items() if name in network.heads}
+    return judged(headed_tasks, forward(network, split, label_fields(headed_tasks, split))) if headed_tasks else {}
 
 
 def label_fields(tasks: Iterable[str], split: Store) -> list[str]:
@@ -39,29 +39,29 @@ def label_fields(tasks: Iterable[str], split: Store) -> list[str]:
     return [field for name in tasks for field in (f"labels/{name}", f"labelled/{name}") if field in split.fields]
 
 
-def judged(tasks: dict[str, Task], said: Iterable[tuple[Outputs, Batch]]) -> Scores:
-    """Metrics of what was said, batch by batch, beside labels of the same rows."""
+def judged(tasks: dict[str, Task], outputs_and_batches: Iterable[tuple[Outputs, Batch]]) -> Scores:
+    """Metrics of outputs, batch by batch, beside labels of the same rows."""
     tallies: dict[str, list] = {name: [] for name in tasks}
-    for outputs, batch in said:
+    for outputs, batch in outputs_and_batches:
         for name in tasks:
-            has = batch.get(f"labelled/{name}", slice(None))
-            pred, label = outputs.logits[name][has], batch[f"labels/{name}"][has]
+            labelled = batch.get(f"labelled/{name}", slice(None))
+            pred, label = outputs.logits[name][labelled], batch[f"labels/{name}"][labelled]
             if len(label):
                 tallies[name].append(tasks[name].tally(pred, label))
     for name, tally in tallies.items():
         if not tally:
             raise ValueError(f"no row of this split carries a label of task {name!r}; give it some, or drop the task")
-    found = {name: task.summarize(tallies[name]) for name, task in tasks.items()}
-    for name, metrics in found.items():
+    scores = {name: task.summarize(tallies[name]) for name, task in tasks.items()}
+    for name, metrics in scores.items():
         check_metrics(name, tasks[name], metrics)
-    return found
+    return scores
 
 
 def check_metrics(name: str, task: Task, metrics: dict[str, float]) -> None:
     """Raises ValueError for what no student could be chosen by."""
     if task.primary not in metrics:
-        given = f"{type(task).__name__}.summarize gives {', '.join(metrics)}"
-        raise ValueError(f"task {name!r}: {given}, but not its primary {task.primary}")
+        message = f"{type(task).__name__}.summarize gives {', '.join(metrics)}"
+        raise ValueError(f"task {name!r}: {message}, but not its primary {task.primary}")
     for metric, value in metrics.items():
         if not math.isfinite(value):
             raise ValueError(f"task {name!r}: its {metric} is {value}; {type(task).__name__}.summarize must give numbers")
@@ -70,16 +70,16 @@ def check_metrics(name: str, task: Task, metrics: dict[str, float]) -> None:
 def predictions(network: Network, split: Store) -> dict[str, Tensor]:
     """Logits {task: (R, C, *grid)} of the first rows, those that pictures may show, on the CPU."""
     outputs, _ = next(forward(network, split, []))
-    return {task: x[:SHOWN].cpu().contiguous() for task, x in outputs.logits.items()}
+    return {task: logits[:SHOWN].cpu().contiguous() for task, logits in outputs.logits.items()}
 
 
 def pooled_features(networks: list[Network], split: Store) -> np.ndarray:
     """Mean and maximum over the positions that exist of each network's last feature, side by side: (N, sum 2 D)."""
-    found = [
+    features = [
         torch.cat([pooled(outputs.features[network.tap], batch.get(MASK)) for outputs, batch in forward(network, split, [])])
         for network in networks
     ]
-    return torch.cat(found, 1).cpu().numpy()
+    return torch.cat(features, 1).cpu().numpy()
 
 
 def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -87,6 +87,6 @@ def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
     x_BDP = in_line(x)
     if mask is None or mask.shape[1:] != x.shape[2:]:
         return torch.cat([x_BDP.mean(2), x_BDP.amax(2)], 1)
-    gone = ~mask.flatten(1)[:, None]
-    mean = x_BDP.masked_fill(gone, 0).sum(2) / (~gone).sum(2).clamp(min=1)
-    return torch.cat([mean, x_BDP.masked_fill(gone, -torch.inf).amax(2).masked_fill(gone.all(2), 0)], 1)
+    absent = ~mask.flatten(1)[:, None]
+    mean = x_BDP.masked_fill(absent, 0).sum(2) / (~absent).sum(2).clamp(min=1)
+    return torch.cat([mean, x_BDP.masked_fill(absent, -torch.inf).amax(2).masked_fill(absent.all(2), 0)], 1)

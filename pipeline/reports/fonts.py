@@ -12,15 +12,15 @@ BOXES = "Last Resort"  # has a box for every character
 
 def set_fonts(figure: Figure) -> set[str]:
     """Give each text, after its own font, installed ones that have what it lacks. Returns the characters that none has."""
-    nowhere = set()
+    missing = set()
     for text in figure.findobj(Text):
-        own = get_font(findfont(text.get_fontproperties()))
-        lacking = {c for c in text.get_text() if c.isprintable() and not own.get_char_index(ord(c))}
-        found = {c: font_with(c) for c in lacking}
-        nowhere |= {c for c, font in found.items() if font is None}
-        if others := {font for font in found.values() if font}:
-            text.set_fontfamily([*text.get_fontfamily(), *sorted(others)])
-    return nowhere
+        own_font = get_font(findfont(text.get_fontproperties()))
+        lacking = {c for c in text.get_text() if c.isprintable() and not own_font.get_char_index(ord(c))}
+        font_by_character = {c: font_with(c) for c in lacking}
+        missing |= {c for c, font in font_by_character.items() if font is None}
+        if fallbacks := {font for font in font_by_character.values() if font}:
+            text.set_fontfamily([*text.get_fontfamily(), *sorted(fallbacks)])
+    return missing
 
 
 @cache

@@ -24,19 +24,25 @@ thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.s
 
 def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
     columns = list(dict.fromkeys(column for row in students.values() for column in row))
-    others = [column for column in columns if ": " in column]
-    few = [column for column in columns if "@" in column and column not in others]
-    main = [column for column in columns if column not in few + others]
+    other_columns = [column for column in columns if ": " in column]
+    shot_columns = [column for column in columns if "@" in column and column not in other_columns]
+    main_columns = [column for column in columns if column not in shot_columns + other_columns]
     updates = {name: str(teacher.updates or "-") for name, teacher in params.teachers.items()}
-    lines = [[f"teacher {name}", updates[name], *(shown(row.get(c)) for c in main)] for name, row in teachers.items()]
-    lines += [[name, str(params.students[name].updates), *(shown(row.get(c)) for c in main)] for name, row in students.items()]
-    everyone = {f"teacher {name}": row for name, row in teachers.items()} | students
-    unseen = [[name, *(shown(row.get(c)) for c in few)] for name, row in students.items()]
-    probed = {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *few], *unseen]} if few else {}
+    lines = [[f"teacher {name}", updates[name], *(shown(row.get(c)) for c in main_columns)] for name, row in teachers.items()]
+    lines += [
+        [name, str(params.students[name].updates), *(shown(row.get(c)) for c in main_columns)] for name, row in students.items()
+    ]
+    rows_by_name = {f"teacher {name}": row for name, row in teachers.items()} | students
+    shot_lines = [[name, *(shown(row.get(c)) for c in shot_columns)] for name, row in students.items()]
+    shot_tables = (
+        {"Unseen tasks, from @k examples (points: 100 x accuracy, or R^2)": [["", *shot_columns], *shot_lines]}
+        if shot_columns
+        else {}
+    )
     return {
-        "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main)], *lines],
-        **other_tables(tasks, everyone, others),
-        **probed,
+        "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main_columns)], *lines],
+        **other_tables(tasks, rows_by_name, other_columns),
+        **shot_tables,
         "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
         "What it cost": ledger_lines(params, spent),
     }
@@ -54,10 +60,10 @@ def headed(tasks: dict[str, Task], column: str) -> str:
 
 def meanings(params: Params, tasks: dict[str, Task], students: dict[str, Row], tables: Tables) -> Meanings:
     baseline = params.report.baseline
-    lower = [name for name, task in tasks.items() if not task.higher_is_better]
-    negative = f", {', '.join(lower)} as negative numbers" if lower else ""
-    blank = [task for task in tasks if task in students[baseline] and not students[baseline][task][0]]
-    without = f"; without {', '.join(blank)}, where that is 0" if blank else ""
+    negated_tasks = [name for name, task in tasks.items() if not task.higher_is_better]
+    negative = f", {', '.join(negated_tasks)} as negative numbers" if negated_tasks else ""
+    zero_tasks = [task for task in tasks if task in students[baseline] and not students[baseline][task][0]]
+    without = f"; without {', '.join(zero_tasks)}, where that is 0" if zero_tasks else ""
     splits = [column for head, *_ in tables.values() for column in head if column.startswith("test/")]
     return {
         "average": f"mean over its own tasks{negative}; like every column that names no split, of test/{CLEAN}",
@@ -74,23 +80,25 @@ def explained(head: list[str], meanings: Meanings) -> list[str]:
 
 def other_tables(tasks: dict[str, Task], rows: dict[str, Row], columns: list[str]) -> Tables:
     """A table for each test split. columns: "split: task metric"."""
-    found: Tables = {}
-    plain = {f"{name} {metric}" for name, task in tasks.items() for metric in task.plain}
+    tables: Tables = {}
+    plain_heads = {f"{name} {metric}" for name, task in tasks.items() for metric in task.plain}
     for split in dict.fromkeys(column.partition(": ")[0] for column in columns):
-        own = [column for column in columns if column.startswith(f"{split}: ")]
-        heads = [column.partition(": ")[2] for column in own]
-        digits = [3 if head in plain else 1 for head in heads]
-        lines = [[name, *(shown(row.get(c), n) for c, n in zip(own, digits, strict=True))] for name, row in rows.items()]
-        odd = ", ".join(head for head in heads if head in plain)
-        unit = f"100 x, but for {odd}" if odd else "100 x"
-        found[f"Other metrics on test/{split} ({unit})"] = [["", *heads], *lines]
-    return found
+        split_columns = [column for column in columns if column.startswith(f"{split}: ")]
+        heads = [column.partition(": ")[2] for column in split_columns]
+        digits = [3 if head in plain_heads else 1 for head in heads]
+        lines = [
+            [name, *(shown(row.get(c), n) for c, n in zip(split_columns, digits, strict=True))] for name, row in rows.items()
+        ]
+        exceptions = ", ".join(head for head in heads if head in plain_heads)
+        unit = f"100 x, but for {exceptions}" if exceptions else "100 x"
+        tables[f"Other metrics on test/{split} ({unit})"] = [["", *heads], *lines]
+    return tables
 
 
 def shown(cell: Cell | None, digits: int = 1) -> str:
     if cell is None:
         return "-"
-    mean, spread = (f"{round(x, digits) + 0.0:.{digits}f}" for x in cell)  # + 0.0: no -0.0
+    mean, spread = (f"{round(number, digits) + 0.0:.{digits}f}" for number in cell)  # + 0.0: no -0.0
     return f"{mean} +-{spread}" if cell[1] else mean
 
 
@@ -108,14 +116,14 @@ def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
 
 
 def kept_lines(spent: Ledger) -> list[list[str]]:
-    taps = list(dict.fromkeys(tap for found in spent.quality.values() for tap in found["r2"]))
+    taps = list(dict.fromkeys(tap for quality in spent.quality.values() for tap in quality["r2"]))
     lines = [
         [
             name,
-            *(f"{100 * found['r2'][tap]:.1f}" if tap in found["r2"] else "-" for tap in taps),
-            f"{found['effective_rank']:.1f}",
+            *(f"{100 * quality['r2'][tap]:.1f}" if tap in quality["r2"] else "-" for tap in taps),
+            f"{quality['effective_rank']:.1f}",
         ]
-        for name, found in spent.quality.items()
+        for name, quality in spent.quality.items()
     ]
     return [["", *taps, "effective rank"], *lines]
 
@@ -164,22 +172,22 @@ def write(path: Path, tables: Tables, meanings: Meanings, notes: list[str], imag
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"]
     parts.append(f"<title>Stillroom: report</title><style>{STYLE}</style><h1>Report</h1>")
     parts += [f"<p{' class=weak' if warns(note) else ''}>{marked_up(note)}</p>" for note in notes]
-    first, *others = (table_part(title, *lines, meanings=meanings) for title, lines in tables.items())
-    parts += [first, *(image_part(image, *about) for image, about in images.items()), *others]
+    first, *other_parts = (table_part(title, *lines, meanings=meanings) for title, lines in tables.items())
+    parts += [first, *(image_part(image, *title_and_caption) for image, title_and_caption in images.items()), *other_parts]
     path.write_text("\n".join(parts) + "\n", "utf-8")
 
 
 def table_part(title: str, head: list[str], *lines: list[str], meanings: Meanings) -> str:
     rows = [row(line, "td") for line in lines]
-    said = [f"<p>{marked_up(line)}</p>" for line in explained(head, meanings)]
+    sentences = [f"<p>{marked_up(line)}</p>" for line in explained(head, meanings)]
     begin = f"<h2>{marked_up(title)}</h2><div class=scroll><table><thead>{row(head, 'th')}</thead>"
-    return "\n".join([begin, *rows, "</table></div>", *said])
+    return "\n".join([begin, *rows, "</table></div>", *sentences])
 
 
 def image_part(image: Path, title: str, caption: str) -> str:
     data = base64.b64encode(image.read_bytes()).decode()
-    drawn = f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>"
-    return f"<h2>{marked_up(title)}</h2><p>{marked_up(caption)}</p>\n{drawn}"
+    markup = f"<div class=scroll><img alt='{image.stem}' src='data:image/png;base64,{data}'></div>"
+    return f"<h2>{marked_up(title)}</h2><p>{marked_up(caption)}</p>\n{markup}"
 
 
 def row(cells: list[str], tag: str) -> str:

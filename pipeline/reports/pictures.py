@@ -38,8 +38,8 @@ def save(figure: Figure, path: Path) -> None:
     """Without a date or a version: the same figure is the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if boxes := "".join(sorted(set_fonts(figure))):
-        few = f"{boxes[:FEW]}{'...' if len(boxes) > FEW else ''}"
-        click.echo(f"{path}: no font here has {few}: boxes stand for it; install one, such as Noto Sans", err=True)
+        examples = f"{boxes[:FEW]}{'...' if len(boxes) > FEW else ''}"
+        click.echo(f"{path}: no font here has {examples}: boxes stand for it; install one, such as Noto Sans", err=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
@@ -48,29 +48,34 @@ def save(figure: Figure, path: Path) -> None:
 
 def strip(source: Source, tasks: dict[str, Task], split: Store, columns: dict[str, Predictions], rows: int, path: Path) -> None:
     """Rows of a split, one per line: the input, the truth, then what each network says of it, drawn by its source."""
-    rows = min(rows, split.n_rows, *(len(x) for logits in columns.values() for x in logits.values()))
+    rows = min(rows, split.n_rows, *(len(logits) for predictions in columns.values() for logits in predictions.values()))
     first = slice(0, rows)
     inputs = part(load(split, input_fields(split), first), "inputs")
-    truth = load(split, [f"labels/{task}" for task in tasks], first)
-    has = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
-    said: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(truth[f"labels/{name}"]) for name in tasks}]
-    said += [{name: tasks[name].answers(x[name]) for name in tasks if name in x} for x in columns.values()]
+    labels = load(split, [f"labels/{task}" for task in tasks], first)
+    labelled = load(split, [f"labelled/{task}" for task in tasks if f"labelled/{task}" in split.fields], first)
+    answer_columns: list[dict[str, Answers]] = [{}, {name: tasks[name].truth(labels[f"labels/{name}"]) for name in tasks}]
+    answer_columns += [
+        {name: tasks[name].answers(predictions[name]) for name in tasks if name in predictions}
+        for predictions in columns.values()
+    ]
     width, height = source.cell
-    figure, axes = plt.subplots(rows, len(said), figsize=(width * len(said), height * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, len(answer_columns), figsize=(width * len(answer_columns), height * rows), squeeze=False)
     for axis, title in zip(axes[0], ["input", "truth", *columns], strict=True):
         axis.set_title(fill(title, int(LETTERS * width)), fontsize=9)
     for row in range(rows):
-        for axis, answers in zip(axes[row], said, strict=True):
+        for axis, answers in zip(axes[row], answer_columns, strict=True):
             axis.set(xticks=[], yticks=[])
             answer = of_row(answers, row)
-            if answers is said[1]:
-                answer = {name: x for name, x in answer.items() if has.get(f"labelled/{name}", [True] * rows)[row]}
-            source.draw(axis, {name: x[row] for name, x in inputs.items()}, answer)
+            if answers is answer_columns[1]:
+                answer = {
+                    name: by_kind for name, by_kind in answer.items() if labelled.get(f"labelled/{name}", [True] * rows)[row]
+                }
+            source.draw(axis, {name: array[row] for name, array in inputs.items()}, answer)
     save(figure, path)
 
 
 def of_row(answers: dict[str, Answers], row: int) -> Answer:
-    return {task: {kind: found[row] for kind, found in said.items()} for task, said in answers.items()}
+    return {task: {kind: values[row] for kind, values in by_kind.items()} for task, by_kind in answers.items()}
 
 
 def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, Task], path: Path) -> None:
@@ -80,8 +85,8 @@ def scores(students: dict[str, Row], teachers: dict[str, Row], tasks: dict[str, 
     figure.set_size_inches(2.5 * len(columns), 0.36 * len(students) + 1.5)
     keys = {}
     for axis, column in zip(axes[0], columns, strict=True):
-        at = [(i, *students[name][column]) for i, name in enumerate(names) if column in students[name]]
-        means, rows, spreads = [m for _, m, _ in at], [i for i, _, _ in at], [s for _, _, s in at]
+        points = [(i, *students[name][column]) for i, name in enumerate(names) if column in students[name]]
+        means, rows, spreads = [m for _, m, _ in points], [i for i, _, _ in points], [s for _, _, s in points]
         bars = axis.errorbar(means, rows, xerr=spreads, fmt="o", capsize=3, color=COLOURS[0])
         keys["student: mean +- sd over seeds"] = bars
         best = max if column not in tasks or tasks[column].higher_is_better else min

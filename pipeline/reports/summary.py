@@ -28,7 +28,7 @@ def primaries(tasks: dict[str, Task], tested: Tested, split: str) -> dict[str, f
 
 def average(tasks: dict[str, Task], points: dict[str, float]) -> float:
     """Over the tasks at hand; higher is better: points of a metric where lower is better count as negative."""
-    return mean(tasks[name].sign * x for name, x in points.items())
+    return mean(tasks[name].sign * value for name, value in points.items())
 
 
 def delta_mtl(tasks: dict[str, Task], points: dict[str, float], single: dict[str, float]) -> float:
@@ -57,8 +57,8 @@ def other_metrics(tasks: dict[str, Task], seeds: list[Tested]) -> Row:
         f"{split}: {task} {metric}": cell(
             [(1 if metric in tasks[task].plain else 100) * seed[split][task][metric] for seed in seeds]
         )
-        for split, of_tasks in seeds[0].items()
-        for task, metrics in of_tasks.items()
+        for split, metrics_by_task in seeds[0].items()
+        for task, metrics in metrics_by_task.items()
         for metric in metrics
         if metric != tasks[task].primary
     }
@@ -72,8 +72,8 @@ def student_rows(tasks: dict[str, Task], students: dict[str, list[dict[str, Any]
 
 def mean_primaries(tasks: dict[str, Task], seeds: list[dict[str, Any]]) -> dict[str, float]:
     """{task: points on the clean split}, mean over a student's seeds."""
-    found = [primaries(tasks, seed["test"], CLEAN) for seed in seeds]
-    return {task: mean(points[task] for points in found) for task in found[0]}
+    points_by_seed = [primaries(tasks, seed["test"], CLEAN) for seed in seeds]
+    return {task: mean(points[task] for points in points_by_seed) for task in points_by_seed[0]}
 
 
 def teacher_rows(tasks: dict[str, Task], teachers: dict[str, Tested]) -> dict[str, Row]:
@@ -98,17 +98,19 @@ def weak_teachers(
     for name, row in teachers.items():
         for task in [task for task in tasks if task in row]:
             sign, primary = tasks[task].sign, tasks[task].primary
-            behind, ahead_of_all, mine = [], True, row[task][0]
+            better_students, ahead_of_all, teacher_points = [], True, row[task][0]
             for rival in [r for r in dict.fromkeys([baseline, labels or baseline]) if task in students[r]]:
-                theirs, spread = students[rival][task]
-                ahead = sign * (mine - theirs)
+                student_points, spread = students[rival][task]
+                ahead = sign * (teacher_points - student_points)
                 if ahead <= (2 * spread if rival == baseline else 0):
-                    behind.append(f"{theirs:.1f}{f' +- {spread:.1f}' if spread else ''} of the student {rival}")
+                    better_students.append(
+                        f"{student_points:.1f}{f' +- {spread:.1f}' if spread else ''} of the student {rival}"
+                    )
                     ahead_of_all &= ahead > 0
-            if behind:
+            if better_students:
                 weak, why = ("may be", "not ahead by two standard deviations; ") if ahead_of_all else ("is", "")
-                found = f"{mine:.1f} {primary} against {' and '.join(behind)}"
-                lines.append(f"teacher {name} {weak} too weak: {found}; {why}train it longer, or take a better one")
+                comparison = f"{teacher_points:.1f} {primary} against {' and '.join(better_students)}"
+                lines.append(f"teacher {name} {weak} too weak: {comparison}; {why}train it longer, or take a better one")
     return lines
 
 
@@ -159,7 +161,7 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers
         fusion=total("fuse", "seconds"),
         fusion_bytes=total("fuse", "bytes"),
         students={name: item["seconds"] for name, item in costs["distill"].items()},
-        row_seconds=sum(timed["seconds"] / timed["rows"] for timed in dumps if timed["rows"]),
+        row_seconds=sum(dump["seconds"] / dump["rows"] for dump in dumps if dump["rows"]),
         knowledge_rows={name: costs["distill"][name]["knowledge_rows"] for name in readers},
         quality={name: item["quality"] for name, item in costs["fuse"].items() if item["quality"]},
     )
@@ -175,9 +177,9 @@ def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tu
 
     A seed's average is over all tasks, those of separate networks too.
     """
-    found: dict[int, dict[float, list[float]]] = {}
+    values_by_update: dict[int, dict[float, list[float]]] = {}
     for point in curve:
         values = [100 * t.sign * point[f"val/{n}/{t.primary}"] for n, t in tasks.items() if f"val/{n}/{t.primary}" in point]
         if values:
-            found.setdefault(int(point["update"]), {}).setdefault(point["seed"], []).extend(values)
-    return [(update, *cell([mean(values) for values in seeds.values()])) for update, seeds in sorted(found.items())]
+            values_by_update.setdefault(int(point["update"]), {}).setdefault(point["seed"], []).extend(values)
+    return [(update, *cell([mean(values) for values in seeds.values()])) for update, seeds in sorted(values_by_update.items())]

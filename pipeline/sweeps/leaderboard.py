@@ -37,15 +37,15 @@ def size_of(network: Network, shapes: Shapes) -> dict[str, float]:
     network.eval()
     with FlopCounterMode(display=False) as counter:
         network(row)
-    spent = []
+    durations = []
     for _ in range(RUNS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         network(row)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        spent.append(time.perf_counter() - began)
+        durations.append(time.perf_counter() - start)
     parameters = sum(p.numel() for p in network.parameters())
-    return {"parameters": parameters, "flops": counter.get_total_flops(), "latency_ms": 1e3 * median(spent)}
+    return {"parameters": parameters, "flops": counter.get_total_flops(), "latency_ms": 1e3 * median(durations)}
 
 
 def lines(records: list[Record], tasks: dict[str, Task], baseline: dict[str, float]) -> list[Line]:
@@ -53,79 +53,79 @@ def lines(records: list[Record], tasks: dict[str, Task], baseline: dict[str, flo
 
     baseline: {task: points on test} that Delta_MTL is measured against. A student that diverged has no scores.
     """
-    made = (line(record, tasks, baseline) for record in records)
-    found = sorted(made, key=lambda one: (one["state"] != "finished", -one.get("val", -math.inf)))
-    for one in found:
-        one["pareto"] = one["state"] == "finished" and not any(beats(other, one) for other in found)
-    return found
+    unranked = (line(record, tasks, baseline) for record in records)
+    ranking = sorted(unranked, key=lambda entry: (entry["state"] != "finished", -entry.get("val", -math.inf)))
+    for entry in ranking:
+        entry["pareto"] = entry["state"] == "finished" and not any(beats(other, entry) for other in ranking)
+    return ranking
 
 
 def line(record: Record, tasks: dict[str, Task], baseline: dict[str, float]) -> Line:
-    found = {key: record[key] for key in ("name", "state", "reads", "seed")} | {"pareto": False} | record["choice"]
+    entry = {key: record[key] for key in ("name", "state", "reads", "seed")} | {"pareto": False} | record["choice"]
     if record["curve"]:
-        last = record["curve"][-1]
-        names = [name for name, task in tasks.items() if f"val/{name}/{task.primary}" in last]
+        last_point = record["curve"][-1]
+        names = [name for name, task in tasks.items() if f"val/{name}/{task.primary}" in last_point]
         test = {name: 100 * record["test"][name][tasks[name].primary] for name in names}
-        found |= {
-            "val": 100 * quality(tasks, last),
+        entry |= {
+            "val": 100 * quality(tasks, last_point),
             "test": average(tasks, test),
             "delta_mtl": delta_mtl(tasks, test, baseline),
         }
-        found |= {f"val {name}": 100 * last[f"val/{name}/{tasks[name].primary}"] for name in names}
-        found |= {f"test {name}": points for name, points in test.items()}
-    copied = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
-    return found | {key: record[key] for key in copied}
+        entry |= {f"val {name}": 100 * last_point[f"val/{name}/{tasks[name].primary}"] for name in names}
+        entry |= {f"test {name}": points for name, points in test.items()}
+    copied_keys = ("parameters", "flops", "latency_ms", "updates", "head_updates", "seconds", "learned_from", "student")
+    return entry | {key: record[key] for key in copied_keys}
 
 
-def beats(other: Line, one: Line) -> bool:
+def beats(other: Line, entry: Line) -> bool:
     """Whether another finished student is as good and as small, and better or smaller."""
     if other["state"] != "finished":
         return False
-    as_good, as_small = other["val"] >= one["val"], other["parameters"] <= one["parameters"]
-    return as_good and as_small and (other["val"], other["parameters"]) != (one["val"], one["parameters"])
+    as_good, as_small = other["val"] >= entry["val"], other["parameters"] <= entry["parameters"]
+    return as_good and as_small and (other["val"], other["parameters"]) != (entry["val"], entry["parameters"])
 
 
-def write_csv(path: Path, found: list[Line]) -> None:
+def write_csv(path: Path, ranking: list[Line]) -> None:
     """Write a CSV whole or not at all; what a line lacks is empty. Only numbers and names: no `student`."""
-    columns = list(dict.fromkeys(column for one in found for column in one if column != "student"))
+    columns = list(dict.fromkeys(column for entry in ranking for column in entry if column != "student"))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({key: in_words(value) for key, value in one.items()} for one in found)
+    writer.writerows({key: in_words(value) for key, value in entry.items()} for entry in ranking)
     write_whole(path, text.getvalue().encode())
 
 
-def best(found: list[Line]) -> dict[str, Any]:
+def best(ranking: list[Line]) -> dict[str, Any]:
     """Name and numbers of the student that is best on val, named as in the report, for `dvc metrics` and `dvc exp show`."""
-    first = found[0]
-    numbers = {column.removeprefix("test "): value for column, value in first.items() if column.startswith("test ")}
-    numbers |= {column: first[column] for column in ("val", "delta_mtl", "parameters", "flops") if column in first}
-    numbers |= {"average": first["test"]} if "test" in first else {}
-    return {"students": len(found), "name": first["name"], **{name: round(value, 2) for name, value in numbers.items()}}
+    winner = ranking[0]
+    numbers = {column.removeprefix("test "): value for column, value in winner.items() if column.startswith("test ")}
+    numbers |= {column: winner[column] for column in ("val", "delta_mtl", "parameters", "flops") if column in winner}
+    numbers |= {"average": winner["test"]} if "test" in winner else {}
+    return {"students": len(ranking), "name": winner["name"], **{name: round(value, 2) for name, value in numbers.items()}}
 
 
-def without_effect(found: list[Line], varied: list[str]) -> list[str]:
+def without_effect(ranking: list[Line], varied: list[str]) -> list[str]:
     """A line for each key trained in vain: students that differ in it alone score the same to the last digit."""
-    said = []
+    messages = []
     for key in varied:
-        alike: dict[str, list[Line]] = {}
-        for one in found:
-            if "val" in one:
-                alike.setdefault(repr([one.get(other) for other in varied if other != key]), []).append(one)
-        groups = [group for group in alike.values() if len(group) > 1]
-        if groups and all(len({(one["val"], one["test"]) for one in group}) == 1 for group in groups):
+        entries_by_rest: dict[str, list[Line]] = {}
+        for entry in ranking:
+            if "val" in entry:
+                entries_by_rest.setdefault(repr([entry.get(other) for other in varied if other != key]), []).append(entry)
+        groups = [group for group in entries_by_rest.values() if len(group) > 1]
+        if groups and all(len({(entry["val"], entry["test"]) for entry in group}) == 1 for group in groups):
             a, b = groups[0][:2]
-            said.append(
+            messages.append(
                 f"{key}: makes no difference to such students: {a['name']} and {b['name']} differ in it alone, and score alike"
             )
-    return said
+    return messages
 
 
 def in_words(value: Any) -> Any:
     """Numbers and names as they are, a class with its arguments as "Name(width=32)"."""
     if not (isinstance(value, dict) and "class" in value):
         return value
-    arguments = ", ".join(f"{key}={in_words(x)}" for key, x in value.items() if key not in ("code", "class"))
+    arguments = ", ".join(f"{key}={in_words(argument)}" for key, argument in value.items() if key not in ("code", "class"))
     return f"{value['class']}({arguments})"
 
 
@@ -133,13 +133,13 @@ def shown(value: Any, spec: str) -> str:
     return format(value, spec) if isinstance(value, float) else str(in_words(value))
 
 
-def show(found: list[Line], varied: list[str]) -> None:
+def show(ranking: list[Line], varied: list[str]) -> None:
     """Print the leaderboard, with a * at students that no other beats."""
     columns = ["name", *varied, "val", "test", "delta_mtl", "parameters", "latency_ms", "seconds"]
     table = Table("", *(Column(name, no_wrap=name == "name") for name in columns))
-    for one in found:
-        mark = "*" if one["pareto"] else "" if one["state"] == "finished" else one["state"]
-        table.add_row(mark, *(shown(one.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))
+    for entry in ranking:
+        mark = "*" if entry["pareto"] else "" if entry["state"] == "finished" else entry["state"]
+        table.add_row(mark, *(shown(entry.get(c, ""), ".4g" if c in varied else ".2f") for c in columns))
     manners.show(table)
-    for said in without_effect(found, varied):
-        click.echo(f"sweep: {said}", err=True)
+    for message in without_effect(ranking, varied):
+        click.echo(f"sweep: {message}", err=True)

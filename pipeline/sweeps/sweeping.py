@@ -70,17 +70,19 @@ class Trials:
     def finish(self, choices: list[Choice]) -> list[Record]:
         """Records of these students, trained now if they never were. Raises ParamsError."""
         hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
-        asked = [self.candidate(choice, hurdles) for choice in choices]
+        candidates = [self.candidate(choice, hurdles) for choice in choices]
         keys = [canonical(choice) for choice in choices]  # by choice: names differ with hurdles
-        new = {key: c for key, c in zip(keys, asked, strict=True) if key not in self.known}
-        missing = {c.name: c for c in new.values() if not self.file(c.name).exists()}
-        asked_for, left = (sum(updates_of(c.student) for c in some) for some in (asked, missing.values()))
-        self.advance(asked_for - left, skipped=True)
-        for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
+        new_candidates = {key: c for key, c in zip(keys, candidates, strict=True) if key not in self.known}
+        missing_candidates = {c.name: c for c in new_candidates.values() if not self.file(c.name).exists()}
+        asked_updates, left_updates = (
+            sum(updates_of(c.student) for c in subset) for subset in (candidates, missing_candidates.values())
+        )
+        self.advance(asked_updates - left_updates, skipped=True)
+        for _, group in groupby(sorted(missing_candidates.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
-        for key, c in new.items():
-            found = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
-            self.known[key], self.curves[c.name] = found, self.qualities(found)
+        for key, c in new_candidates.items():
+            record = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
+            self.known[key], self.curves[c.name] = record, self.qualities(record)
         return [self.known[key] for key in keys]
 
     def file(self, name: str) -> Path:
@@ -93,42 +95,42 @@ class Trials:
     def candidate(self, choice: Choice, hurdles: list[float]) -> Candidate:
         params, seed = self.params, choice.get("seed", 0)
         spec, student = swept(params, choice)
-        students_own = {*PARTS, "seeds", "batch_size", "learning_rate"}
-        settings = params.distill.model_dump(exclude=students_own)
+        student_keys = {*PARTS, "seeds", "batch_size", "learning_rate"}
+        settings = params.distill.model_dump(exclude=student_keys)
         tasks = {task: params.tasks[task].as_dict() for task in student.tasks}
         splits = [store.digest for store in (self.stores[student.reads], self.val, self.test)]
         code = class_code_digest(specs_in("", student).values())
-        depends = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles, code]
-        return Candidate(digest(depends)[:10], choice, spec, student, seed)
+        dependencies = [as_plain(student), seed, params.seed, params.device, settings, tasks, splits, hurdles, code]
+        return Candidate(digest(dependencies)[:10], choice, spec, student, seed)
 
     def train(self, candidates: list[Candidate], hurdles: list[float]) -> None:
         """Train candidates of one stream together."""
-        first, began = candidates[0].student, time.perf_counter()
+        first, start = candidates[0].student, time.perf_counter()
         store = self.stores[first.reads]
-        asked = [(c.student, c.seed) for c in candidates]
+        students = [(c.student, c.seed) for c in candidates]
         try:
-            found = distil(self.params, asked, first.tasks, store, self.val, self.advance, hurdles)
+            networks_and_curves = distil(self.params, students, first.tasks, store, self.val, self.advance, hurdles)
         except CANNOT:
             self.name_culprit(candidates)
             raise
-        seconds = (time.perf_counter() - began) / len(candidates)
-        for c, (network, curve) in zip(candidates, found, strict=True):
+        seconds = (time.perf_counter() - start) / len(candidates)
+        for c, (network, curve) in zip(candidates, networks_and_curves, strict=True):
             folder, shapes = self.scratch / c.name, input_shapes(store)
             about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
             about["student"] = c.spec.model_dump(by_alias=True, exclude_unset=True)
             save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
-            counted = {"updates": c.student.updates, "head_updates": c.student.head_updates}
+            update_counts = {"updates": c.student.updates, "head_updates": c.student.head_updates}
             scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
-            more = {"state": state(c.student, curve), **counted, "seconds": seconds}
-            write_json(self.file(c.name), {**about, **size_of(network, shapes), **scores, **more})
+            outcome = {"state": state(c.student, curve), **update_counts, "seconds": seconds}
+            write_json(self.file(c.name), {**about, **size_of(network, shapes), **scores, **outcome})
 
     def name_culprit(self, candidates: list[Candidate]) -> None:
         """Raises ValueError for the first of these that fails by itself, on one update."""
         for c in candidates:
             short = {"updates": 1, "head_updates": min(1, c.student.head_updates)}
-            asked, store = [(c.student.model_copy(update=short), c.seed)], self.stores[c.student.reads]
+            students, store = [(c.student.model_copy(update=short), c.seed)], self.stores[c.student.reads]
             try:
-                distil(self.params, asked, c.student.tasks, store, self.val, lambda updates: None)
+                distil(self.params, students, c.student.tasks, store, self.val, lambda updates: None)
             except CANNOT as error:
                 raise ValueError(f"sweep, {c.choice}: {error}") from error
 
@@ -161,7 +163,7 @@ def hurdles_after(qualities: list[list[float]], keep: float) -> list[float]:
     if keep == 1:
         return []
     columns = zip_longest(*qualities)
-    scores = [sorted((x for x in column if x is not None), reverse=True) for column in columns]
+    scores = [sorted((score for score in column if score is not None), reverse=True) for column in columns]
     return [column[math.ceil(keep * len(column)) - 1] for column in scores]
 
 
@@ -201,9 +203,9 @@ def search(trials: Trials, sweep: Sweep, seed: int) -> None:
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=nsga2)
     space = {key: distribution(values) for key, values in sweep.vary.items()}
     for first in range(0, sweep.students, sweep.together):
-        asked = [study.ask(space) for _ in range(min(sweep.together, sweep.students - first))]
-        records = trials.finish([chosen(sweep, trial.params) for trial in asked])
-        for trial, record in zip(asked, records, strict=True):
+        proposals = [study.ask(space) for _ in range(min(sweep.together, sweep.students - first))]
+        records = trials.finish([chosen(sweep, trial.params) for trial in proposals])
+        for trial, record in zip(proposals, records, strict=True):
             tell(study, trial, trials.qualities(record), record)
 
 
@@ -215,9 +217,11 @@ def distribution(values: list[Any] | Range) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
 
 
-def chosen(sweep: Sweep, found: dict[str, Any]) -> Choice:
+def chosen(sweep: Sweep, trial_params: dict[str, Any]) -> Choice:
     """A trial's values; of a list, Optuna knows only indices."""
-    return {key: values[found[key]] if isinstance(values, list) else found[key] for key, values in sweep.vary.items()}
+    return {
+        key: values[trial_params[key]] if isinstance(values, list) else trial_params[key] for key, values in sweep.vary.items()
+    }
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, qualities: list[float], record: Record) -> None:

@@ -30,13 +30,13 @@ def accept(
     Returns its scores {split: {task: {metric: value}}}, and its logits {task: (R, C, *grid)} on the first rows of "clean",
     those that pictures may show; both only for splits that were dumped whole.
     """
-    transfer, *others = import_for(spec, store, *splits.values())
-    found = dict(zip(splits, others, strict=True))
+    transfer, *imports = import_for(spec, store, *splits.values())
+    imports_by_split = dict(zip(splits, imports, strict=True))
     for name, task in tasks.items():
         check_logits(transfer, name, task, store)
     write_json(record, {"imported": spec.as_dict(), "content": digest_of_data([spec.files])})
-    tested = {name: scores_of(found[name], tasks, split) for name, split in splits.items()}
-    clean = found["clean"]
+    tested = {name: scores_of(imports_by_split[name], tasks, split) for name, split in splits.items()}
+    clean = imports_by_split["clean"]
     return tested, next(clean.forward(slice(0, SHOWN), SHOWN)).logits if clean.complete else {}
 
 

@@ -42,9 +42,9 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
     forward = forward_on(network, inputs)
     live = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
     for field in live[0]:
-        pairs = [distances(store, field, block, found[field]) for block, found in zip(blocks, live, strict=True)]
+        pairs = [distances(store, field, block, outputs[field]) for block, outputs in zip(blocks, live, strict=True)]
         differing = sum(int((~(far <= allowed)).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
-        furthest, allowed = (max(float(x.max()) for x in side) for side in zip(*pairs, strict=True))
+        furthest, allowed = (max(float(array.max()) for array in side) for side in zip(*pairs, strict=True))
         yield Agreement(field, sum(len(far) for far, _ in pairs), furthest, allowed, differing)
 
 

@@ -43,17 +43,17 @@ def outputs_on(forward: Forward, name: str, rows: slice, batch_size: int, recipe
 
     name: the teacher's. recipe: how a field will be stored. seed: of random draws; a row's do not depend on its batch.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    arrays_by_field: dict[str, list[np.ndarray]] = {}
     row = rows.start or 0
     for outputs in forward(rows, batch_size):
         fields = outputs.fields(name)
-        for field, x in fields.items():
+        for field, tensor in fields.items():
             settings = recipe(field)
-            for stored, values in compacted(field, x, settings, seed, row).items():
+            for stored_field, values in compacted(field, tensor, settings, seed, row).items():
                 dtype = "float32" if settings.dims else settings.dtype  # what projects them also rounds
-                found.setdefault(stored, []).append(narrowed(values, dtype))
+                arrays_by_field.setdefault(stored_field, []).append(narrowed(values, dtype))
         row += len(next(iter(fields.values())))
-    return {field: np.concatenate(arrays) for field, arrays in found.items()}
+    return {field: np.concatenate(arrays) for field, arrays in arrays_by_field.items()}
 
 
 def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Batch:
@@ -61,42 +61,42 @@ def compacted(field: str, x: Tensor, recipe: Recipe, seed: int, row: int) -> Bat
     if recipe.top_k:
         if recipe.top_k >= x.shape[1]:
             raise ParamsError(f"{field}: top_k {recipe.top_k} of {x.shape[1]} classes; keep fewer, or all without top_k")
-        found = top_k(x, recipe.top_k)
+        sparse = top_k(x, recipe.top_k)
     elif recipe.sampled:
-        found = sample(x, recipe.sampled, starts(seed, row, x))
+        sparse = sample(x, recipe.sampled, starts(seed, row, x))
     else:
         return {field: x}
-    return {f"{field}/{name}": values for name, values in vars(found).items() if values is not None}
+    return {f"{field}/{name}": values for name, values in vars(sparse).items() if values is not None}
 
 
 def starts(seed: int, row: int, x: Tensor) -> Tensor:
     """Where the samples of these rows begin, in [0, 1): (B, 1, *grid)."""
     shape = (1, *x.shape[2:])
-    drawn = [np.random.default_rng([seed, number]).random(shape) for number in range(row, row + len(x))]
-    return torch.from_numpy(np.stack(drawn)).to(x.device)
+    uniforms = [np.random.default_rng([seed, number]).random(shape) for number in range(row, row + len(x))]
+    return torch.from_numpy(np.stack(uniforms)).to(x.device)
 
 
 def check_recipes(params: Params, name: str, outputs: Iterable[str]) -> None:
     """Refuse recipes for outputs that a teacher does not have, or that cannot be sparse. Raises ParamsError."""
     teacher = params.teachers[name]
     taps = [field.split("/", 2)[2] for field in outputs if field.startswith("features/")]
-    known = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in teacher.tasks)]
+    output_names = [*(f"features/{tap}" for tap in taps), *(f"logits/{task}" for task in teacher.tasks)]
     for field in teacher.recipes:
-        if field not in known:
-            raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(known)}")
+        if field not in output_names:
+            raise ParamsError(f"teachers.{name}.recipes.{field}: no such output; there are {', '.join(output_names)}")
     for key, task in params.build_tasks(teacher.tasks).items():
         recipe = params.recipe(f"logits/{name}/{key}")
         if (recipe.top_k or recipe.sampled) and not (task.sparse and task.temperature == 1):
-            mend = f"set tasks.{key}.temperature to 1, or " if task.sparse else ""
+            remedy = f"set tasks.{key}.temperature to 1, or " if task.sparse else ""
             raise ParamsError(
                 f"logits/{name}/{key}: top_k and sampled are for a softmax over classes, distilled at temperature 1; "
-                f"{mend}name a recipe without them in teachers.{name}.recipes.logits/{key}"
+                f"{remedy}name a recipe without them in teachers.{name}.recipes.logits/{key}"
             )
 
 
-def blocks_of_rows(n_rows: int, wanted: int, seed: int) -> list[slice]:
-    """About `wanted` rows of a store, at random, in blocks of consecutive rows."""
-    firsts = np.random.default_rng(seed).permutation(range(0, n_rows, BLOCK))[: -(-wanted // BLOCK)]
+def blocks_of_rows(n_rows: int, n_sampled: int, seed: int) -> list[slice]:
+    """About `n_sampled` rows of a store, at random, in blocks of consecutive rows."""
+    firsts = np.random.default_rng(seed).permutation(range(0, n_rows, BLOCK))[: -(-n_sampled // BLOCK)]
     return [slice(first, min(first + BLOCK, n_rows)) for first in sorted(firsts.tolist())]
 
 
@@ -109,12 +109,12 @@ def calibrate(forward: Forward, name: str, store: Store, fields: dict[str, Field
     if not dims:
         return {}, ""
     blocks = blocks_of_rows(store.n_rows, CALIBRATION, seed)
-    live: dict[str, list[np.ndarray]] = {field: [] for field in dims}
+    arrays_by_field: dict[str, list[np.ndarray]] = {field: [] for field in dims}
     for block in blocks:
         mask = torch.from_numpy(store.read(MASK, block)) if MASK in store.fields else None
-        found = outputs_on(forward, name, block, BLOCK, lambda field: WHOLE)
-        for field, seen in live.items():
-            seen.append(Existing(mask)(torch.from_numpy(found[field])).numpy())
-    bases = {field: principal_basis(seen, dims[field]) for field, seen in live.items()}
+        outputs = outputs_on(forward, name, block, BLOCK, lambda field: WHOLE)
+        for field, arrays in arrays_by_field.items():
+            arrays.append(Existing(mask)(torch.from_numpy(outputs[field])).numpy())
+    bases = {field: principal_basis(arrays, dims[field]) for field, arrays in arrays_by_field.items()}
     rows = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     return bases, digest_ids(store.sample_id[rows], store.view[rows])

@@ -40,27 +40,27 @@ class Imported:
 
     def forward(self, rows: slice, batch_size: int) -> Iterator[Outputs]:
         """Like a network run on these rows, all of which must be there."""
-        wanted = self.places[rows]
-        together = batch_size * max(1, TOGETHER // batch_size)
-        for first in range(0, len(wanted), together):
-            read = read_outputs(self.dump, self.outputs, wanted[first : first + together])
-            for begin in range(0, min(together, len(wanted) - first), batch_size):
-                yield read.map(itemgetter(slice(begin, begin + batch_size)))
+        dump_rows = self.places[rows]
+        read_size = batch_size * max(1, TOGETHER // batch_size)
+        for first in range(0, len(dump_rows), read_size):
+            outputs = read_outputs(self.dump, self.outputs, dump_rows[first : first + read_size])
+            for begin in range(0, min(read_size, len(dump_rows) - first), batch_size):
+                yield outputs.map(itemgetter(slice(begin, begin + batch_size)))
 
 
 def import_for(spec: ImportedSpec, *stores: Store) -> list[Imported]:
     """A dump in the order of each store. Raises StoreError if it lacks a row of the first."""
     dump = open_dump(spec)
     keys = keys_of(dump)
-    found = [Imported(dump, spec.outputs, places(keys, store)) for store in stores]
-    check_complete(dump, found[0].places, stores[0])
-    return found
+    imports = [Imported(dump, spec.outputs, places(keys, store)) for store in stores]
+    check_complete(dump, imports[0].places, stores[0])
+    return imports
 
 
 def read_outputs(dump: Dump, outputs: dict[str, str], rows: np.ndarray) -> Outputs:
     """Rows of a dump, as a network would output them."""
-    found: dict[str, dict[str, Tensor]] = {"features": {}, "logits": {}}
+    tensors_by_kind: dict[str, dict[str, Tensor]] = {"features": {}, "logits": {}}
     for output, array in outputs.items():
         kind, _, name = output.partition("/")
-        found[kind][name] = torch.from_numpy(floats(dump, array, rows)).float()
-    return Outputs(**found)
+        tensors_by_kind[kind][name] = torch.from_numpy(floats(dump, array, rows)).float()
+    return Outputs(**tensors_by_kind)

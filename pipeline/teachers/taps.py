@@ -31,7 +31,7 @@ def taps_of(params: Params, name: str) -> list[Tap]:
         dump = open_dump(teacher.imported)
         return [Tap(array, str(dump.shape(array)[1]), dump.shape(array)[0][1:]) for array in dump.names()]
     assert teacher.encoder
-    inputs = {key: x[:ROWS] for key, x in params.source().preview()[1].inputs.items()}
+    inputs = {key: array[:ROWS] for key, array in params.source().preview()[1].inputs.items()}
     batch = tensors(inputs, torch.device("cpu"))
     tasks = params.build_tasks(teacher.tasks)
     encoder = build_encoder(teacher.encoder.without("taps"), tasks, teacher.pretrained).eval()
@@ -39,10 +39,10 @@ def taps_of(params: Params, name: str) -> list[Tap]:
         kinds = {path: type(module).__name__ for path, module in encoder.module.named_modules() if path}
         _, outputs, size = encoder.run(batch, kinds)
         return [Tap(path, kind, row_of(encoder, path, outputs[path], size)) for path, kind in kinds.items()]
-    found = encoder(batch)
-    features = found.features if isinstance(found, Outputs) else found
+    output = encoder(batch)
+    features = output.features if isinstance(output, Outputs) else output
     check_features(features, ROWS)
-    return [Tap(tap, "", tuple(x.shape[1:])) for tap, x in features.items()]
+    return [Tap(tap, "", tuple(tensor.shape[1:])) for tap, tensor in features.items()]
 
 
 def row_of(encoder: TappedEncoder, path: str, output: object, size: tuple[int, ...]) -> tuple[int, ...] | str:

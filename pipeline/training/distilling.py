@@ -69,17 +69,20 @@ def distil(
     kinds = {kind: 1.0 for student, _ in students for kind in student.weights}
     fields = input_fields(store) + [field for field in store.fields if wanted(field, tasks, kinds)]
     knowledge = batches(store, fields, first.batch_size, seed=seed, memory_budget=budget)  # read when it is drawn from
-    own, share = [task for task in tasks if task in (first.labelled or tasks)], first.labelled_share
-    labelled = labelled_batches(store, own, first.batch_size, augment, seed=seed, share=share, memory_budget=budget)
+    labelled_tasks, share = [task for task in tasks if task in (first.labelled or tasks)], first.labelled_share
+    labelled = labelled_batches(store, labelled_tasks, first.batch_size, augment, seed=seed, share=share, memory_budget=budget)
     lessons = [lesson(params, *student, tasks, store, finished) for student in students]
     study = partial(learn_together, val=val, evaluations=settings.evaluations, advance=advance)
     sources = knowledge if kinds.keys() & KNOWLEDGE else None, labelled if "labels" in kinds else None
     curves = study(lessons, *sources, hurdles=hurdles, heads_only=first.frozen)
     if first.head_updates:
-        heads = [replace(x, weights={"labels": 1.0}, schedule=replace(x.schedule, updates=first.head_updates)) for x in lessons]
-        after = study(heads, None, labelled, heads_only=True)
-        curves = [joined(x.schedule.updates, *pair) for x, *pair in zip(lessons, curves, after, strict=True)]
-    return [(x.network, curve) for x, curve in zip(lessons, curves, strict=True)]
+        head_lessons = [
+            replace(lesson, weights={"labels": 1.0}, schedule=replace(lesson.schedule, updates=first.head_updates))
+            for lesson in lessons
+        ]
+        head_curves = study(head_lessons, None, labelled, heads_only=True)
+        curves = [joined(lesson.schedule.updates, *pair) for lesson, *pair in zip(lessons, curves, head_curves, strict=True)]
+    return [(lesson.network, curve) for lesson, curve in zip(lessons, curves, strict=True)]
 
 
 def joined(updates: int, before: Curve, after: Curve) -> Curve:
@@ -94,19 +97,31 @@ def check_foreign(store: Store, val: Store, tasks: list[str]) -> None:
     """
     of_any_length = any(LONGEST in val.fields[name].attributes for name in input_fields(val))
     for name in input_fields(val):
-        theirs, ours = store.fields.get(name), val.fields[name]
-        alike = theirs and theirs.dtype == ours.dtype and len(theirs.shape) == len(ours.shape)
-        if not theirs or not alike or (theirs.shape != ours.shape and not (of_any_length and len(ours.shape) == 1)):
-            have = f"{theirs.dtype} {theirs.shape}" if theirs else "absent"
-            raise ValueError(f"{store.path}: {name} is {have}, here it is {ours.dtype} {ours.shape}; prepare inputs alike")
-        said, expected = ({key: x for key, x in f.attributes.items() if key != LONGEST} for f in (theirs, ours))
-        if said != expected:
-            both = f"{json.dumps(said):.100}, here {json.dumps(expected):.100}"
-            raise ValueError(f"{store.path}: {name} has attributes {both}; prepare inputs alike")
+        their_field, our_field = store.fields.get(name), val.fields[name]
+        alike = their_field and their_field.dtype == our_field.dtype and len(their_field.shape) == len(our_field.shape)
+        if (
+            not their_field
+            or not alike
+            or (their_field.shape != our_field.shape and not (of_any_length and len(our_field.shape) == 1))
+        ):
+            have = f"{their_field.dtype} {their_field.shape}" if their_field else "absent"
+            raise ValueError(
+                f"{store.path}: {name} is {have}, here it is {our_field.dtype} {our_field.shape}; prepare inputs alike"
+            )
+        their_attributes, our_attributes = (
+            {key: value for key, value in f.attributes.items() if key != LONGEST} for f in (their_field, our_field)
+        )
+        if their_attributes != our_attributes:
+            attributes = f"{json.dumps(their_attributes):.100}, here {json.dumps(our_attributes):.100}"
+            raise ValueError(f"{store.path}: {name} has attributes {attributes}; prepare inputs alike")
     for name in [f"labels/{task}" for task in tasks]:
-        named, here = ((s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val))
-        if named and here and named != here:
-            raise ValueError(f"{store.path}: {name} has classes {', '.join(named)}, here {', '.join(here)}; order them alike")
+        their_classes, our_classes = (
+            (s.fields[name].attributes if name in s.fields else {}).get("classes") for s in (store, val)
+        )
+        if their_classes and our_classes and their_classes != our_classes:
+            raise ValueError(
+                f"{store.path}: {name} has classes {', '.join(their_classes)}, here {', '.join(our_classes)}; order them alike"
+            )
     check_held_out(store, val)
 
 
@@ -115,23 +130,23 @@ def check_taught(params: Params, student: FilledStudent, tasks: list[str], store
     for kind in sorted(student.weights.keys() & KNOWLEDGE):
         if not any(wanted(field, student.tasks, {kind: 1}) for field in store.fields):
             raise ValueError(f"{store.path}: holds nothing for the weight of {kind}; drop that weight, or read another store")
-    labelled = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
-    begun = params.student(student.extends).tasks if student.extends else []
-    known = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
+    labelled_tasks = student.labelled or tasks if "labels" in student.weights or student.head_updates else []
+    begun_tasks = params.student(student.extends).tasks if student.extends else []
+    dumped_tasks = [term(field).split("/")[-1] for field in store.fields if field.startswith("logits/")]
     for task in tasks:
-        if task not in [*labelled, *begun] and not (task in known and "logits" in student.weights):
+        if task not in [*labelled_tasks, *begun_tasks] and not (task in dumped_tasks and "logits" in student.weights):
             raise ValueError(f"{store.path}: no logits of task {task!r}, nor are its labels used; weight labels, or drop it")
 
 
 def lesson(params: Params, student: FilledStudent, seed: int, tasks: list[str], store: Store, finished: Path | None) -> Lesson:
     torch.manual_seed(derive_seed(params.seed, "student", seed))
-    own = {task: student.build_task(params.tasks[task]) for task in tasks}
+    built_tasks = {task: student.build_task(params.tasks[task]) for task in tasks}
     shapes, device = input_shapes(store), pick_device(params.device)
-    network = build_network(student.encoder, own, shapes, device, about=about_inputs(store))
+    network = build_network(student.encoder, built_tasks, shapes, device, about=about_inputs(store))
     if student.extends and finished:
         begin_as(network, extended(finished, student.extends, seed))
     schedule = Schedule(student.updates, student.learning_rate, params.distill.weight_decay, params.distill.precision)
-    return Lesson(network, own, student.weights, schedule, student.methods(), loss_key(student), stack_key(student))
+    return Lesson(network, built_tasks, student.weights, schedule, student.methods(), loss_key(student), stack_key(student))
 
 
 def extended(finished: Path, name: str, seed: int) -> Path:

@@ -40,17 +40,17 @@ def refine(
     name: str,
     inputs: Store,
     stores: list[Store],
-    seen: np.ndarray,
-    held: np.ndarray,
+    learning_rows: np.ndarray,
+    held_rows: np.ndarray,
     advance: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a fitted fusion on rows `seen`, if it is a learned one; returns what `learn_fusion` does, on rows `held`."""
+    """Train a fitted fusion on `learning_rows`, if it is a learned one; returns what `learn_fusion` does, on `held_rows`."""
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
     tasks = params.build_tasks(tasks_of("fuse", name, params))
     rows = partial(taught_rows, inputs, stores, fusion.batch_size)
-    return learn_fusion(fusion, tasks, partial(rows, seen), rows(held), pick_device(params.device), advance)
+    return learn_fusion(fusion, tasks, partial(rows, learning_rows), rows(held_rows), pick_device(params.device), advance)
 
 
 def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: Selection) -> Iterator[Rows]:
@@ -60,33 +60,36 @@ def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: Selec
     """
     fields = {store: with_prefix(store, "features/") + with_prefix(store, "logits/") for store in stores}
     fields |= {inputs: [MASK]} if MASK in inputs.fields else {}
-    for together in zip(*(in_order(store, names, batch_size, rows) for store, names in fields.items()), strict=True):
-        yield {name: x for part_of in together for name, x in part_of.items()}
+    for rows_by_store in zip(*(in_order(store, names, batch_size, rows) for store, names in fields.items()), strict=True):
+        yield {name: array for store_rows in rows_by_store for name, array in store_rows.items()}
 
 
 def learn_fusion(
     fusion: LearnedFusion,
     tasks: dict[str, Task],
-    seen: Callable[[], Iterator[Rows]],
-    held: Iterator[Rows],
+    read_batches: Callable[[], Iterator[Rows]],
+    held_batches: Iterator[Rows],
     device: torch.device,
     advance: Callable[[int], None],
 ) -> dict[str, float]:
     """Train a fitted fusion's module and have the fusion adopt it. Rows are as `taught_rows` reads them.
 
-    seen: gives those to learn from, at every call. held: those to be judged by. advance: called with the rows learned from.
+    read_batches: gives those to learn from, at every call. held_batches: those to be judged by. advance: called with the rows
+    learned from.
     Returns {"logits/<teacher>/<task>": loss of a linear head on held rows, as a share of the best constant predictor's}.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        first = next(taught(fusion, seen(), device))
+        first = next(taught(fusion, read_batches(), device))
         names = dict.fromkeys(name.split("/")[2] for name in first if name.startswith("logits/"))
         network = Network(fusion.module(), {name: tasks[name] for name in names}, part(first, "inputs")).to(device)
         check_grids(network, first)
         objective = Objective(network, tasks, {"fused": 1.0, "logits": 1.0}, first, {}, MSE()).to(device).train()
-        for _ in optimize(objective, Schedule(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, seen, device), None):
+        for _ in optimize(
+            objective, Schedule(fusion.updates, fusion.learning_rate, 0.0), endless(fusion, read_batches, device), None
+        ):
             advance(fusion.batch_size)
         fusion.adopt(network.encoder)
-    return readable(objective, taught(fusion, held, device))
+    return readable(objective, taught(fusion, held_batches, device))
 
 
 def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) -> Iterator[Batch]:
@@ -94,22 +97,22 @@ def taught(fusion: LearnedFusion, source: Iterator[Rows], device: torch.device) 
     for rows in source:
         batch = tensors(rows, device)
         features = part(batch, "features")
-        kept = {name: x for name, x in batch.items() if not name.startswith("features/")}
-        kept |= {f"inputs/{name}": x for name, x in features.items()}
-        yield kept | {f"fused/{name}": x for name, x in fusion.goal(features).items()}
+        targets = {name: tensor for name, tensor in batch.items() if not name.startswith("features/")}
+        targets |= {f"inputs/{name}": tensor for name, tensor in features.items()}
+        yield targets | {f"fused/{name}": tensor for name, tensor in fusion.goal(features).items()}
 
 
-def endless(fusion: LearnedFusion, seen: Callable[[], Iterator[Rows]], device: torch.device) -> Iterator[Batch]:
+def endless(fusion: LearnedFusion, read_batches: Callable[[], Iterator[Rows]], device: torch.device) -> Iterator[Batch]:
     while True:
-        yield from taught(fusion, seen(), device)
+        yield from taught(fusion, read_batches(), device)
 
 
 def check_grids(network: Network, batch: Batch) -> None:
-    read = network(part(batch, "inputs")).logits
-    for name, x in batch.items():
-        if name.startswith("logits/") and x.shape[2:] != (grid := read[name.split("/")[2]].shape[2:]):
+    predictions = network(part(batch, "inputs")).logits
+    for name, target in batch.items():
+        if name.startswith("logits/") and target.shape[2:] != (grid := predictions[name.split("/")[2]].shape[2:]):
             raise ValueError(
-                f"{name}: the teacher's grid is {tuple(x.shape[2:])}, that of a head on fused features {tuple(grid)}: "
+                f"{name}: the teacher's grid is {tuple(target.shape[2:])}, that of a head on fused features {tuple(grid)}: "
                 "tap features on the grid of the teachers' heads, or take a fusion that is not learned"
             )
 

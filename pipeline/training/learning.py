@@ -56,16 +56,16 @@ class Lesson:
     stack_key: str = ""
     random: Tensor = field(default_factory=torch.get_rng_state)
 
-    def objective(self, known: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
+    def objective(self, knowledge: Batch, labels: Batch, scales: dict[str, dict[str, float]]) -> Objective:
         """scales: those of objectives made before on the same batches, by `loss_key`."""
-        device, found = next(self.network.parameters()).device, scales.get(self.loss_key)
+        device, known_scales = next(self.network.parameters()).device, scales.get(self.loss_key)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
-            parts = self.network, self.tasks, self.weights, known, labels
-            made = Objective(*parts, **self.methods, scales=found, precision=self.schedule.precision).to(device)
+            parts = self.network, self.tasks, self.weights, knowledge, labels
+            objective = Objective(*parts, **self.methods, scales=known_scales, precision=self.schedule.precision).to(device)
         if self.loss_key:
-            scales[self.loss_key] = made.scales
-        return made
+            scales[self.loss_key] = objective.scales
+        return objective
 
 
 def learn(
@@ -104,20 +104,26 @@ def learn_together(
     there. advance: called with the number of updates done, over all networks.
     """
     device = next(lessons[0].network.parameters()).device
-    known, labels = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
+    knowledge_sample, labelled_sample = (tensors(sample(source), device) if source else {} for source in (knowledge, labelled))
     scales: dict[str, dict[str, float]] = {}
-    learners = [Learner(lesson, lesson.objective(known, labels, scales), evaluations, hurdles) for lesson in lessons]
+    learners = [
+        Learner(lesson, lesson.objective(knowledge_sample, labelled_sample, scales), evaluations, hurdles) for lesson in lessons
+    ]
     for lesson in lessons:
         lesson.network.train(not heads_only)
         lesson.network.encoder.requires_grad_(not heads_only)
     for learner in learners:
-        taught = {name.split("/")[-1] for name in learner.objective.weights if not name.startswith("fused/")}
+        taught_tasks = {name.split("/")[-1] for name in learner.objective.weights if not name.startswith("fused/")}
         for task, head in learner.lesson.network.heads.items():
-            head.requires_grad_(task in taught)  # a stack would decay the others
+            head.requires_grad_(task in taught_tasks)  # a stack would decay the others
     threads = threads_for([learner.objective for learner in learners])
-    groups = stacks(learners, threads, *({name: x[:FEW] for name, x in batch.items()} for batch in (known, labels)))
+    groups = stacks(
+        learners,
+        threads,
+        *({name: tensor[:FEW] for name, tensor in batch.items()} for batch in (knowledge_sample, labelled_sample)),
+    )
     sources = [shared(source, len(groups), device) if source else [None] * len(groups) for source in (knowledge, labelled)]
-    trainings = [train(group, val, *own) for group, *own in zip(groups, *sources, strict=True)]
+    trainings = [train(group, val, *group_sources) for group, *group_sources in zip(groups, *sources, strict=True)]
     with batched_attention(device.type == "cpu" and len(groups) < len(learners)):
         side_by_side(trainings, threads, advance)
     for learner in learners:
@@ -148,7 +154,7 @@ class Learner:
         hurdle = self.hurdles[len(self.curve) - 1] if len(self.curve) <= len(self.hurdles) else -inf
         if quality(self.lesson.tasks, self.curve[-1]) < hurdle:
             self.done = True
-            self.kept = {name: x.clone() for name, x in network.state_dict().items()}
+            self.kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def diverge(self) -> None:
         self.done = True
@@ -157,8 +163,8 @@ class Learner:
 
 def quality(tasks: Mapping[str, Task], point: dict[str, float]) -> float:
     """Mean over the tasks at hand of the primary metric on val, signed so that higher is better."""
-    found = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
-    return mean(tasks[name].sign * x for name, x in found.items() if x is not None)
+    metrics = {name: point.get(f"val/{name}/{task.primary}") for name, task in tasks.items()}
+    return mean(tasks[name].sign * value for name, value in metrics.items() if value is not None)
 
 
 def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Batch) -> list[list[Learner]]:
@@ -171,12 +177,12 @@ def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Ba
         lesson = learner.lesson
         key = (lesson.stack_key, lesson.schedule.updates, *learner.objective.weights)
         groups.setdefault(key if lesson.stack_key else learner, []).append(learner)
-    found = []
+    stacked_groups = []
     for group in groups.values():
-        together = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
-        parts = max(1, min(threads, len(group) // LEAST)) if together else len(group)
-        found += [group[part::parts] for part in range(parts)]
-    return found
+        is_stackable = len(group) > 1 and stackable(group[0].objective, knowledge, labelled)
+        parts = max(1, min(threads, len(group) // LEAST)) if is_stackable else len(group)
+        stacked_groups += [group[part::parts] for part in range(parts)]
+    return stacked_groups
 
 
 def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
@@ -188,16 +194,18 @@ def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Bat
         updates = optimize(objectives[0], schedules[0], knowledge, labelled)
         if draws(objectives[0]):
             updates = with_own_random(updates, learners[0].lesson.random)
-    since: list[dict[str, Tensor]] = []
+    terms_since: list[dict[str, Tensor]] = []
     try:
         for update, terms in updates:
-            since.append(terms)
+            terms_since.append(terms)
             if update in learners[0].evaluated:
-                means = {name: torch.stack([t[name] for t in since]).double().mean(0).reshape(-1).tolist() for name in terms}
+                means = {
+                    name: torch.stack([t[name] for t in terms_since]).double().mean(0).reshape(-1).tolist() for name in terms
+                }
                 for k, learner in enumerate(learners):
                     if not learner.done:
                         learner.record(update, {name: values[k] for name, values in means.items()}, val)
-                since.clear()
+                terms_since.clear()
             yield len(learners)
             if all(learner.done for learner in learners):
                 return
@@ -211,13 +219,13 @@ def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Bat
 
 def sample(source: Iterator[Rows]) -> Rows:
     """The first batches of a source, as one: enough rows to set scales by, and a row of each label however rare it is."""
-    parts = [{name: x.copy() for name, x in rows.items()} for rows in islice(source, SAMPLE)]
+    parts = [{name: array.copy() for name, array in rows.items()} for rows in islice(source, SAMPLE)]
     missing = {name for name in parts[0] if name.startswith("labelled/") and not any(rows[name].any() for rows in parts)}
     while missing:
         rows = next(source)
-        found = {name for name in missing if rows[name].any()}
-        parts += [{name: x.copy() for name, x in rows.items()}] if found else []
-        missing -= found
+        present = {name for name in missing if rows[name].any()}
+        parts += [{name: array.copy() for name, array in rows.items()}] if present else []
+        missing -= present
     return {name: np.concatenate([rows[name] for rows in parts]) for name in parts[0]}
 
 

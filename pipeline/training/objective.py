@@ -55,7 +55,7 @@ class Objective(nn.Module):
         targets = {name: knowledge[name] for name in names if name.startswith("fused/")}
         assert feature_loss or not targets, "a student of fused features needs a feature_loss"
         self.adapters = nn.ModuleDict(
-            {name: feature_loss.adapter(network.width, x.shape[1]) for name, x in targets.items() if feature_loss}
+            {name: feature_loss.adapter(network.width, target.shape[1]) for name, target in targets.items() if feature_loss}
         )
         self.scales = {}
         for name in [name for name in names if name not in targets]:
@@ -64,7 +64,7 @@ class Objective(nn.Module):
 
     def first_row(self, name: str, batch: Batch) -> tuple[Tensor, Batch]:
         """What the network predicts of the first row for the task of a term, (1, C, *grid), and that row. Raises ValueError."""
-        task, row = name.split("/")[-1], {key: x[:1] for key, x in batch.items()}
+        task, row = name.split("/")[-1], {key: tensor[:1] for key, tensor in batch.items()}
         with torch.no_grad():
             pred = self.network.eval()(part(row, "inputs")).logits[task]
         if pred.dim() < 2:
@@ -87,11 +87,13 @@ class Objective(nn.Module):
         target, shape = cached(batch, name, Existing(batch.get(MASK))), tuple(Existing(row.get(MASK))(pred).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; remove this student's logit_loss")
-        theirs, ours = (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
-        if theirs != ours:
+        teacher_shape, student_shape = (
+            (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
+        )
+        if teacher_shape != student_shape:
             raise ValueError(
-                f"{name}: the teacher's are {tuple(theirs)} per row, the student's {ours}; give the student an encoder whose "
-                "last tap has that teacher's grid, or drop the weight of logits"
+                f"{name}: the teacher's are {tuple(teacher_shape)} per row, the student's {student_shape}; give the "
+                "student an encoder whose last tap has that teacher's grid, or drop the weight of logits"
             )
         return shape, target
 
@@ -104,17 +106,19 @@ class Objective(nn.Module):
     def forward(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
         """The weighted terms, scalars. Both batches go through the network in one pass, knowledge first."""
         inputs = [part(batch, "inputs") for batch in (knowledge, labelled) if batch]
-        features, logits = self.outputs({name: torch.cat([x[name] for x in inputs]) for name in inputs[0]})
-        split, existing = len(next(iter(knowledge.values()))) if knowledge else 0, Existing(knowledge.get(MASK))
+        features, logits = self.outputs(
+            {name: torch.cat([batch_inputs[name] for batch_inputs in inputs]) for name in inputs[0]}
+        )
+        knowledge_rows, existing = len(next(iter(knowledge.values()))) if knowledge else 0, Existing(knowledge.get(MASK))
         terms = {}
         for name in self.weights:
             task = name.split("/")[-1]
             if name in self.adapters:
-                terms[name] = self.feature_term(name, features[self.network.tap][:split], knowledge[name], existing)
+                terms[name] = self.feature_term(name, features[self.network.tap][:knowledge_rows], knowledge[name], existing)
             elif name.startswith("labels/"):
-                terms[name] = self.label_term(name, logits[task][split:], labelled[name], labelled[f"labelled/{task}"])
+                terms[name] = self.label_term(name, logits[task][knowledge_rows:], labelled[name], labelled[f"labelled/{task}"])
             else:
-                pred, target = existing(logits[task][:split]), cached(knowledge, name, existing)
+                pred, target = existing(logits[task][:knowledge_rows]), cached(knowledge, name, existing)
                 terms[name] = self.loss_of(name)(pred, target).mean() / self.scales[name]
         if self.balance:
             terms = dict(zip(terms, self.balance(torch.stack(list(terms.values()))), strict=True))
@@ -132,8 +136,8 @@ class Objective(nn.Module):
         """Compute gradients of the terms that `forward` returned: of their sum, unless the balance looks at each one's."""
         if not self.balance:
             return torch.stack(list(terms.values())).sum().backward()
-        shared = [p for p in self.network.encoder.parameters() if p.requires_grad]
-        self.balance.backward(list(terms.values()), shared)
+        encoder_parameters = [p for p in self.network.encoder.parameters() if p.requires_grad]
+        self.balance.backward(list(terms.values()), encoder_parameters)
 
     def label_term(self, name: str, pred: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Mean over the rows that carry the label; 0 if none does."""
@@ -156,10 +160,14 @@ def check_by_row(name: str, task: Task, pred: Tensor, label: Tensor) -> None:
     """Refuse a row's loss that depends on other rows, as of labels (B,) against predictions (B, 1). Raises ValueError."""
     pred, label = pred.expand(2, *pred.shape[1:]), label[[0, -1]]
     with torch.no_grad():
-        both, each = task.loss(pred, label), [task.loss(pred[:1], label[k : k + 1]) for k in range(2)]
-    if both.shape != (2,) or not torch.allclose(both, torch.cat(each).to(both), rtol=1e-3, atol=1e-5, equal_nan=True):
+        pair_losses, row_losses = task.loss(pred, label), [task.loss(pred[:1], label[k : k + 1]) for k in range(2)]
+    if pair_losses.shape != (2,) or not torch.allclose(
+        pair_losses, torch.cat(row_losses).to(pair_losses), rtol=1e-3, atol=1e-5, equal_nan=True
+    ):
         shapes = f"predictions {tuple(pred.shape)} and labels {tuple(label.shape)}"
-        raise ValueError(f"tasks.{name}: the loss of {shapes} is {tuple(both.shape)}, expected (2,), each of its own row alone")
+        raise ValueError(
+            f"tasks.{name}: the loss of {shapes} is {tuple(pair_losses.shape)}, expected (2,), each of its own row alone"
+        )
 
 
 def wanted(field: str, tasks: Container[str], weights: Mapping[str, float]) -> bool:
@@ -177,4 +185,4 @@ def cached(batch: Batch, name: str, existing: Existing) -> Tensor | Sparse:
     """A teacher's logits as they were stored, all of them or sparse, at the positions that exist."""
     if name in batch:
         return existing(batch[name])
-    return Sparse(**{key: existing(x) for key, x in part(batch, name).items()})
+    return Sparse(**{key: existing(tensor) for key, tensor in part(batch, name).items()})

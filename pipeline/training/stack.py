@@ -45,8 +45,8 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[G
                 with lock:
                     if not coming[reader]:
                         batch = stage(next(source))
-                        for waiting in list(coming.values()):
-                            waiting.append(batch)
+                        for queue in list(coming.values()):
+                            queue.append(batch)
                     batch = coming[reader].popleft()
                 yield batch
         finally:
@@ -95,8 +95,11 @@ def threads_for(objectives: list[Objective]) -> int:
 
 def draws(objective: Objective) -> bool:
     """Whether a step draws random numbers."""
-    parts = objective.modules()
-    return any((isinstance(x, _DropoutNd) and x.p > 0) or (isinstance(x, Balance) and x.random) for x in parts)
+    modules = objective.modules()
+    return any(
+        (isinstance(module, _DropoutNd) and module.p > 0) or (isinstance(module, Balance) and module.random)
+        for module in modules
+    )
 
 
 def with_own_random(steps: Steps, state: Tensor) -> Steps:
@@ -153,8 +156,10 @@ class Stack:
             name: torch.tensor([o.weights[name] / o.scales.get(name, 1.0) for o in objectives], device=device)
             for name in first.weights
         }
-        found = {name: [o.tasks[name].temperature for o in objectives] for name in first.tasks}
-        self.temperatures = {name: torch.tensor(x, device=device) for name, x in found.items() if len(set(x)) > 1}
+        temperatures = {name: [o.tasks[name].temperature for o in objectives] for name in first.tasks}
+        self.temperatures = {
+            name: torch.tensor(values, device=device) for name, values in temperatures.items() if len(set(values)) > 1
+        }
         self.shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.decayed = torch.cat([torch.full([s.numel()], float(len(s) > 1), device=device) for s in self.shapes.values()])
@@ -173,13 +178,13 @@ class Stack:
 
     def stacked(self, objectives: list[Objective]) -> dict[str, Tensor]:
         """What is not trained, running statistics included, (K, ...); the networks' own tensors become views of it."""
-        found = {}
+        fixed = {}
         for name in [name for name in named(objectives[0]) if name not in self.shapes]:
-            own = [named(objective)[name] for objective in objectives]
-            found[name] = torch.stack([x.detach() for x in own])
-            for x, view in zip(own, found[name], strict=True):
-                x.data = view
-        return found
+            tensors = [named(objective)[name] for objective in objectives]
+            fixed[name] = torch.stack([tensor.detach() for tensor in tensors])
+            for tensor, view in zip(tensors, fixed[name], strict=True):
+                tensor.data = view
+        return fixed
 
     def step(self, knowledge: Batch, labelled: Batch) -> dict[str, Tensor]:
         """One update of all; returns the terms, (K,) each."""
