@@ -51,22 +51,22 @@ def build_network(
     something else to it. Raises ParamsError.
     """
     sample = {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in shapes.items()}
-    built = build_encoder(encoder, tasks, pretrained)
-    check: Callable[[About], None] | None = getattr(built, "check_inputs", None)
+    module = build_encoder(encoder, tasks, pretrained)
+    check: Callable[[About], None] | None = getattr(module, "check_inputs", None)
     if check and about is not None:
         try:
             check(about)
         except ValueError as error:
             raise ParamsError(f"{encoder._where}: {error}") from None
-    return Network(built, tasks, tensors(sample, torch.device("cpu"))).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Network(module, tasks, tensors(sample, torch.device("cpu"))).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_encoder(encoder: ClassSpec, tasks: dict[str, Task], pretrained: str | None) -> nn.Module:
     """An encoder with its weights: a class that takes `pretrained` loads them itself, any other from a safetensors file."""
-    built = encoder.build(tasks=tasks, pretrained=pretrained)
+    module = encoder.build(tasks=tasks, pretrained=pretrained)
     if pretrained and "pretrained" not in inspect.signature(encoder.load()).parameters:
-        load_weights(built, Path(pretrained))
-    return built
+        load_weights(module, Path(pretrained))
+    return module
 
 
 def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.device, about: About | None = None) -> Network:
@@ -78,13 +78,13 @@ def teacher_network(params: Params, name: str, shapes: Shapes, device: torch.dev
         network = build_network(teacher.encoder, tasks, shapes, device, teacher.pretrained, about)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"teachers.{name}: {error}") from error
-    fresh = [task for task, head in network.heads.items() if list(head.parameters())]
-    if fresh and not teacher.updates:
+    fresh_heads = [task for task, head in network.heads.items() if list(head.parameters())]
+    if fresh_heads and not teacher.updates:
         raise ValueError(
-            f"teachers.{name}.updates: 0 would leave the head of {fresh[0]} untrained; give updates (frozen: true trains "
+            f"teachers.{name}.updates: 0 would leave the head of {fresh_heads[0]} untrained; give updates (frozen: true trains "
             "heads alone), or to_logits if the encoder has an answer of its own, or take the task out of tasks"
         )
-    if teacher.updates and teacher.frozen and not fresh:
+    if teacher.updates and teacher.frozen and not fresh_heads:
         raise ValueError(f"teachers.{name}.updates: a frozen encoder with answers of its own leaves nothing to train; give 0")
     return network
 
@@ -99,8 +99,9 @@ def save_network(
     heads = {name: tasks[name].as_dict() for name in network.heads}
     recorded = encoder.as_dict() | getattr(network.encoder, "recorded", {})
     header = {"encoder": recorded, "tasks": heads, "inputs": shapes, **about}
-    tied = {name: x.cpu() for name, x in network.state_dict().items()}  # some may share memory, which safetensors refuses
-    weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tied.items()}
+    # some may share memory, which safetensors refuses
+    tied_weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tied_weights.items()}
     write_whole(path, save(weights, {"stillroom": json.dumps(header, sort_keys=True)}))
 
 
@@ -131,10 +132,10 @@ def weights_of(params: Params, students: Path, name: str, seed: int) -> list[Pat
         raise ParamsError(f"params.yaml: no student named {name!r}{near(name, params.students)}")
     files = sorted((students / name / f"seed-{seed}").glob("*.safetensors"))
     if not files:
-        there = sorted(path.parent.relative_to(students).as_posix() for path in students.glob(f"{name}/seed-*/*.safetensors"))
-        known = f"there are {', '.join(dict.fromkeys(there))}" if there else "there is none"
+        names = sorted(path.parent.relative_to(students).as_posix() for path in students.glob(f"{name}/seed-*/*.safetensors"))
+        hint = f"there are {', '.join(dict.fromkeys(names))}" if names else "there is none"
         raise ValueError(
-            f"{students}: no student {name}/seed-{seed}; {known}; `dvc repro distill@{name}` trains it, "
+            f"{students}: no student {name}/seed-{seed}; {hint}; `dvc repro distill@{name}` trains it, "
             f"`dvc pull {students / name}` gets it"
         )
     return files

@@ -44,8 +44,8 @@ def init(folder: Path, data: Path | None, domain: str | None) -> None:
         click.echo(f"{len(draft.bad)} labels cannot be used: fix them, or set prepare.source.skip_bad: true in params.yaml")
     for line in lines(plan):
         click.echo(f"plan: {line}")
-    written = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"
-    click.echo(f"written: {written}; read the first, then: cd {shlex.quote(str(folder))} && dvc repro")
+    file_names = f"{folder / 'params.yaml'}, {folder / 'dvc.yaml'}"
+    click.echo(f"written: {file_names}; read the first, then: cd {shlex.quote(str(folder))} && dvc repro")
 
 
 @main.command("sync")
@@ -57,9 +57,11 @@ def sync_command() -> None:
     check_classes(params)
     check_grid(params)
     for stage, lines in changes.items():
-        code = [line for line in lines if line.endswith(".py")]
-        listed = [line for line in lines if line not in code and "{" not in line]  # the rest is DVC's wiring
-        click.echo(f"{stage}: {', '.join([*listed, *([f'{len(code)} files of code'] if code else [])]) or 'wiring'}")
+        code_lines = [line for line in lines if line.endswith(".py")]
+        other_lines = [line for line in lines if line not in code_lines and "{" not in line]  # the rest is DVC's wiring
+        click.echo(
+            f"{stage}: {', '.join([*other_lines, *([f'{len(code_lines)} files of code'] if code_lines else [])]) or 'wiring'}"
+        )
     click.echo("dvc.yaml is up to date" if not changes else "dvc.yaml written")
 
 
@@ -108,18 +110,18 @@ def taps(teacher: str) -> None:
 @one_line_errors
 def inspect(store: Path, as_json: bool) -> None:
     """What is in a store, where it comes from, how big it is."""
-    found = describe(open_store(store))
+    summary = describe(open_store(store))
     if as_json:
-        click.echo(json.dumps(found, indent=1, sort_keys=True))
+        click.echo(json.dumps(summary, indent=1, sort_keys=True))
         return
-    click.echo(f"{found['path']}: {found['rows']} rows in shards of {found['shard_rows']}, {decimal(found['bytes'])}")
-    click.echo(f"digest {found['digest']}, format {found['format']}")
-    for key, value in flat(found["identity"]).items():
+    click.echo(f"{summary['path']}: {summary['rows']} rows in shards of {summary['shard_rows']}, {decimal(summary['bytes'])}")
+    click.echo(f"digest {summary['digest']}, format {summary['format']}")
+    for key, value in flat(summary["identity"]).items():
         click.echo(printable(f"  {key}: {value}"))
     table = Table("field", "row", "dtype", "codec", "size", "of decoded", "bytes a row")
-    for name, f in found["fields"].items():
+    for name, f in summary["fields"].items():
         row = " x ".join(map(str, f["shape"])) or "1"
-        sizes = decimal(f["bytes"]), f"{f['share_of_decoded']:.2f}", rounded(f["bytes"] / found["rows"])
+        sizes = decimal(f["bytes"]), f"{f['share_of_decoded']:.2f}", rounded(f["bytes"] / summary["rows"])
         table.add_row(name, row, f["dtype"], f["codec"], *sizes)
     show(table)
 
@@ -138,22 +140,23 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
     opened = open_store(store)
     start = time.perf_counter()
     opened.verify()
-    spent, size = time.perf_counter() - start, describe(opened)["bytes"]
+    seconds, size = time.perf_counter() - start, describe(opened)["bytes"]
     files = len(opened.attributes["files"])
-    click.echo(f"{store}: whole: {files} files, {decimal(size)} in {spent:.1f} s; digest {opened.digest}")
+    click.echo(f"{store}: whole: {files} files, {decimal(size)} in {seconds:.1f} s; digest {opened.digest}")
     if weights:
         import torch  # two seconds, which the other commands do without
 
         from pipeline.teachers.agreement import against_teacher
 
-        found = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
-        for field in found:
+        agreements = list(against_teacher(opened, open_store(inputs), weights, rows, torch.device("cpu")))
+        for agreement in agreements:
             share = (
-                f"{field.differing} of {field.rows} rows ({field.differing / field.rows:.1%}) differ from the live teacher's"
+                f"{agreement.differing} of {agreement.rows} rows ({agreement.differing / agreement.rows:.1%}) differ from the "
+                "live teacher's"
             )
-            tolerance = f"beyond rounding, which moves a value by up to {field.allowed:.2g}"
-            click.echo(f"{field.field}: {share} {tolerance}; the furthest is off by {field.furthest:.2g}")
-        sys.exit(any(field.differing for field in found))
+            tolerance = f"beyond rounding, which moves a value by up to {agreement.allowed:.2g}"
+            click.echo(f"{agreement.field}: {share} {tolerance}; the furthest is off by {agreement.furthest:.2g}")
+        sys.exit(any(agreement.differing for agreement in agreements))
 
 
 @main.command()
@@ -162,11 +165,11 @@ def verify(store: Path, weights: Path | None, inputs: Path, rows: int) -> None:
 @one_line_errors
 def diff(a: Path, b: Path) -> None:
     """Where two stores differ: identity, rows, fields, values. Exit code 1 if they do."""
-    found = list(differences(open_store(a), open_store(b)))
-    for line in found:
+    lines = list(differences(open_store(a), open_store(b)))
+    for line in lines:
         click.echo(printable(line))
-    click.echo("the stores differ" if found else "the same content")
-    sys.exit(bool(found))
+    click.echo("the stores differ" if lines else "the same content")
+    sys.exit(bool(lines))
 
 
 @main.command("predict")
@@ -199,9 +202,11 @@ def export_command(student: str, out: Path | None, seed: int, int8: bool, data: 
     params = open_project()
     folder = out or Path("exports") / student
     for exported in export(params, data, student, seed, folder, int8):
-        said = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
-        on_val = "".join(f"; {task} {its:.3f} on val, {ours:.3f} as torch" for task, (ours, its) in exported.on_val.items())
-        click.echo(f"{exported.file}: {said}{on_val}")
+        measurements = f"off by at most {exported.furthest:.1e} of the largest logit, {exported.latency_ms:.2f} ms a row"
+        on_val = "".join(
+            f"; {task} {of_file:.3f} on val, {of_torch:.3f} as torch" for task, (of_torch, of_file) in exported.on_val.items()
+        )
+        click.echo(f"{exported.file}: {measurements}{on_val}")
     click.echo(f"{folder / 'README.md'}: the model card")
 
 

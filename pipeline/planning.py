@@ -83,59 +83,65 @@ class Plan:
 
 def make_plan(params: Params, data: Path) -> Plan:
     """Plan the run of a project whose stores will lie in the folder `data`. Networks are fresh: only their size counts."""
-    rows, few = params.source().preview()
-    grids = grids_of_students(params, few)
-    planned = [planned_field(params, rows, "transfer", name, x, None) for name, x in few.fields().items()]
+    rows, preview = params.source().preview()
+    grids = grids_of_students(params, preview)
+    planned = [planned_field(params, rows, "transfer", name, array, None) for name, array in preview.fields().items()]
     features: dict[str, Tensor] = {}
     seconds = {}
     for name in params.teachers:
-        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, few)
+        rate, outputs = (try_dump if params.teachers[name].imported else try_teacher)(params, name, preview)
         seconds[name] = rows / rate
         check_recipes(params, name, outputs)
-        for field, x in outputs.items():
+        for field, tensor in outputs.items():
             recipe = params.recipe(field)
             if recipe.top_k or recipe.sampled:
-                x = torch.randn_like(x)  # an untrained teacher ranks classes alike everywhere, which compresses too well
-            for part_of, values in compacted(field, x, recipe, 0, 0).items():
-                planned.append(planned_field(params, rows, f"features {name}", part_of, values.numpy(), recipe))
+                # an untrained teacher ranks classes alike everywhere, which compresses too well
+                tensor = torch.randn_like(tensor)
+            for stored_field, values in compacted(field, tensor, recipe, 0, 0).items():
+                planned.append(planned_field(params, rows, f"features {name}", stored_field, values.numpy(), recipe))
         features |= part(outputs, "features")
     for name, spec in params.fusions.items():
-        mine = {key: x for key, x in features.items() if key.split("/")[0] in params.fused(name)}
+        teacher_features = {key: tensor for key, tensor in features.items() if key.split("/")[0] in params.fused(name)}
         with named(f"fusions.{name}"):
-            fused = spec.build().fit([mine]).transform(mine) if mine else {}
-        check_grids(params, name, {k: tuple(x.shape[2:]) for k, x in fused.items()}, grids)
-        planned += [planned_field(params, rows, name, f"fused/{k}", x.numpy(), params.fuse.fused) for k, x in fused.items()]
+            fused = spec.build().fit([teacher_features]).transform(teacher_features) if teacher_features else {}
+        check_grids(params, name, {target: tuple(tensor.shape[2:]) for target, tensor in fused.items()}, grids)
+        planned += [
+            planned_field(params, rows, name, f"fused/{target}", tensor.numpy(), params.fuse.fused)
+            for target, tensor in fused.items()
+        ]
     return Plan(rows, params.prepare.shard_rows, planned, seconds, write_rate(data), shutil.disk_usage(existing(data)).free)
 
 
 def planned_field(
-    params: Params, rows: int, store: str, name: str, few: np.ndarray | list, recipe: Recipe | None
+    params: Params, rows: int, store: str, name: str, few_rows: np.ndarray | list, recipe: Recipe | None
 ) -> PlannedField:
     shard_rows = params.prepare.shard_rows
-    field = recipe.field(few) if recipe and not isinstance(few, list) else field_of(few)
+    field = recipe.field(few_rows) if recipe and not isinstance(few_rows, list) else field_of(few_rows)
     check_fields({name: field}, rows, shard_rows, store)
-    small = replace(field, chunk_rows=len(few))
-    basis = principal_basis([few], field.dims) if field.dims and not isinstance(few, list) else None
-    parts = stored_arrays(Path(store), name, few, small, slice(0, len(few)), basis)
+    small_field = replace(field, chunk_rows=len(few_rows))
+    basis = principal_basis([few_rows], field.dims) if field.dims and not isinstance(few_rows, list) else None
+    parts = stored_arrays(Path(store), name, few_rows, small_field, slice(0, len(few_rows)), basis)
     row_bytes = 0.0
-    for array, layout in arrays_of(name, small, len(few)).items():
+    for array, layout in arrays_of(name, small_field, len(few_rows)).items():
         size = sum(map(len, encode_shard(parts[array], layout)))
-        row_bytes += size / (shard_rows if layout.dimension == "shard" else len(few))
+        row_bytes += size / (shard_rows if layout.dimension == "shard" else len(few_rows))
     return PlannedField(store, name, field, row_bytes)
 
 
-def shapes_of(few: Split) -> Shapes:
-    return {name: [list(x.shape[1:]), x.dtype.name] for name, x in few.inputs.items()}
+def shapes_of(preview: Split) -> Shapes:
+    return {name: [list(array.shape[1:]), array.dtype.name] for name, array in preview.inputs.items()}
 
 
-def grids_of_students(params: Params, few: Split) -> dict[str, tuple[int, ...]]:
+def grids_of_students(params: Params, preview: Split) -> dict[str, tuple[int, ...]]:
     """Build every student once, to check that the inputs it reads exist: {name: grid of its trunk}. Raises ValueError."""
     grids = {}
     for name in params.students:
         student = params.student(name)
         tasks = {task: student.build_task(params.tasks[task]) for task in student.tasks}
         try:
-            grids[name] = build_network(student.encoder, tasks, shapes_of(few), torch.device("cpu"), about=few.about).grid
+            grids[name] = build_network(
+                student.encoder, tasks, shapes_of(preview), torch.device("cpu"), about=preview.about
+            ).grid
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"students.{name}: {error}") from error
     return grids
@@ -155,38 +161,38 @@ def check_grids(params: Params, fusion: str, targets: dict[str, tuple[int, ...]]
 
 
 @torch.inference_mode()
-def try_teacher(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
+def try_teacher(params: Params, name: str, preview: Split) -> tuple[float, dict[str, Tensor]]:
     """Rows per second of a teacher of this size, and its outputs on a few rows: {"features/...", "logits/..."}."""
     device = pick_device(params.device)
-    network = teacher_network(params, name, shapes_of(few), device, few.about).eval()
-    size, kept = params.extract.batch_size, min(params.extract.batch_size, len(few.view))
-    _, seconds = passes(network, batch_of(few, kept, device), 1)
-    size = kept if seconds > SLOW else size
-    outputs, seconds = passes(network, batch_of(few, size, device), 3)
+    network = teacher_network(params, name, shapes_of(preview), device, preview.about).eval()
+    size, n_kept = params.extract.batch_size, min(params.extract.batch_size, len(preview.view))
+    _, seconds = passes(network, batch_of(preview, n_kept, device), 1)
+    size = n_kept if seconds > SLOW else size
+    outputs, seconds = passes(network, batch_of(preview, size, device), 3)
     rate = size / seconds
-    return rate, {field: x[:kept].cpu() for field, x in outputs.fields(name).items()}
+    return rate, {field: tensor[:n_kept].cpu() for field, tensor in outputs.fields(name).items()}
 
 
-def passes(network: Network, batch: Batch, many: int) -> tuple[Outputs, float]:
+def passes(network: Network, batch: Batch, n_passes: int) -> tuple[Outputs, float]:
     """A network's outputs on a batch, and seconds per pass, not counting a first one, which loads kernels."""
     network(batch)
     start = time.perf_counter()
-    for _ in range(many):
+    for _ in range(n_passes):
         outputs = network(batch)
-        _ = [x.cpu() for x in outputs.fields("").values()]  # waits for the device
-    return outputs, (time.perf_counter() - start) / many
+        _ = [tensor.cpu() for tensor in outputs.fields("").values()]  # waits for the device
+    return outputs, (time.perf_counter() - start) / n_passes
 
 
-def batch_of(few: Split, size: int, device: torch.device) -> Batch:
-    return tensors({key: np.resize(x[:], (size, *x.shape[1:])) for key, x in few.inputs.items()}, device)
+def batch_of(preview: Split, size: int, device: torch.device) -> Batch:
+    return tensors({key: np.resize(array[:], (size, *array.shape[1:])) for key, array in preview.inputs.items()}, device)
 
 
-def try_dump(params: Params, name: str, few: Split) -> tuple[float, dict[str, Tensor]]:
+def try_dump(params: Params, name: str, preview: Split) -> tuple[float, dict[str, Tensor]]:
     """As `try_teacher`, for an imported dump: as many of its rows, whichever they are."""
     spec = params.teachers[name].imported
     assert spec
     dump = open_dump(spec)
-    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(few.view)))
+    rows = np.resize(np.arange(len(dump.ids()[0])), min(params.extract.batch_size, len(preview.view)))
     return math.inf, read_outputs(dump, spec.outputs, rows).fields(name)
 
 
@@ -205,11 +211,14 @@ def existing(folder: Path) -> Path:
 
 def lines(plan: Plan) -> Iterator[str]:
     """What a plan says below its table; the last line is the verdict."""
-    written = plan.bytes / plan.write_rate
-    forward = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.dump_seconds.items())
+    write_seconds = plan.bytes / plan.write_rate
+    teacher_times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in plan.dump_seconds.items())
     shards = -(-plan.rows // plan.shard_rows)
     yield f"about {plan.rows} rows in {shards} shard{'s' if shards > 1 else ''}; {plan.files} files"
-    yield f"dump: {sum(plan.dump_seconds.values()):.0f} s of forward passes ({forward}), beside {written:.0f} s of writing"
+    yield (
+        f"dump: {sum(plan.dump_seconds.values()):.0f} s of forward passes ({teacher_times}), "
+        f"beside {write_seconds:.0f} s of writing"
+    )
     if plan.better_shard_rows > 2 * plan.shard_rows:
         yield f"prepare.shard_rows: {plan.better_shard_rows} instead of {plan.shard_rows} would make fewer and larger files"
     yield f"disk: {plan.bytes / 1e6:.0f} MB to write, {plan.free / 1e6:.0f} MB free"

@@ -26,7 +26,7 @@ from pipeline.training.distilling import check_foreign, distil, extended
 def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Path) -> None:
     params = open_project()
     student, seeds = params.student(name), range(params.distill.seeds)
-    asked = [(student, seed) for seed in seeds]
+    students_and_seeds = [(student, seed) for seed in seeds]
     knowledge, val_store = open_verified(store), open_verified(val)
     if params.foreign(student.reads):
         check_foreign(knowledge, val_store, student.tasks)
@@ -35,8 +35,8 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
     curves = []
     with measured(cost) as ledger, progress(f"distill {name}", total=updates, unit="updates") as advance:
         for group in groups:
-            found = distil(params, asked, group, knowledge, val_store, advance, finished=students)
-            for seed, (network, curve) in zip(seeds, found, strict=True):
+            networks_and_curves = distil(params, students_and_seeds, group, knowledge, val_store, advance, finished=students)
+            for seed, (network, curve) in zip(seeds, networks_and_curves, strict=True):
                 if not curve:
                     raise ValueError(f"students.{name}: seed {seed} diverged: a loss is not finite; lower learning_rate")
                 curves += [{"seed": seed, **point} for point in curve]
@@ -45,8 +45,8 @@ def main(name: str, store: Path, val: Path, students: Path, out: Path, cost: Pat
                 if student.extends:
                     about["began_as"] = sha256(extended(students, student.extends, seed))
                 save_network(path, network, student.encoder, params.tasks, input_shapes(knowledge), **about)
-        drawn = student.updates * student.batch_size if student.weights.keys() & KNOWLEDGE else 0
-        ledger |= {"updates": updates, "knowledge_rows": len(seeds) * len(groups) * drawn}
+        knowledge_rows = student.updates * student.batch_size if student.weights.keys() & KNOWLEDGE else 0
+        ledger |= {"updates": updates, "knowledge_rows": len(seeds) * len(groups) * knowledge_rows}
     write_json(out / "curve.json", curves)
 
 

@@ -30,7 +30,7 @@ def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores
     params = open_project()
     settings, device, shot_seed = params.evaluate, pick_device(params.device), derive_seed(params.seed, "shots")
     splits = {path.stem: open_verified(path) for path in sorted(test.glob("*.zarr"))}
-    few_and_test = [open_verified(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
+    unseen_splits = [open_verified(unseen / f"{part}.zarr") for part in ("train", "test") if (unseen / f"{part}.zarr").exists()]
     if params.foreign(params.students[name].reads):
         for split in splits.values():
             check_held_out(open_store(store), split)
@@ -43,10 +43,10 @@ def main(name: str, student: Path, store: Path, test: Path, unseen: Path, scores
             loaded = [load_network(path, device) for path in files]
             networks = [network for network, _, _ in loaded]
             tested = {
-                split: {task: s for network in networks for task, s in score(network, tasks, rows).items()}
+                split: {task: metrics for network in networks for task, metrics in score(network, tasks, rows).items()}
                 for split, rows in splits.items()
             }
-            examples = unseen_examples(networks, tasks, *few_and_test) if few_and_test else {}
+            examples = unseen_examples(networks, tasks, *unseen_splits) if unseen_splits else {}
             shots = {
                 label: {str(k): few_shot(*example, k, settings.draws, shot_seed) for k in settings.shots}
                 for label, example in examples.items()

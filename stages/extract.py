@@ -34,14 +34,14 @@ from pipeline.teachers.imported import import_for
 def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> None:
     params = open_project()
     settings, store, device = params.extract, open_verified(transfer), pick_device(params.device)
-    forward, made_of = open_teacher(params, name, teacher, store, device)
+    forward, teacher_identity = open_teacher(params, name, teacher, store, device)
     seed = derive_seed(params.seed, "extract", name)
     dump = partial(outputs_on, forward, name, recipe=params.recipe, seed=seed)
     sample = dump(slice(0, 2), batch_size=2)
     check_recipes(params, name, sample)
-    fields = {field: params.recipe(field).field(x) for field, x in sample.items()}
+    fields = {field: params.recipe(field).field(array) for field, array in sample.items()}
     identity = {
-        "teacher": {"name": name, **made_of},
+        "teacher": {"name": name, **teacher_identity},
         "input": store.digest,
         "batch_size": settings.batch_size,
         "precision": "float32",
@@ -53,8 +53,8 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
         identity |= {"calibrated_on": calibrated_on} if bases else {}
         ids, code = (store.sample_id, store.view), code_digest("extract", params, name)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=store.shard_rows, bases=bases)
-        timed = writer.rows_left
-        advance(store.n_rows - timed, skipped=True)
+        rows_to_dump = writer.rows_left
+        advance(store.n_rows - rows_to_dump, skipped=True)
 
         def dump_shard(rows: slice) -> Rows:
             arrays = dump(rows, settings.batch_size)
@@ -63,7 +63,7 @@ def main(name: str, transfer: Path, teacher: Path, out: Path, cost: Path) -> Non
 
         writer.write_rest(dump_shard)
         writer.publish()
-        ledger |= {"bytes": bytes_in(out), "rows": timed}
+        ledger |= {"bytes": bytes_in(out), "rows": rows_to_dump}
 
 
 def open_teacher(params: Params, name: str, folder: Path, store: Store, device: torch.device) -> tuple[Forward, dict[str, Any]]:

@@ -44,29 +44,29 @@ def main(name: str, transfer: Path, features: Path, out: Path, cost: Path) -> No
         "device": device.type,
         **identity_of(fusion, params, name),
     }
-    seen, held = split_rows(inputs.sample_id)
-    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen)) + training_rows(fusion)
+    seen_rows, held_rows = split_rows(inputs.sample_id)
+    total = 2 * inputs.n_rows + (0 if isinstance(fusion, AffineFusion) else len(seen_rows)) + training_rows(fusion)
     with measured(cost) as ledger, progress(f"fuse {name}", total=total, unit="rows read") as advance:
         stream = partial(features_of, inputs, stores, settings.batch_size, device, advance)
         sample, quality = {}, None  # stays so if the teachers gave logits alone
         if any(with_prefix(store, "features/") for store in stores):
             with named(f"fusions.{name}"):
-                fusion.fit(stream(seen, masked=True))
-            readable = refine(fusion, params, name, inputs, stores, seen, held, advance)
-            quality = assess(fusion, stream(seen, masked=True), stream(held, masked=True))._replace(readable=readable)
+                fusion.fit(stream(seen_rows, masked=True))
+            readable = refine(fusion, params, name, inputs, stores, seen_rows, held_rows, advance)
+            quality = assess(fusion, stream(seen_rows, masked=True), stream(held_rows, masked=True))._replace(readable=readable)
             sample = fusion.transform(next(stream(slice(0, 2))))
-        fields = {f"fused/{k}": settings.fused.field(narrowed(x, "float32")) for k, x in sample.items()}
-        kept = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
-        fields |= {field: store.fields[field] for store, names in kept.items() for field in names}
+        fields = {f"fused/{k}": settings.fused.field(narrowed(tensor, "float32")) for k, tensor in sample.items()}
+        names_by_store = {inputs: list(inputs.fields)} | {store: with_prefix(store, "logits/") for store in stores}
+        fields |= {field: store.fields[field] for store, names in names_by_store.items() for field in names}
         ids, code = (inputs.sample_id, inputs.view), code_digest("fuse", params, name)
         writer = StoreWriter(out, *ids, fields, identity=identity, code=code, shard_rows=inputs.shard_rows)
         advance(inputs.n_rows - writer.rows_left, skipped=True)
-        for store, names in kept.items():
+        for store, names in names_by_store.items():
             writer.link(store, names)
 
         def fuse_shard(rows: slice) -> Rows:
-            done = [fusion.transform(batch) for batch in stream(rows)] if sample else []
-            return {f"fused/{k}": narrowed(torch.cat([d[k] for d in done]), settings.fused.dtype) for k in sample}
+            fused = [fusion.transform(batch) for batch in stream(rows)] if sample else []
+            return {f"fused/{k}": narrowed(torch.cat([batch[k] for batch in fused]), settings.fused.dtype) for k in sample}
 
         writer.write_rest(fuse_shard)
         writer.publish()

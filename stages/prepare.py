@@ -37,26 +37,26 @@ def main(transfer: Path, val: Path, test: Path, unseen: Path, cost: Path) -> Non
             for name, split in splits.items():
                 kind, _, rest = name.partition("/")
                 path = places.get(kind) or {"test": test, "unseen": unseen}[kind] / f"{rest}.zarr"
-                made = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
-                write(path, split, source.names, made, advance)
+                options = {"identity": {**identity, "split": name}, "shard_rows": params.prepare.shard_rows, "code": code}
+                write(path, split, source.names, options, advance)
         if not any(unseen.iterdir()):  # DVC keeps warning about an empty folder
             (unseen / "README").write_text("The source has no unseen tasks.\n")
         ledger["bytes"] = bytes_in(transfer)
 
 
-def write(path: Path, split: Split, names: Mapping[str, list[str]], made: dict[str, Any], advance: Advance) -> None:
+def write(path: Path, split: Split, names: Mapping[str, list[str]], options: dict[str, Any], advance: Advance) -> None:
     """names: {task: class names}, kept with the labels so that another project can check that its classes are the same."""
     arrays = split.fields()
-    about: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
-    about |= {f"inputs/{name}": said for name, said in split.about.items()}
-    fields = {name: replace(field_of(x), attributes=about.get(name, {})) for name, x in arrays.items()}
-    writer = StoreWriter(path, split.sample_id, split.view, fields, **made)
+    attributes_by_field: dict[str, Any] = {f"labels/{task}": {"classes": classes} for task, classes in names.items() if classes}
+    attributes_by_field |= {f"inputs/{name}": attributes for name, attributes in split.about.items()}
+    fields = {name: replace(field_of(array), attributes=attributes_by_field.get(name, {})) for name, array in arrays.items()}
+    writer = StoreWriter(path, split.sample_id, split.view, fields, **options)
     advance(len(split.view) - writer.rows_left, skipped=True)
 
     def rows_of(rows: slice) -> dict[str, Any]:
-        found = {name: x[rows] for name, x in arrays.items()}
+        shard = {name: array[rows] for name, array in arrays.items()}
         advance(rows.stop - rows.start)
-        return found
+        return shard
 
     writer.write_rest(rows_of)
     writer.publish()

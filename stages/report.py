@@ -43,7 +43,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     )
     curve = {name: val_curves(tasks, read(scores / "students" / name / "curve.json")) for name in params.students}
     answers = {f"teacher {name}": load_file(scores / "teachers" / name / "predictions.safetensors") for name in params.teachers}
-    answers = {title: found for title, found in answers.items() if found}  # some teachers give features alone
+    answers = {title: predictions for title, predictions in answers.items() if predictions}  # some teachers give features alone
     answers |= {name: load_file(scores / "students" / name / "predictions.safetensors") for name in settings.strip}
 
     pictures.strip(params.source(), tasks, open_store(test / "clean.zarr"), answers, settings.strip_rows, plots / "strip.png")
@@ -55,8 +55,8 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     tables = page.tables(params, tasks, teachers, students, spent)
     meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, spent)
     page.show(tables, meanings, notes)
-    drawn = {plots / f"{name}.png": about for name, about in pictures.CAPTIONS.items()}
-    page.write(page_path, tables, meanings, notes, drawn)
+    captions = {plots / f"{name}.png": title_and_caption for name, title_and_caption in pictures.CAPTIONS.items()}
+    page.write(page_path, tables, meanings, notes, captions)
 
 
 def read(path: Path) -> Any:

@@ -42,8 +42,8 @@ def check_unchanged(params: Params, source: Source, split: Path) -> None:
     if not split.exists() and not source.recalls:
         return  # a student that was pulled without splits
     keys, old_identity = ("source", "seed", "data") if source.recalls else ("source",), open_store(split).identity
-    source_alone = {"source": params.prepare.source.as_dict()}
-    new_identity = source_identity(params) if source.recalls else source_alone  # no need to read the data
+    # a source that recalls nothing: no need to read the data
+    new_identity = source_identity(params) if source.recalls else {"source": params.prepare.source.as_dict()}
     new_identity = json.loads(json.dumps(new_identity))
     if any(new_identity.get(key) != old_identity.get(key) for key in keys):
         raise ValueError(f"{split}: prepared from other data or params than those here now; run `dvc repro`")

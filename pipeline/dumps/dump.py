@@ -39,9 +39,9 @@ class Dump(ABC):
 def floats(dump: Dump, name: str, rows: np.ndarray) -> np.ndarray:
     """Rows in any order, float32 or narrower."""
     ascending, back = np.unique(rows, return_inverse=True)
-    x = dump.read(name, ascending)[back]
+    array = dump.read(name, ascending)[back]
     with np.errstate(over="ignore"):  # the writer reports what is infinite
-        return x.astype("=f4" if x.dtype.itemsize > 4 else x.dtype.newbyteorder("="), copy=False)
+        return array.astype("=f4" if array.dtype.itemsize > 4 else array.dtype.newbyteorder("="), copy=False)
 
 
 def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
@@ -54,8 +54,8 @@ def check_arrays(dump: Dump, outputs: dict[str, str]) -> None:
         raise StoreError(f"{dump.files}: {NO_ROWS}")
     for output, name in outputs.items():
         if name not in dump.names():
-            known = ", ".join(dump.names())
-            raise StoreError(f"{dump.files}: no array {name!r} for {output}{near(name, dump.names())}; there are {known}")
+            array_names = ", ".join(dump.names())
+            raise StoreError(f"{dump.files}: no array {name!r} for {output}{near(name, dump.names())}; there are {array_names}")
         shape, dtype = dump.shape(name)
         if dtype.kind != "f" or len(shape) < 2:
             raise StoreError(f"{dump.files}: array {name!r} is {dtype} of shape {shape}, expected floats (N, channels, *grid)")
@@ -68,20 +68,20 @@ def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
     ids, view = dump.ids()
     if ids.dtype.kind in "US" and ids.ndim == 1:
         try:
-            raw = [bytes.fromhex(text.decode() if isinstance(text, bytes) else text) for text in ids.tolist()]
+            raw_ids = [bytes.fromhex(text.decode() if isinstance(text, bytes) else text) for text in ids.tolist()]
         except ValueError as error:
             raise StoreError(f"{dump.files}: a sample id is not a hex number ({error}); {ID_HELP}") from None
     elif ids.dtype == np.uint8 and ids.ndim == 2:
-        raw = [row.tobytes() for row in ids]
+        raw_ids = [row.tobytes() for row in ids]
     else:
         raise StoreError(f"{dump.files}: sample ids are {ids.dtype} of shape {ids.shape}; {ID_HELP}")
-    short = next((row for row, sample in enumerate(raw) if len(sample) != 16), None)
-    if short is not None:
-        raise StoreError(f"{dump.files}: the sample id of row {short} has {len(raw[short])} bytes; {ID_HELP}")
-    if view is not None and (view.dtype.kind not in "iu" or view.shape != (len(raw),)):
-        raise StoreError(f"{dump.files}: views are {view.dtype} of shape {view.shape}, expected integers ({len(raw)},)")
+    short_row = next((row for row, sample in enumerate(raw_ids) if len(sample) != 16), None)
+    if short_row is not None:
+        raise StoreError(f"{dump.files}: the sample id of row {short_row} has {len(raw_ids[short_row])} bytes; {ID_HELP}")
+    if view is not None and (view.dtype.kind not in "iu" or view.shape != (len(raw_ids),)):
+        raise StoreError(f"{dump.files}: views are {view.dtype} of shape {view.shape}, expected integers ({len(raw_ids)},)")
     keys: dict[tuple[bytes, int], int] = {}
-    for row, key in enumerate(zip(raw, [0] * len(raw) if view is None else view.tolist(), strict=True)):
+    for row, key in enumerate(zip(raw_ids, [0] * len(raw_ids) if view is None else view.tolist(), strict=True)):
         if keys.setdefault(key, row) != row:
             raise StoreError(f"{dump.files}: rows {keys[key]} and {row} are both of {named(key)}")
     return keys
@@ -89,18 +89,18 @@ def keys_of(dump: Dump) -> dict[tuple[bytes, int], int]:
 
 def places(keys: dict[tuple[bytes, int], int], store: Store) -> np.ndarray:
     """For each row of a store, the dump's row with the same key, (N,); -1: it has none."""
-    ours = zip((row.tobytes() for row in store.sample_id), store.view.tolist(), strict=True)
-    return np.array([keys.get(key, -1) for key in ours])
+    store_keys = zip((row.tobytes() for row in store.sample_id), store.view.tolist(), strict=True)
+    return np.array([keys.get(key, -1) for key in store_keys])
 
 
-def check_complete(dump: Dump, found: np.ndarray, store: Store) -> None:
+def check_complete(dump: Dump, dump_rows: np.ndarray, store: Store) -> None:
     """Refuse a dump that lacks rows of a store. Raises StoreError that names the first."""
-    lacking = np.flatnonzero(found < 0)
-    if len(lacking):
-        key = store.sample_id[lacking[0]].tobytes(), int(store.view[lacking[0]])
+    lacking_rows = np.flatnonzero(dump_rows < 0)
+    if len(lacking_rows):
+        key = store.sample_id[lacking_rows[0]].tobytes(), int(store.view[lacking_rows[0]])
         raise StoreError(
-            f"{dump.files}: lacks {len(lacking)} of the {store.n_rows} rows of {store.path}, the first of them row "
-            f"{lacking[0]}, {named(key)}; dump those inputs too"
+            f"{dump.files}: lacks {len(lacking_rows)} of the {store.n_rows} rows of {store.path}, the first of them row "
+            f"{lacking_rows[0]}, {named(key)}; dump those inputs too"
         )
 
 

@@ -28,15 +28,16 @@ class SafetensorsFiles(Dump):
         for path, part in zip(paths, self.parts, strict=True):
             if part.keys() != self.parts[0].keys() or "sample_id" not in part:
                 raise StoreError(f"{path}: holds {', '.join(part)}, expected sample_id, and the same in all files")
-        lengths = [{tuple(x.get_shape()[:1]) for x in part.values()} for part in self.parts]
-        for path, found in zip(paths, lengths, strict=True):
-            if len(found) > 1 or () in found:
+        lengths = [{tuple(reader.get_shape()[:1]) for reader in part.values()} for part in self.parts]
+        for path, file_lengths in zip(paths, lengths, strict=True):
+            if len(file_lengths) > 1 or () in file_lengths:
                 raise StoreError(f"{path}: its arrays differ in their number of rows, expected one per sample_id")
-        rows = [found for ((found,),) in lengths]
-        self.parts = [part for part, found in zip(self.parts, rows, strict=True) if found]  # an empty array cannot be sliced
+        row_counts = [count for ((count,),) in lengths]
+        # an empty array cannot be sliced
+        self.parts = [part for part, count in zip(self.parts, row_counts, strict=True) if count]
         if not self.parts:
             raise StoreError(f"{files}: {NO_ROWS}")
-        self.ends = np.cumsum([0, *filter(None, rows)])
+        self.ends = np.cumsum([0, *filter(None, row_counts)])
 
     def names(self) -> list[str]:
         return list(self.parts[0])
@@ -58,12 +59,12 @@ class SafetensorsFiles(Dump):
         return (sum(part[name].get_shape()[0] for part in self.parts), *shapes.pop()), np.dtype(DTYPES[kinds.pop()])
 
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
-        found = []
+        blocks = []
         for part, (first, end) in zip(self.parts, pairwise(self.ends.tolist()), strict=True):
-            mine = rows[(rows >= first) & (rows < end)] - first
-            runs = np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1)  # one, which is empty, of no rows
-            found += [part[name][int(run[0]) : int(run[-1]) + 1] for run in runs if len(run)]
-        return np.concatenate(found)
+            part_rows = rows[(rows >= first) & (rows < end)] - first
+            runs = np.split(part_rows, np.flatnonzero(np.diff(part_rows) > 1) + 1)  # one, which is empty, of no rows
+            blocks += [part[name][int(run[0]) : int(run[-1]) + 1] for run in runs if len(run)]
+        return np.concatenate(blocks)
 
 
 def opened(path: Path) -> dict[str, Any]:

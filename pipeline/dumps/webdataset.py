@@ -44,28 +44,28 @@ class WebDataset(Dump):
 
     def ids(self) -> tuple[np.ndarray, np.ndarray | None]:
         parts = [key.partition("-") for key in self.keys]
-        odd = next((view for _, _, view in parts if view and not (view.isdecimal() and len(view) < 10)), None)
-        if odd is not None:
-            raise StoreError(f"{self.files}: view {odd!r} of a member is not a number of at most 9 digits")
+        bad_view = next((view for _, _, view in parts if view and not (view.isdecimal() and len(view) < 10)), None)
+        if bad_view is not None:
+            raise StoreError(f"{self.files}: view {bad_view!r} of a member is not a number of at most 9 digits")
         return np.array([sample for sample, _, _ in parts]), np.array([int(view or 0) for _, _, view in parts])
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        lacking = next((key for key in self.keys if name not in self.members[key]), None)
-        if lacking is not None:
-            raise StoreError(f"{self.files}: sample {lacking} has no member {lacking}.{name}.npy")
+        lacking_key = next((key for key in self.keys if name not in self.members[key]), None)
+        if lacking_key is not None:
+            raise StoreError(f"{self.files}: sample {lacking_key} has no member {lacking_key}.{name}.npy")
         first = self.one(name, self.keys[0])
         return (len(self.keys), *first.shape), first.dtype
 
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
         first = self.one(name, self.keys[0])
-        found = [self.one(name, self.keys[row]) for row in rows.tolist()]
-        for row, x in zip(rows.tolist(), found, strict=True):
-            if (x.shape, x.dtype.kind) != (first.shape, first.dtype.kind):
+        arrays = [self.one(name, self.keys[row]) for row in rows.tolist()]
+        for row, array in zip(rows.tolist(), arrays, strict=True):
+            if (array.shape, array.dtype.kind) != (first.shape, first.dtype.kind):
                 raise StoreError(
-                    f"{self.files}: array {name!r} of sample {self.keys[row]} is {x.dtype} of shape {x.shape}, "
+                    f"{self.files}: array {name!r} of sample {self.keys[row]} is {array.dtype} of shape {array.shape}, "
                     f"expected {first.dtype} of shape {first.shape}, as for sample {self.keys[0]}"
                 )
-        return np.stack(found)
+        return np.stack(arrays)
 
     def one(self, name: str, key: str) -> np.ndarray:
         path, offset, size = self.members[key][name]

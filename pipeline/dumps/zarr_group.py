@@ -24,7 +24,7 @@ class ZarrGroup(Dump):
             self.arrays: dict[str, Any] = dict(self.group.members(max_depth=None))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{files}: cannot be read as a Zarr group: {error}") from None
-        self.arrays = {name: x for name, x in sorted(self.arrays.items()) if isinstance(x, zarr.Array)}
+        self.arrays = {name: array for name, array in sorted(self.arrays.items()) if isinstance(array, zarr.Array)}
         if "sample_id" not in self.arrays:
             raise StoreError(f"{files}: no array sample_id, which identifies the rows")
         if "stillroom" in self.group.attrs:  # otherwise Zarr reads a missing chunk as zeros
@@ -37,14 +37,14 @@ class ZarrGroup(Dump):
         return self.read("sample_id", slice(None)), self.read("view", slice(None)) if "view" in self.arrays else None
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
-        x, there = self.arrays[name], files_in(self.files / name)
-        wanted = math.prod(-(-n // c) for n, c in zip(x.shape, x.shards or x.chunks, strict=True))
-        if there < wanted:  # Zarr would also read files lost on the way as zeros
+        array, n_files = self.arrays[name], files_in(self.files / name)
+        n_expected = math.prod(-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
+        if n_files < n_expected:  # Zarr would also read files lost on the way as zeros
             raise StoreError(
-                f"{self.files}: array {name!r} has {there} of its {wanted} chunk files; copy the rest, or, if they are all "
-                f"zeros, write them too (write_empty_chunks)"
+                f"{self.files}: array {name!r} has {n_files} of its {n_expected} chunk files; copy the rest, or, if they are "
+                f"all zeros, write them too (write_empty_chunks)"
             )
-        return tuple(x.shape), np.dtype(x.dtype)
+        return tuple(array.shape), np.dtype(array.dtype)
 
     def read(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
         try:

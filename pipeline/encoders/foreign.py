@@ -36,13 +36,13 @@ class Foreign(TappedEncoder):
         to_logits: dict[str, ClassSpec] | None = None,
         tasks: dict[str, Task] | None = None,
     ):
-        built = module.build()
+        built_module = module.build()
         if pretrained:
-            load_weights(built, Path(pretrained))
-        super().__init__(built, taps, grid, to_logits or {}, tasks or {})
+            load_weights(built_module, Path(pretrained))
+        super().__init__(built_module, taps, grid, to_logits or {}, tasks or {})
         self.input = input
-        given = {"mean": mean, "std": std, "size": size}
-        self.preprocess = Preprocessing.of({}, **given) if any(given.values()) else None
+        settings = {"mean": mean, "std": std, "size": size}
+        self.preprocess = Preprocessing.of({}, **settings) if any(settings.values()) else None
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Any, Size]:
         x = inputs[self.input]

@@ -53,11 +53,11 @@ class HuggingFaceText(TappedEncoder):
         embeddings = embeddings_of(module)
         self.input, self.padding, self.vocabulary = input, padding, embeddings.num_embeddings
         self.pretrained, self.tokenizer = pretrained, tokenizer
-        own = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
+        token_ids = torch.arange(self.vocabulary + 1)  # the tokenizer's, by number in a store; one more if it has no padding
         if tokenizer:
             for number, token in own_ids(tokenizer).items():
-                own[number] = token
-        self.register_buffer("own", own, persistent=False)  # goes to a GPU once, with the weights
+                token_ids[number] = token
+        self.register_buffer("own", token_ids, persistent=False)  # goes to a GPU once, with the weights
         self.longest = longest_of(module)
         self.free_axes = free_axes(input, self.longest)
         self.filler = getattr(module.config, "pad_token_id", None) or 0
@@ -70,10 +70,10 @@ class HuggingFaceText(TappedEncoder):
         """
         name = f"tokens_{self.input}"
         self.check_length(about.get(name, {}).get("longest", 0))
-        theirs, ours = self.tokenizer or {}, about.get(name, {}).get("tokenizer") or {}
-        if not self.pretrained or theirs.get("digest") == ours.get("digest"):
+        model_tokenizer, store_tokenizer = self.tokenizer or {}, about.get(name, {}).get("tokenizer") or {}
+        if not self.pretrained or model_tokenizer.get("digest") == store_tokenizer.get("digest"):
             return
-        if not theirs:
+        if not model_tokenizer:
             raise ValueError(
                 f"{self.pretrained}: no tokenizer.json, so inputs/{name} may mean other words; write it there "
                 "(`AutoTokenizer.from_pretrained(...).save_pretrained(folder)`), and give prepare.source that `tokenizer`"
@@ -117,6 +117,6 @@ def embeddings_of(module: Any) -> nn.Embedding:
 def longest_of(module: Any) -> int | None:
     """The most tokens in a row; None: any number. Models like RoBERTa count positions from after that of padding."""
     most = getattr(module.config, "max_position_embeddings", None)
-    places = [part for name, part in module.named_modules() if name.endswith("position_embeddings")]
-    first = next((part.padding_idx + 1 for part in places if getattr(part, "padding_idx", None) is not None), 0)
+    embeddings = [part for name, part in module.named_modules() if name.endswith("position_embeddings")]
+    first = next((part.padding_idx + 1 for part in embeddings if getattr(part, "padding_idx", None) is not None), 0)
     return most - first if most and most > first else None

@@ -29,7 +29,7 @@ class Popularity(nn.Module):
 
     def check_inputs(self, about: Mapping[str, Mapping[str, Any]]) -> None:
         """Raises ValueError if the last bucket would be a mixture. about: {input: attributes of its field}."""
-        wanted = about["item"]["sizes"][self.column] if "sizes" in about.get("item", {}) else 0
-        if self.buckets < wanted:
-            small = f"buckets: {self.buckets}: fewer than the store's, the last would be a mixture"
-            raise ValueError(f"{small}; give buckets: {wanted}")
+        store_buckets = about["item"]["sizes"][self.column] if "sizes" in about.get("item", {}) else 0
+        if self.buckets < store_buckets:
+            problem = f"buckets: {self.buckets}: fewer than the store's, the last would be a mixture"
+            raise ValueError(f"{problem}; give buckets: {store_buckets}")

@@ -29,37 +29,37 @@ class Preprocessing:
     def of(cls, settings: dict[str, Any], **given: Any) -> Self:
         """From a Hugging Face processor's settings; what is given overrides them. Raises ValueError if mean or std is in
         neither, or if they ask for something that is not done here."""
-        other = [key for key in NOT_DONE if settings.get(key)]
-        if other:
+        undone_keys = [key for key in NOT_DONE if settings.get(key)]
+        if undone_keys:
             raise ValueError(
-                f"preprocessor_config.json: {other[0]} is not done here; wrap the model as a module of your own that does"
+                f"preprocessor_config.json: {undone_keys[0]} is not done here; wrap the model as a module of your own that does"
             )
         if settings.get("do_normalize", True) and "image_mean" in settings:
-            found = {"mean": settings["image_mean"], "std": settings["image_std"]}
+            arguments = {"mean": settings["image_mean"], "std": settings["image_std"]}
         else:
-            found = {"mean": [0.0] * 3, "std": [1.0] * 3} if settings else {}
-        found["size"] = size_of(settings)
-        found["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
+            arguments = {"mean": [0.0] * 3, "std": [1.0] * 3} if settings else {}
+        arguments["size"] = size_of(settings)
+        arguments["rescale"] = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1.0
         if settings.get("rescale_offset"):  # EfficientNet's: subtracts 1 after rescaling
-            found["mean"] = [mean + 1 for mean in found["mean"]]
+            arguments["mean"] = [mean + 1 for mean in arguments["mean"]]
         if settings.get("include_top"):  # EfficientNet's: divided by std once more
-            found["std"] = [std**2 for std in found["std"]]
-        found["mode"] = MODES.get(settings.get("resample", 2), "bilinear")
-        found |= {key: value for key, value in given.items() if value is not None}
-        lacking = [key for key in ("mean", "std") if key not in found]
-        if lacking:
-            raise ValueError(f"{lacking[0]}: missing; no preprocessor_config.json beside the weights has it; give it here")
-        return cls.from_dict(found)
+            arguments["std"] = [std**2 for std in arguments["std"]]
+        arguments["mode"] = MODES.get(settings.get("resample", 2), "bilinear")
+        arguments |= {key: value for key, value in given.items() if value is not None}
+        lacking_keys = [key for key in ("mean", "std") if key not in arguments]
+        if lacking_keys:
+            raise ValueError(f"{lacking_keys[0]}: missing; no preprocessor_config.json beside the weights has it; give it here")
+        return cls.from_dict(arguments)
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Self:
-        if len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
-            raise ValueError(f"mean {found['mean']}, std {found['std']}: expected as many of each, std above 0")
-        size = found.get("size")
+    def from_dict(cls, arguments: dict[str, Any]) -> Self:
+        if len(arguments["mean"]) != len(arguments["std"]) or min(arguments["std"]) <= 0:
+            raise ValueError(f"mean {arguments['mean']}, std {arguments['std']}: expected as many of each, std above 0")
+        size = arguments.get("size")
         if size and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size {size}: expected [height, width]")
-        lists = {"mean": tuple(found["mean"]), "std": tuple(found["std"]), "size": tuple(size) if size else None}
-        return cls(**{**found, **lists})
+        sequences = {"mean": tuple(arguments["mean"]), "std": tuple(arguments["std"]), "size": tuple(size) if size else None}
+        return cls(**{**arguments, **sequences})
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """uint8 -> float, (B, C, H, W) both; a single channel is repeated if the module expects more."""
@@ -73,7 +73,7 @@ class Preprocessing:
             x = x.expand(-1, channels, -1, -1)
         if self.size and tuple(x.shape[2:]) != self.size:
             x = F.interpolate(x, self.size, mode=self.mode, antialias=self.mode != MODES[0])
-        mean, std = (x.new_tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        mean, std = (x.new_tensor(channel_values).view(1, -1, 1, 1) for channel_values in (self.mean, self.std))
         return (x * self.rescale - mean) / std
 
 

@@ -24,12 +24,12 @@ def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[A
 
     architecture: its class in transformers; by default the one that its config names. Raises ValueError.
     """
-    place, where = located(pretrained)
+    place, load_arguments = located(pretrained)
     try:
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **load_arguments)
         cls = architecture_of(config, architecture)
         if cls.config_class and not isinstance(config, cls.config_class):  # for a part of the model, as CLIPVisionModel is
-            config = cls.config_class.from_pretrained(place, **where)
+            config = cls.config_class.from_pretrained(place, **load_arguments)
         loaded: Any = cls.from_pretrained(
             place,
             config=config,
@@ -38,15 +38,15 @@ def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[A
             dtype=torch.float32,
             attn_implementation=ATTENTION,
             output_loading_info=True,
-            **where,
+            **load_arguments,
         )
     except (*BROKEN, SafetensorError) as error:
         raise ValueError(f"{pretrained}: cannot be loaded as a model of Hugging Face: {first_line(error)}") from error
-    model, found = loaded
-    lacking = sorted(found["missing_keys"])
-    if lacking:
+    model, loading_info = loaded
+    lacking_keys = sorted(loading_info["missing_keys"])
+    if lacking_keys:
         raise ValueError(
-            f"{pretrained}: its weights lack {lacking[0]} (and {len(lacking) - 1} more) of {cls.__name__}; "
+            f"{pretrained}: its weights lack {lacking_keys[0]} (and {len(lacking_keys) - 1} more) of {cls.__name__}; "
             "name the architecture that they belong to"
         )
     return model, {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
@@ -56,9 +56,9 @@ def from_config(config: dict[str, Any], architecture: str | None) -> nn.Module:
     """A model with fresh weights. config: as `load_pretrained` gives it."""
     settings = {key: value for key, value in config.items() if key != "model_type"}
     try:
-        made = transformers.AutoConfig.for_model(str(config.get("model_type")), **settings)
-        cls = architecture_of(made, architecture)
-        return cls._from_config(made, attn_implementation=ATTENTION, dtype=torch.float32)
+        model_config = transformers.AutoConfig.for_model(str(config.get("model_type")), **settings)
+        cls = architecture_of(model_config, architecture)
+        return cls._from_config(model_config, attn_implementation=ATTENTION, dtype=torch.float32)
     except BROKEN as error:
         raise ValueError(f"config: not a model of Hugging Face: {first_line(error)}") from error
 
@@ -88,7 +88,7 @@ def architecture_of(config: Any, architecture: str | None) -> type[transformers.
         raise ValueError("its config names no architecture; give one, such as ViTModel")
     cls = getattr(transformers, name, None)
     if not isinstance(cls, type) or not issubclass(cls, transformers.PreTrainedModel):
-        models = [known for known in dir(transformers) if known.startswith(name[:3])]
+        models = [model for model in dir(transformers) if model.startswith(name[:3])]
         raise ValueError(f"transformers has no architecture {name!r}{near(name, models)}")
     return cls
 
@@ -114,5 +114,5 @@ def fetched(pretrained: str, file: str) -> Path | None:
         path = Path(pretrained) / file
         return path if path.is_file() else None
     name, commit = pretrained.split("@")
-    found = transformers.utils.cached_file(name, file, revision=commit, _raise_exceptions_for_missing_entries=False)
-    return Path(found) if found else None
+    cached_path = transformers.utils.cached_file(name, file, revision=commit, _raise_exceptions_for_missing_entries=False)
+    return Path(cached_path) if cached_path else None

@@ -44,8 +44,8 @@ class TappedEncoder(nn.Module, ABC):
         inner = dict(module.named_modules())
         for tap in self.taps:
             if tap not in inner or not tap:
-                known = f"{', '.join([name for name in inner if name][:12])}, ..."
-                raise ValueError(f"taps: no module {tap!r}{near(tap, inner)}; `stillroom taps` lists them all: {known}")
+                first_names = f"{', '.join([name for name in inner if name][:12])}, ..."
+                raise ValueError(f"taps: no module {tap!r}{near(tap, inner)}; `stillroom taps` lists them all: {first_names}")
         for task in to_logits:
             if task not in tasks:
                 raise ValueError(f"to_logits.{task}: not a task of this network, which has {', '.join(tasks) or 'none'}")
@@ -62,25 +62,27 @@ class TappedEncoder(nn.Module, ABC):
         return tuple(inputs[self.input].shape[2:])
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
-        raw, found, size = self.run(inputs, self.taps)
-        features = {tap.replace(".", "-"): self.placed(self.feature(tap, x, size), inputs) for tap, x in found.items()}
+        raw, outputs, size = self.run(inputs, self.taps)
+        features = {
+            tap.replace(".", "-"): self.placed(self.feature(tap, output, size), inputs) for tap, output in outputs.items()
+        }
         logits = {}
-        for task, read in self.to_logits.items():
-            with one_line(f"to_logits.{task}: {type(read).__name__} cannot read what {type(self.module).__name__} outputs"):
-                logits[task] = read(raw, self.view(inputs))
+        for task, reader in self.to_logits.items():
+            with one_line(f"to_logits.{task}: {type(reader).__name__} cannot read what {type(self.module).__name__} outputs"):
+                logits[task] = reader(raw, self.view(inputs))
         return Outputs(features, logits)
 
     def run(self, inputs: dict[str, Tensor], taps: Iterable[str]) -> tuple[Any, dict[str, Any], Size]:
         """The module's output, the taps' outputs in the order asked for, and the size of what the module was shown."""
-        found: dict[str, Any] = dict.fromkeys(taps)
-        hooks = [self.module.get_submodule(tap).register_forward_hook(partial(keep, found, tap)) for tap in found]
+        outputs: dict[str, Any] = dict.fromkeys(taps)
+        hooks = [self.module.get_submodule(tap).register_forward_hook(partial(keep, outputs, tap)) for tap in outputs]
         try:
             with one_line(f"{type(self.module).__name__} cannot be run on {shapes_of(inputs)}"):
                 raw, size = self.call(inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-        return raw, found, size
+        return raw, outputs, size
 
     def feature(self, tap: str, output: Any, size: Size) -> Tensor:
         """A tap's output as (B, D, *grid). size: of what the module was shown. Raises ValueError."""
@@ -100,12 +102,12 @@ class TappedEncoder(nn.Module, ABC):
 
 def tokens_of_its_own(module: nn.Module, names: tuple[str, ...]) -> int:
     """How many tokens, parameters of these names, a module adds to those of what it is shown."""
-    found = (parameter for name, parameter in module.named_parameters() if name.split(".")[-1] in names)
-    return sum(parameter.shape[-2] if parameter.dim() > 1 else 1 for parameter in found)
+    parameters = (parameter for name, parameter in module.named_parameters() if name.split(".")[-1] in names)
+    return sum(parameter.shape[-2] if parameter.dim() > 1 else 1 for parameter in parameters)
 
 
 def shapes_of(inputs: dict[str, Tensor]) -> str:
-    return ", ".join(f"{name} of shape {tuple(x.shape)}" for name, x in inputs.items())
+    return ", ".join(f"{name} of shape {tuple(tensor.shape)}" for name, tensor in inputs.items())
 
 
 @contextmanager
@@ -117,10 +119,10 @@ def one_line(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {' '.join(str(error).split())[:MOST] or type(error).__name__}") from error
 
 
-def keep(found: dict[str, Any], tap: str, module: nn.Module, given: Any, output: Any) -> None:
+def keep(outputs: dict[str, Any], tap: str, module: nn.Module, inputs: Any, output: Any) -> None:
     """Keep a copy of an output: later modules may change it in place."""
     x = first_tensor(output)
-    found[tap] = output if x is None else x.clone()
+    outputs[tap] = output if x is None else x.clone()
 
 
 def as_feature(tap: str, output: Any, size: Size, prefix: int, suffix: int = 0) -> Tensor:

@@ -63,16 +63,16 @@ def check_rooms(towers: dict[str, Tower], about: Mapping[str, Mapping[str, Any]]
 
     about: {input: attributes of its field}, whose "sizes" are those to have.
     """
-    wanted = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
-    small = [side for side, sizes in wanted.items() if not hold(towers[side].sizes, sizes)]
-    if small:
-        have = ", ".join(f"{side}: {towers[side].sizes}" for side in small)
-        give = ", ".join(f"{side}: {wanted[side]}" for side in small)
+    needed_sizes = {side: about[side]["sizes"] for side in towers if "sizes" in about.get(side, {})}
+    small_sides = [side for side, sizes in needed_sizes.items() if not hold(towers[side].sizes, sizes)]
+    if small_sides:
+        have = ", ".join(f"{side}: {towers[side].sizes}" for side in small_sides)
+        give = ", ".join(f"{side}: {needed_sizes[side]}" for side in small_sides)
         raise ValueError(f"{have}: smaller than what the store's columns hold; give {give}")
 
 
-def hold(own: list[int], sizes: list[int]) -> bool:
-    return len(own) == len(sizes) and all(have >= size for have, size in zip(own, sizes, strict=True))
+def hold(rooms: list[int], sizes: list[int]) -> bool:
+    return len(rooms) == len(sizes) and all(room >= size for room, size in zip(rooms, sizes, strict=True))
 
 
 def existing_only(feature_BLD: Tensor, inputs: dict[str, Tensor]) -> Tensor:

@@ -45,13 +45,13 @@ def differences(a: Store, b: Store) -> Iterator[str]:
         a.verify()
         b.verify()
         return
-    left, right = flat(a.identity), flat(b.identity)
-    for key in sorted(left.keys() | right.keys()):
-        if left.get(key) != right.get(key):
-            yield f"identity {key}: {left.get(key, 'absent')} | {right.get(key, 'absent')}"
-    for what in ("n_rows", "shard_rows"):
-        if getattr(a, what) != getattr(b, what):
-            yield f"{what}: {getattr(a, what)} | {getattr(b, what)}"
+    left_identity, right_identity = flat(a.identity), flat(b.identity)
+    for key in sorted(left_identity.keys() | right_identity.keys()):
+        if left_identity.get(key) != right_identity.get(key):
+            yield f"identity {key}: {left_identity.get(key, 'absent')} | {right_identity.get(key, 'absent')}"
+    for attribute in ("n_rows", "shard_rows"):
+        if getattr(a, attribute) != getattr(b, attribute):
+            yield f"{attribute}: {getattr(a, attribute)} | {getattr(b, attribute)}"
     for name in sorted(a.fields.keys() ^ b.fields.keys()):
         yield f"field {name}: only in {(a if name in a.fields else b).path}"
     if a.ids != b.ids:
@@ -62,17 +62,17 @@ def differences(a: Store, b: Store) -> Iterator[str]:
 
 
 def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
-    left, right = a.fields[name], b.fields[name]
-    for what in ("shape", "dtype", "codec", "max_items", "dims", "attributes"):
-        if getattr(left, what) != getattr(right, what):
-            yield f"field {name}: {what} {getattr(left, what)} | {getattr(right, what)}"
-    if (left.shape, left.max_items) != (right.shape, right.max_items):
+    left_field, right_field = a.fields[name], b.fields[name]
+    for attribute in ("shape", "dtype", "codec", "max_items", "dims", "attributes"):
+        if getattr(left_field, attribute) != getattr(right_field, attribute):
+            yield f"field {name}: {attribute} {getattr(left_field, attribute)} | {getattr(right_field, attribute)}"
+    if (left_field.shape, left_field.max_items) != (right_field.shape, right_field.max_items):
         return
     rows, furthest = 0, 0.0
     for first in range(0, a.n_rows, a.shard_rows):
         part = slice(first, min(first + a.shard_rows, a.n_rows))
-        (ours, here), (theirs, there) = (values(store, name, part) for store in (a, b))
-        differ, distance = compare(ours, theirs, here != there)
+        (left_values, left_lengths), (right_values, right_lengths) = (values(store, name, part) for store in (a, b))
+        differ, distance = compare(left_values, right_values, left_lengths != right_lengths)
         rows, furthest = rows + differ, max(furthest, distance)
     if rows:
         yield f"field {name}: {rows} of {a.n_rows} rows differ, by at most {furthest:.4g}"
@@ -82,13 +82,13 @@ def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray
     """Rows as (R, ...), and how many items each has, (R,); of a ragged field (R, most items, ...), padded."""
     if store.fields[name].max_items:
         return store.read_padded(name, rows)
-    whole = store.read(name, rows)
-    return whole, np.ones(len(whole), np.int64)
+    array = store.read(name, rows)
+    return array, np.ones(len(array), np.int64)
 
 
 def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:
     """How many rows differ, and by how much at most: infinitely where one lacks items of the other (lacking, (R,))."""
-    left, right = (x.reshape(len(x), -1) for x in (left, right))
+    left, right = (array.reshape(len(array), -1) for array in (left, right))
     differ = left != right
     if left.dtype.kind == "f" and right.dtype.kind == "f":
         differ &= ~(np.isnan(left) & np.isnan(right))
@@ -108,4 +108,8 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """{dotted key: leaf} of nested JSON objects."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for key, x in value.items() for k, v in flat(x, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {
+        inner_key: leaf
+        for key, item in value.items()
+        for inner_key, leaf in flat(item, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

@@ -17,15 +17,15 @@ def average_precision(score: np.ndarray, kind: np.ndarray, box: np.ndarray, labe
     """
     image, place = np.nonzero(label[..., 0] != -1)
     truth = label[image, place].astype(float)
-    said = np.nonzero(score > 0)
-    at, score, kind, box = said[0], score[said], kind[said], box[said].astype(float)
-    found = [np.zeros(len(IOUS))]
+    box_places = np.nonzero(score > 0)
+    box_image, score, kind, box = box_places[0], score[box_places], kind[box_places], box[box_places].astype(float)
+    precisions = [np.zeros(len(IOUS))]
     for c in range(classes):
-        mine, real, crowd = kind == c, truth[:, 0] == c, truth[:, 0] == -2 - c
-        if real.any():
-            truths = (image[real], truth[real, 1:]), (image[crowd], truth[crowd, 1:])
-            found.append(of_class(at[mine], score[mine], box[mine], *truths))
-    return np.sum(found, 0) / max(1, len(found) - 1)
+        in_class, is_truth, is_crowd = kind == c, truth[:, 0] == c, truth[:, 0] == -2 - c
+        if is_truth.any():
+            truths = (image[is_truth], truth[is_truth, 1:]), (image[is_crowd], truth[is_crowd, 1:])
+            precisions.append(of_class(box_image[in_class], score[in_class], box[in_class], *truths))
+    return np.sum(precisions, 0) / max(1, len(precisions) - 1)
 
 
 def of_class(image: np.ndarray, score: np.ndarray, box: np.ndarray, truths: Boxes, crowds: Boxes) -> np.ndarray:
@@ -56,32 +56,32 @@ def first_to_find(
     truths[row, place] = truth
     free = np.repeat(~np.isnan(truths[..., :1]), len(IOUS), 2)
     hits = np.zeros((len(image), len(IOUS)), bool)
-    known = np.isin(image, images)
+    has_truth = np.isin(image, images)
     for r in range(rank.max(initial=-1) + 1):
-        mine = np.flatnonzero(known & (rank == r))
-        at = np.searchsorted(images, image[mine])
-        iou = overlap(box[mine, None], truths[at])[..., None]
-        fit = np.where(free[at] & (iou >= IOUS), iou, 0)
+        searching = np.flatnonzero(has_truth & (rank == r))
+        truth_row = np.searchsorted(images, image[searching])
+        iou = overlap(box[searching, None], truths[truth_row])[..., None]
+        fit = np.where(free[truth_row] & (iou >= IOUS), iou, 0)
         best = fit.shape[1] - 1 - fit[:, ::-1].argmax(1)
-        hits[mine] = np.take_along_axis(fit, best[:, None], 1)[:, 0] > 0
-        n, threshold = np.nonzero(hits[mine])
-        free[at[n], best[n, threshold], threshold] = False
+        hits[searching] = np.take_along_axis(fit, best[:, None], 1)[:, 0] > 0
+        n, threshold = np.nonzero(hits[searching])
+        free[truth_row[n], best[n, threshold], threshold] = False
     return hits
 
 
 def inside(image: np.ndarray, box: np.ndarray, crowd_image: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Whether at least this share of each box, at each of IOUS, lies in a crowd of its image: (n, 10)."""
     part = np.zeros(len(image))
-    for at, corners in zip(crowd_image, crowd, strict=True):
-        mine = slice(*np.searchsorted(image, [at, at + 1]))
-        part[mine] = np.maximum(part[mine], shared(box[mine], corners) / area(box[mine]))
+    for number, corners in zip(crowd_image, crowd, strict=True):
+        boxes = slice(*np.searchsorted(image, [number, number + 1]))
+        part[boxes] = np.maximum(part[boxes], shared(box[boxes], corners) / area(box[boxes]))
     return part[:, None] >= IOUS
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes (..., 4)."""
-    both = shared(a, b)
-    return both / (area(a) + area(b) - both)
+    intersection = shared(a, b)
+    return intersection / (area(a) + area(b) - intersection)
 
 
 def shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:

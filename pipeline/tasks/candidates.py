@@ -49,23 +49,23 @@ def list_sums(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     places, label = best(pred, label[..., 0] >= 0), label.cpu()
     exists = label[..., 0] >= 0
-    relevant, there, (item, category) = label[..., 0] > 0, exists.gather(1, places), label[..., 1:].unbind(2)
-    n = there.sum(1)
+    relevant, place_exists, (item, category) = label[..., 0] > 0, exists.gather(1, places), label[..., 1:].unbind(2)
+    n = place_exists.sum(1)
     discount = 1 / torch.arange(2, places.shape[1] + 2).double().log2()
     ideal = torch.cat([discount.new_zeros(1), discount.cumsum(0)])[relevant.sum(1).minimum(n)]
     gain = (relevant.gather(1, places) * discount).sum(1) / ideal.clamp(min=1e-12)
-    kinds, pairs = category.gather(1, places), there[:, :, None] & there[:, None]
-    same = ((kinds[:, :, None] == kinds[:, None]) & pairs).sum((1, 2)) - n  # both orders, no candidate with itself
-    apart = (1 - same.double() / (n * (n - 1)).clamp(min=1))[n > 1]
-    sums = torch.stack([gain.sum(), (ideal > 0).sum(), apart.sum(), (n > 1).sum()])
-    return sums, item.gather(1, places)[there].unique(), item[exists].unique()
+    categories, pairs = category.gather(1, places), place_exists[:, :, None] & place_exists[:, None]
+    same = ((categories[:, :, None] == categories[:, None]) & pairs).sum((1, 2)) - n  # both orders, no candidate with itself
+    diversity = (1 - same.double() / (n * (n - 1)).clamp(min=1))[n > 1]
+    sums = torch.stack([gain.sum(), (ideal > 0).sum(), diversity.sum(), (n > 1).sum()])
+    return sums, item.gather(1, places)[place_exists].unique(), item[exists].unique()
 
 
 def list_metrics(tallies: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
     """Coverage: the share of all items on the split's lists that are in anyone's best ten."""
-    sums, found, known = zip(*tallies, strict=True)
+    sums, best_items, listed_items = zip(*tallies, strict=True)
     ndcg, lists, diversity, pairs = torch.stack(sums).sum(0).tolist()
-    reached, items = (len(torch.cat(parts).unique()) for parts in (found, known))
+    reached, items = (len(torch.cat(parts).unique()) for parts in (best_items, listed_items))
     return {
         "NDCG@10": ndcg / max(1, lists),
         "diversity@10": diversity / max(1, pairs),

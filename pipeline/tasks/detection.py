@@ -83,9 +83,9 @@ class Detection(Task):
         """The best peaks of a prediction, M of them: scores (B, M), classes (B, M), boxes x0 y0 x1 y1 in pixels."""
         heat, box = pred[:, : self.classes], pred[:, self.classes :]
         peaks = heat.sigmoid() * (heat == F.max_pool2d(heat, 3, stride=1, padding=1))  # not after the sigmoid: it saturates
-        score, where = peaks.flatten(1).topk(min(self.found, peaks[0].numel()))
+        score, index = peaks.flatten(1).topk(min(self.found, peaks[0].numel()))
         cells, width = pred.shape[2] * pred.shape[3], pred.shape[3]
-        kind, cell = where // cells, where % cells
+        kind, cell = index // cells, index % cells
         x, y, w, h = box.flatten(2).gather(2, cell[:, None].expand(-1, 4, -1)).unbind(1)
         x, y = x + cell % width, y + cell // width
         w, h = w.clamp(max=8).exp() / 2, h.clamp(max=8).exp() / 2
@@ -121,8 +121,8 @@ class Detection(Task):
 
     def summarize(self, tallies: list[Any]) -> dict[str, float]:
         score, kind, box, label = (np.concatenate(part) for part in zip(*tallies, strict=True))
-        found = average_precision(score, kind, box, label, self.classes)
-        return {"mAP50": float(found[0]), "mAP": float(found.mean())}
+        precisions = average_precision(score, kind, box, label, self.classes)
+        return {"mAP50": float(precisions[0]), "mAP": float(precisions.mean())}
 
 
 def box_l1(pred: Tensor, box: Tensor, weight: Tensor) -> Tensor:

@@ -58,11 +58,11 @@ class Rating(Task):
 
 def concordance(pred: np.ndarray, label: np.ndarray) -> float:
     """Exact, from Kendall's tau-b in O(N log N); tied predictions count one half."""
-    apart, told_apart = pairs_apart(label), pairs_apart(pred)
-    if not apart or not told_apart:
+    label_pairs, pred_pairs = pairs_apart(label), pairs_apart(pred)
+    if not label_pairs or not pred_pairs:
         return 0.5
     tau = kendalltau(label, pred).statistic
-    return float(0.5 + 0.5 * tau * (told_apart / apart) ** 0.5)
+    return float(0.5 + 0.5 * tau * (pred_pairs / label_pairs) ** 0.5)
 
 
 def pairs_apart(x: np.ndarray) -> int:

@@ -65,9 +65,9 @@ class Response(Task):
 
     def summarize(self, tallies: list[tuple[Any, ...]]) -> dict[str, float]:
         logits, response = (torch.cat([tally[part] for tally in tallies]).double() for part in (0, 1))
-        both = bool((response == 0).any() and (response == 1).any())  # the AUC of one kind alone is undefined
+        has_both = bool((response == 0).any() and (response == 1).any())  # the AUC of one kind alone is undefined
         return {
-            "AUC": float(roc_auc_score(response.numpy(), logits.numpy())) if both else 0.5,
+            "AUC": float(roc_auc_score(response.numpy(), logits.numpy())) if has_both else 0.5,
             "log_loss": F.binary_cross_entropy_with_logits(logits, response).item(),
             **list_metrics([tally[2] for tally in tallies]),
         }

@@ -56,13 +56,13 @@ class Tagging(Task):
 
     def tally(self, pred: Tensor, label: Tensor) -> np.ndarray:
         """How many spans are predicted correctly, are true, are predicted: (3,)."""
-        said = torch.where(label < 0, -1, pred.argmax(1))
-        true, found = (spans(self.named(tags.cpu().numpy())) for tags in (label, said))
-        return np.array([len(true & found), len(true), len(found)])
+        predicted_tags = torch.where(label < 0, -1, pred.argmax(1))
+        true_spans, predicted_spans = (spans(self.named(tags.cpu().numpy())) for tags in (label, predicted_tags))
+        return np.array([len(true_spans & predicted_spans), len(true_spans), len(predicted_spans)])
 
     def summarize(self, tallies: list[np.ndarray]) -> dict[str, float]:
-        right, true, found = np.sum(tallies, 0).tolist() if tallies else (0, 0, 0)
-        return {"span_F1": 2 * right / max(1, true + found)}
+        right, true, predicted = np.sum(tallies, 0).tolist() if tallies else (0, 0, 0)
+        return {"span_F1": 2 * right / max(1, true + predicted)}
 
 
 def spans(tags: Tags) -> set[tuple[str, int, int]]:

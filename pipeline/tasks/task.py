@@ -13,8 +13,8 @@ Answers = dict[str, list[Any]]  # {kind: [what to draw, by row]}; a source draws
 def no_class(labels: Tensor, classes: int) -> str | None:
     """A message if a label is not one of this many classes, counted from 0; -1 means no label."""
     labels = labels.long()  # uint8 would compare -1 as 255
-    odd = labels[(labels >= classes) | (labels < -1)]
-    return f"a label is of class {int(odd[0])}, the task has classes 0 to {classes - 1}" if len(odd) else None
+    bad_labels = labels[(labels >= classes) | (labels < -1)]
+    return f"a label is of class {int(bad_labels[0])}, the task has classes 0 to {classes - 1}" if len(bad_labels) else None
 
 
 class Task(ABC):

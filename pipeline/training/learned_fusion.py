@@ -40,17 +40,17 @@ def refine(
     name: str,
     inputs: Store,
     stores: list[Store],
-    learning_rows: np.ndarray,
+    seen_rows: np.ndarray,
     held_rows: np.ndarray,
     advance: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a fitted fusion on `learning_rows`, if it is a learned one; returns what `learn_fusion` does, on `held_rows`."""
+    """Train a fitted fusion on `seen_rows`, if it is a learned one; returns what `learn_fusion` does, on `held_rows`."""
     if not isinstance(fusion, LearnedFusion):
         return {}
     torch.manual_seed(derive_seed(params.seed, "fusion", name))
     tasks = params.build_tasks(tasks_of("fuse", name, params))
     rows = partial(taught_rows, inputs, stores, fusion.batch_size)
-    return learn_fusion(fusion, tasks, partial(rows, learning_rows), rows(held_rows), pick_device(params.device), advance)
+    return learn_fusion(fusion, tasks, partial(rows, seen_rows), rows(held_rows), pick_device(params.device), advance)
 
 
 def taught_rows(inputs: Store, stores: list[Store], batch_size: int, rows: Selection) -> Iterator[Rows]:
