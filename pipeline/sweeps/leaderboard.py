@@ -98,6 +98,8 @@ def write_csv(path: Path, ranking: list[Line]) -> None:
 def best(ranking: list[Line]) -> dict[str, Any]:
     """Name and numbers of the student that is best on val, named as in the report, for `dvc metrics` and `dvc exp show`."""
     winner = ranking[0]
+    if winner["state"] != "finished":  # those that finished come first
+        return {"students": len(ranking), "finished": 0}
     numbers = {column.removeprefix("test "): value for column, value in winner.items() if column.startswith("test ")}
     numbers |= {column: winner[column] for column in ("val", "delta_mtl", "parameters", "flops") if column in winner}
     numbers |= {"average": winner["test"]} if "test" in winner else {}

@@ -223,6 +223,7 @@ def test_one_that_diverges_is_last_and_stops_no_other(trials, tmp_path, capsys):
         good, bad = csv.DictReader(file)
     assert float(good[f"val {TASK}"]) == board[0]["val"] and bad["val"] == ""
     assert best(board)["val"] == pytest.approx(board[0]["val"], abs=0.01)
+    assert best(board[1:]) == {"students": 1, "finished": 0}
     draw(board, tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     show(board, ["learning_rate"])
