@@ -30,7 +30,7 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     seeds = {name: read(scores / "students" / name / "scores.json") for name in params.students}
     teachers, students = teacher_rows(tasks, tested), student_rows(tasks, seeds, settings.baseline)
     weak = weak_teachers(tasks, teachers, students, settings.baseline, params.longest_on_labels())
-    spent = ledger(
+    costs_ledger = ledger(
         {
             "prepare": {"prepare": read(costs / "prepare.json")},
             "train_teacher": {name: read(costs / "train_teacher" / f"{name}.json") for name in params.teachers},
@@ -52,8 +52,8 @@ def main(scores: Path, costs: Path, test: Path, page_path: Path, metrics: Path, 
     for kind, rows in (("teachers", teachers), ("students", students)):
         for name, row in rows.items():
             write_json(metrics / kind / f"{name}.json", as_metrics(row))
-    tables = page.tables(params, tasks, teachers, students, spent)
-    meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, spent)
+    tables = page.tables(params, tasks, teachers, students, costs_ledger)
+    meanings, notes = page.meanings(params, tasks, students, tables), page.notes(params, weak, costs_ledger)
     page.show(tables, meanings, notes)
     captions = {plots / f"{name}.png": title_and_caption for name, title_and_caption in pictures.CAPTIONS.items()}
     page.write(page_path, tables, meanings, notes, captions)

@@ -74,8 +74,8 @@ def names_file(card_text: str, name: str) -> bool:
 
 def channels(task: Task, names: list[str]) -> list[str]:
     """Names of a prediction's channels: sources name classes, and background is not one."""
-    lacking = isinstance(task, Segmentation) and "background" not in names
-    return ["background", *names] if lacking else names
+    lacks_background = isinstance(task, Segmentation) and "background" not in names
+    return ["background", *names] if lacks_background else names
 
 
 def classes_of(split: Store) -> dict[str, list[str]]:
@@ -90,6 +90,6 @@ def tested_as(path: Path, seed: int, files: list[Path]) -> dict[str, dict[str, f
         return {}
     seeds, weights = json.loads(path.read_text("utf-8")), {file.name: sha256(file) for file in files}
     if seed >= len(seeds) or seeds[seed].get("weights") != weights:
-        where, stage = files[0].parent, f"evaluate@{path.parent.name}"
-        raise ValueError(f"{path}: scores of other weights than those in {where}; run `dvc repro {stage}`")
+        folder, stage = files[0].parent, f"evaluate@{path.parent.name}"
+        raise ValueError(f"{path}: scores of other weights than those in {folder}; run `dvc repro {stage}`")
     return seeds[seed]["test"]["clean"]

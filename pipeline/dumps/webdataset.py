@@ -35,8 +35,8 @@ class WebDataset(Dump):
         for member in tar:
             key, _, array = Path(member.name).name.partition(".")
             if member.isreg() and array.endswith(".npy"):
-                place = path, member.offset_data, member.size
-                if self.members.setdefault(key, {}).setdefault(array.removesuffix(".npy"), place) != place:
+                location = path, member.offset_data, member.size
+                if self.members.setdefault(key, {}).setdefault(array.removesuffix(".npy"), location) != location:
                     raise StoreError(f"{path}: {member.name} is there twice")
 
     def names(self) -> list[str]:

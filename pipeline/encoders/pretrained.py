@@ -24,14 +24,14 @@ def load_pretrained(pretrained: str | None, architecture: str | None) -> tuple[A
 
     architecture: its class in transformers; by default the one that its config names. Raises ValueError.
     """
-    place, load_arguments = located(pretrained)
+    name_or_path, load_arguments = located(pretrained)
     try:
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **load_arguments)
+        config = transformers.AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **load_arguments)
         cls = architecture_of(config, architecture)
         if cls.config_class and not isinstance(config, cls.config_class):  # for a part of the model, as CLIPVisionModel is
-            config = cls.config_class.from_pretrained(place, **load_arguments)
+            config = cls.config_class.from_pretrained(name_or_path, **load_arguments)
         loaded: Any = cls.from_pretrained(
-            place,
+            name_or_path,
             config=config,
             use_safetensors=True,
             trust_remote_code=False,

@@ -111,12 +111,12 @@ def shapes_of(inputs: dict[str, Tensor]) -> str:
 
 
 @contextmanager
-def one_line(what: str) -> Iterator[None]:
+def one_line(message: str) -> Iterator[None]:
     """Turn errors of foreign modules into a ValueError of one line."""
     try:
         yield
     except BROKEN as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())[:MOST] or type(error).__name__}") from error
+        raise ValueError(f"{message}: {' '.join(str(error).split())[:MOST] or type(error).__name__}") from error
 
 
 def keep(outputs: dict[str, Any], tap: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -135,8 +135,8 @@ def as_feature(tap: str, output: Any, size: Size, prefix: int, suffix: int = 0) 
         raise ValueError(f"tap {tap!r} is never called as a module of its own")
     x = first_tensor(output)
     if x is None or not x.is_floating_point() or x.dim() not in (2, 3, 4):
-        what = type(output).__name__ if x is None else f"{x.dtype} of shape {tuple(x.shape)}"
-        raise ValueError(f"tap {tap!r} gives {what}, expected floats (B, D), (B, L, D) or (B, D, H, W)")
+        description = type(output).__name__ if x is None else f"{x.dtype} of shape {tuple(x.shape)}"
+        raise ValueError(f"tap {tap!r} gives {description}, expected floats (B, D), (B, L, D) or (B, D, H, W)")
     if x.dim() == 4 and len(size) == 2 and alike(x.shape[1:3], size) and not alike(x.shape[2:], size):
         return x.permute(0, 3, 1, 2)
     if x.dim() != 3:

@@ -68,9 +68,9 @@ class ClassSpec(BaseModel):
             raise ParamsError(f"{self._where}.class: {self.code} has no class {self.class_!r}{near(self.class_, vars(module))}")
         cls = getattr(module, self.class_)
         if inspect.isabstract(cls):
-            lacking = ", ".join(sorted(cls.__abstractmethods__))
+            lacking_methods = ", ".join(sorted(cls.__abstractmethods__))
             raise ParamsError(
-                f"{self._where}.class: {self.class_} of {self.code} lacks {lacking}, which its base class requires"
+                f"{self._where}.class: {self.class_} of {self.code} lacks {lacking_methods}, which its base class requires"
             )
         return cls
 
@@ -112,8 +112,8 @@ def of_type(where: str, value: Any, annotation: Any) -> Any:
         converted = TypeAdapter(annotation, config=config).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = "".join(f".{part}" for part in problem["loc"] if part != "[key]")
-        raise ParamsError(f"{where}{place}: {problem['msg'].lower()}, got {problem['input']!r}") from None
+        subkey = "".join(f".{part}" for part in problem["loc"] if part != "[key]")
+        raise ParamsError(f"{where}{subkey}: {problem['msg'].lower()}, got {problem['input']!r}") from None
     return converted if isinstance(value, str | int | float) else value
 
 

@@ -49,8 +49,8 @@ def derived_deps(stage: str, stages: dict[str, Any], params: Params) -> list[str
 
 def is_derived(dep: str, templates: list[tuple[str, str]]) -> bool:
     """Whether a dependency was written by `sync`, and may go."""
-    before_after = [template.partition("${key}")[::2] for _, template in templates]
-    is_listed = any(dep.startswith(before) and dep.endswith(after) for before, after in before_after)
+    affixes = [template.partition("${key}")[::2] for _, template in templates]
+    is_listed = any(dep.startswith(before) and dep.endswith(after) for before, after in affixes)
     return is_listed or dep.endswith(".py") or ("${item." in dep and "[" in dep)
 
 

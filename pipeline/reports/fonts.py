@@ -12,15 +12,15 @@ BOXES = "Last Resort"  # has a box for every character
 
 def set_fonts(figure: Figure) -> set[str]:
     """Give each text, after its own font, installed ones that have what it lacks. Returns the characters that none has."""
-    missing = set()
+    boxed_chars = set()
     for text in figure.findobj(Text):
         own_font = get_font(findfont(text.get_fontproperties()))
-        lacking = {c for c in text.get_text() if c.isprintable() and not own_font.get_char_index(ord(c))}
-        font_by_character = {c: font_with(c) for c in lacking}
-        missing |= {c for c, font in font_by_character.items() if font is None}
+        lacking_chars = {char for char in text.get_text() if char.isprintable() and not own_font.get_char_index(ord(char))}
+        font_by_character = {char: font_with(char) for char in lacking_chars}
+        boxed_chars |= {char for char, font in font_by_character.items() if font is None}
         if fallbacks := {font for font in font_by_character.values() if font}:
             text.set_fontfamily([*text.get_fontfamily(), *sorted(fallbacks)])
-    return missing
+    return boxed_chars
 
 
 @cache

@@ -22,7 +22,9 @@ th:first-child,td:first-child{text-align:left}
 thead{position:sticky;top:0;background:#fff}.weak{color:#b00;font-weight:bold}.scroll{overflow-x:auto}"""
 
 
-def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], spent: Ledger) -> Tables:
+def tables(
+    params: Params, tasks: dict[str, Task], teachers: dict[str, Row], students: dict[str, Row], ledger: Ledger
+) -> Tables:
     columns = list(dict.fromkeys(column for row in students.values() for column in row))
     other_columns = [column for column in columns if ": " in column]
     shot_columns = [column for column in columns if "@" in column and column not in other_columns]
@@ -43,8 +45,8 @@ def tables(params: Params, tasks: dict[str, Task], teachers: dict[str, Row], stu
         "Scores (points: 100 x metric)": [["", "updates", *(headed(tasks, c) for c in main_columns)], *lines],
         **other_tables(tasks, rows_by_name, other_columns),
         **shot_tables,
-        "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(spent),
-        "What it cost": ledger_lines(params, spent),
+        "What fusions keep of each teacher (R^2 x 100 of a linear map from the fused code)": kept_lines(ledger),
+        "What it cost": ledger_lines(params, ledger),
     }
 
 
@@ -102,33 +104,33 @@ def shown(cell: Cell | None, digits: int = 1) -> str:
     return f"{mean} +-{spread}" if cell[1] else mean
 
 
-def ledger_lines(params: Params, spent: Ledger) -> list[list[str]]:
+def ledger_lines(params: Params, ledger: Ledger) -> list[list[str]]:
     seeds = "1 seed" if params.distill.seeds == 1 else f"{params.distill.seeds} seeds"
-    students = [[f"student {name}, {seeds}", f"{seconds:.1f}", "-"] for name, seconds in spent.students.items()]
+    students = [[f"student {name}, {seeds}", f"{seconds:.1f}", "-"] for name, seconds in ledger.students.items()]
     return [
         ["", "seconds", "MB"],
-        ["prepare", f"{spent.prepare:.1f}", "-"],
-        ["teachers, trained", f"{spent.teachers:.1f}", "-"],
-        ["teachers, dumped", f"{spent.dump:.1f}", f"{spent.dump_bytes / 1e6:.0f}"],
-        ["fusions", f"{spent.fusion:.1f}", f"{spent.fusion_bytes / 1e6:.0f}"],
+        ["prepare", f"{ledger.prepare:.1f}", "-"],
+        ["teachers, trained", f"{ledger.teachers:.1f}", "-"],
+        ["teachers, dumped", f"{ledger.dump:.1f}", f"{ledger.dump_bytes / 1e6:.0f}"],
+        ["fusions", f"{ledger.fusion:.1f}", f"{ledger.fusion_bytes / 1e6:.0f}"],
         *students,
     ]
 
 
-def kept_lines(spent: Ledger) -> list[list[str]]:
-    taps = list(dict.fromkeys(tap for quality in spent.quality.values() for tap in quality["r2"]))
+def kept_lines(ledger: Ledger) -> list[list[str]]:
+    taps = list(dict.fromkeys(tap for quality in ledger.quality.values() for tap in quality["r2"]))
     lines = [
         [
             name,
             *(f"{100 * quality['r2'][tap]:.1f}" if tap in quality["r2"] else "-" for tap in taps),
             f"{quality['effective_rank']:.1f}",
         ]
-        for name, quality in spent.quality.items()
+        for name, quality in ledger.quality.items()
     ]
     return [["", *taps, "effective rank"], *lines]
 
 
-def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
+def notes(params: Params, warnings: list[str], ledger: Ledger) -> list[str]:
     seeds = params.distill.seeds
     over = f"Mean +- standard deviation over {seeds} student seeds" if seeds > 1 else "One student seed"
     lines = [
@@ -136,13 +138,13 @@ def notes(params: Params, weak: list[str], spent: Ledger) -> list[str]:
         "values of `seed` in params.yaml can tell.",
         "Equal updates are equal optimiser steps and labelled rows a step; knowledge rows come on top.",
     ]
-    if spent.break_even is not None:
+    if ledger.break_even is not None:
         lines.append(
-            f"Live teachers for the same students would have cost {spent.live:.1f} s of forward passes; "
-            f"dump and fusions cost {spent.cached:.1f} s."
+            f"Live teachers for the same students would have cost {ledger.live:.1f} s of forward passes; "
+            f"dump and fusions cost {ledger.cached:.1f} s."
         )
-        lines.append(f"The cache has paid for itself after {spent.break_even:.1f} students (all seeds of each).")
-    return lines + weak
+        lines.append(f"The cache has paid for itself after {ledger.break_even:.1f} students (all seeds of each).")
+    return lines + warnings
 
 
 def warns(note: str) -> bool:

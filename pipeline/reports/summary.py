@@ -33,7 +33,7 @@ def average(tasks: dict[str, Task], points: dict[str, float]) -> float:
 
 def delta_mtl(tasks: dict[str, Task], points: dict[str, float], single: dict[str, float]) -> float:
     """`100/T sum (-1)^{lower is better} (M - M_single) / M_single` over the tasks at hand, in percent (1904.08918)."""
-    signed = [tasks[t].sign * (m - single[t]) / single[t] for t, m in points.items() if single.get(t)]
+    signed = [tasks[task].sign * (value - single[task]) / single[task] for task, value in points.items() if single.get(task)]
     return 100 * mean(signed) if signed else 0.0
 
 
@@ -149,8 +149,8 @@ def ledger(costs: dict[str, dict[str, dict[str, Any]]], live: list[str], readers
     """costs: {stage: {item: {"seconds": ..., "bytes": ..., "rows": ...}}}. live: teachers that could be run, not imported
     ones; readers: students that could have learned from these instead."""
 
-    def total(stage: str, what: str) -> float:
-        return sum(item.get(what, 0) for item in costs[stage].values())
+    def total(stage: str, quantity: str) -> float:
+        return sum(item.get(quantity, 0) for item in costs[stage].values())
 
     dumps = [costs["extract"][name] for name in live]  # no rows if killed between the last shard and the end
     return Ledger(
@@ -179,7 +179,11 @@ def val_curves(tasks: dict[str, Task], curve: list[dict[str, float]]) -> list[tu
     """
     values_by_update: dict[int, dict[float, list[float]]] = {}
     for point in curve:
-        values = [100 * t.sign * point[f"val/{n}/{t.primary}"] for n, t in tasks.items() if f"val/{n}/{t.primary}" in point]
+        values = [
+            100 * task.sign * point[f"val/{name}/{task.primary}"]
+            for name, task in tasks.items()
+            if f"val/{name}/{task.primary}" in point
+        ]
         if values:
             values_by_update.setdefault(int(point["update"]), {}).setdefault(point["seed"], []).extend(values)
     return [(update, *cell([mean(values) for values in seeds.values()])) for update, seeds in sorted(values_by_update.items())]

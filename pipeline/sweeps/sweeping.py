@@ -72,17 +72,19 @@ class Trials:
         hurdles = hurdles_after(list(self.curves.values()), self.sweep.keep)
         candidates = [self.candidate(choice, hurdles) for choice in choices]
         keys = [canonical(choice) for choice in choices]  # by choice: names differ with hurdles
-        new_candidates = {key: c for key, c in zip(keys, candidates, strict=True) if key not in self.known}
-        missing_candidates = {c.name: c for c in new_candidates.values() if not self.file(c.name).exists()}
+        new_candidates = {key: candidate for key, candidate in zip(keys, candidates, strict=True) if key not in self.known}
+        missing_candidates = {
+            candidate.name: candidate for candidate in new_candidates.values() if not self.file(candidate.name).exists()
+        }
         asked_updates, left_updates = (
-            sum(updates_of(c.student) for c in subset) for subset in (candidates, missing_candidates.values())
+            sum(updates_of(candidate.student) for candidate in subset) for subset in (candidates, missing_candidates.values())
         )
         self.advance(asked_updates - left_updates, skipped=True)
         for _, group in groupby(sorted(missing_candidates.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
-        for key, c in new_candidates.items():
-            record = json.loads(self.file(c.name).read_text()) | {"choice": c.choice}  # not an earlier sweep's
-            self.known[key], self.curves[c.name] = record, self.qualities(record)
+        for key, candidate in new_candidates.items():
+            record = json.loads(self.file(candidate.name).read_text()) | {"choice": candidate.choice}  # not an earlier sweep's
+            self.known[key], self.curves[candidate.name] = record, self.qualities(record)
         return [self.known[key] for key in keys]
 
     def file(self, name: str) -> Path:
@@ -107,32 +109,41 @@ class Trials:
         """Train candidates of one stream together."""
         first, start = candidates[0].student, time.perf_counter()
         store = self.stores[first.reads]
-        students = [(c.student, c.seed) for c in candidates]
+        students = [(candidate.student, candidate.seed) for candidate in candidates]
         try:
             networks_and_curves = distil(self.params, students, first.tasks, store, self.val, self.advance, hurdles)
         except CANNOT:
             self.name_culprit(candidates)
             raise
         seconds = (time.perf_counter() - start) / len(candidates)
-        for c, (network, curve) in zip(candidates, networks_and_curves, strict=True):
-            folder, shapes = self.scratch / c.name, input_shapes(store)
-            about = {"name": c.name, "seed": c.seed, "choice": c.choice, "reads": first.reads, "learned_from": store.digest}
-            about["student"] = c.spec.model_dump(by_alias=True, exclude_unset=True)
-            save_network(folder / "student.safetensors", network, c.student.encoder, self.params.tasks, shapes, **about)
-            update_counts = {"updates": c.student.updates, "head_updates": c.student.head_updates}
+        for candidate, (network, curve) in zip(candidates, networks_and_curves, strict=True):
+            folder, shapes = self.scratch / candidate.name, input_shapes(store)
+            about = {
+                "name": candidate.name,
+                "seed": candidate.seed,
+                "choice": candidate.choice,
+                "reads": first.reads,
+                "learned_from": store.digest,
+            }
+            about["student"] = candidate.spec.model_dump(by_alias=True, exclude_unset=True)
+            save_network(folder / "student.safetensors", network, candidate.student.encoder, self.params.tasks, shapes, **about)
+            update_counts = {"updates": candidate.student.updates, "head_updates": candidate.student.head_updates}
             scores = {"curve": curve, "test": score(network, self.tasks, self.test) if curve else {}}
-            outcome = {"state": state(c.student, curve), **update_counts, "seconds": seconds}
-            write_json(self.file(c.name), {**about, **size_of(network, shapes), **scores, **outcome})
+            outcome = {"state": state(candidate.student, curve), **update_counts, "seconds": seconds}
+            write_json(self.file(candidate.name), {**about, **size_of(network, shapes), **scores, **outcome})
 
     def name_culprit(self, candidates: list[Candidate]) -> None:
         """Raises ValueError for the first of these that fails by itself, on one update."""
-        for c in candidates:
-            short = {"updates": 1, "head_updates": min(1, c.student.head_updates)}
-            students, store = [(c.student.model_copy(update=short), c.seed)], self.stores[c.student.reads]
+        for candidate in candidates:
+            single_update = {"updates": 1, "head_updates": min(1, candidate.student.head_updates)}
+            students, store = (
+                [(candidate.student.model_copy(update=single_update), candidate.seed)],
+                self.stores[candidate.student.reads],
+            )
             try:
-                distil(self.params, students, c.student.tasks, store, self.val, lambda updates: None)
+                distil(self.params, students, candidate.student.tasks, store, self.val, lambda updates: None)
             except CANNOT as error:
-                raise ValueError(f"sweep, {c.choice}: {error}") from error
+                raise ValueError(f"sweep, {candidate.choice}: {error}") from error
 
 
 def by_stream(candidate: Candidate) -> str:

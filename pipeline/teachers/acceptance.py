@@ -47,10 +47,10 @@ def check_logits(imported: Imported, name: str, task: Task, store: Store) -> Non
     pred, label = outputs.logits[name], torch.from_numpy(load(store, [f"labels/{name}"], slice(row, row + 1))[f"labels/{name}"])
     try:
         losses = task.loss(pred, label), task.distill_loss(pred, pred)
-        fit = all(loss.shape == (1,) for loss in losses)
+        fits = all(loss.shape == (1,) for loss in losses)
     except (RuntimeError, ValueError, IndexError):
-        fit = False
-    if not fit:
+        fits = False
+    if not fits:
         array, kind = imported.outputs[f"logits/{name}"], type(task).__name__
         raise StoreError(
             f"{imported.dump.files}: array {array!r} has rows of shape {tuple(pred.shape[1:])}, not predictions of {name!r}; "

@@ -40,31 +40,31 @@ def against_teacher(store: Store, inputs: Store, weights: Path, rows: int, devic
     network, _, _ = load_network(weights, device)
     blocks = blocks_of_rows(store.n_rows, rows, 0)
     forward = forward_on(network, inputs)
-    live = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
-    for field in live[0]:
-        pairs = [distances(store, field, block, outputs[field]) for block, outputs in zip(blocks, live, strict=True)]
+    live_outputs = [outputs_on(forward, teacher["name"], block, BLOCK, lambda field: WHOLE) for block in blocks]
+    for field in live_outputs[0]:
+        pairs = [distances(store, field, block, outputs[field]) for block, outputs in zip(blocks, live_outputs, strict=True)]
         differing = sum(int((~(far <= allowed)).reshape(len(far), -1).max(1).sum()) for far, allowed in pairs)
         furthest, allowed = (max(float(array.max()) for array in side) for side in zip(*pairs, strict=True))
         yield Agreement(field, sum(len(far) for far, _ in pairs), furthest, allowed, differing)
 
 
-def distances(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
+def distances(store: Store, field: str, rows: slice, live_values: np.ndarray) -> Distances:
     """(R, ...) both: for sampled logits, in shares of probability; for any other field, in its values."""
     if field in store.fields:
-        return dense_distances(store, field, rows, live)
-    logits, ids = torch.from_numpy(live), torch.from_numpy(store.read(f"{field}/ids", rows))
+        return dense_distances(store, field, rows, live_values)
+    logits, ids = torch.from_numpy(live_values), torch.from_numpy(store.read(f"{field}/ids", rows))
     if f"{field}/log_probs" in store.fields:
         return dense_distances(store, f"{field}/log_probs", rows, with_rest(logits, ids).numpy())
     return misplaced(logits, ids, starts(store.identity["seed"], rows.start, logits)).numpy(), np.array(SLACK)
 
 
-def dense_distances(store: Store, field: str, rows: slice, live: np.ndarray) -> Distances:
+def dense_distances(store: Store, field: str, rows: slice, live_values: np.ndarray) -> Distances:
     f, stored = store.fields[field], store.read(field, rows)
-    slack = SLACK * np.abs(live).max()
+    slack = SLACK * np.abs(live_values).max()
     if not f.dims:
-        return np.abs(stored - live), rounding(store, field, rows, live) + slack
+        return np.abs(stored - live_values), rounding(store, field, rows, live_values) + slack
     basis = store.beside(field, "basis", 0)
-    coordinates = project(live, basis)
+    coordinates = project(live_values, basis)
     spread = along_channels(rounding(store, field, rows, coordinates), np.abs(basis[1:]))
     return np.abs(stored - expand(coordinates, basis)), spread + slack
 

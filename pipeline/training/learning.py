@@ -187,7 +187,7 @@ def stacks(learners: list[Learner], threads: int, knowledge: Batch, labelled: Ba
 
 def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Batches) -> Iterator[int]:
     """Train students of one shape until all are done; yields how many did an update."""
-    objectives, schedules = [s.objective for s in learners], [s.lesson.schedule for s in learners]
+    objectives, schedules = [learner.objective for learner in learners], [learner.lesson.schedule for learner in learners]
     if len(learners) > 1:
         updates = optimize_stack(objectives, schedules, knowledge, labelled)
     else:
@@ -200,7 +200,8 @@ def train(learners: list[Learner], val: Store, knowledge: Batches, labelled: Bat
             terms_since.append(terms)
             if update in learners[0].evaluated:
                 means = {
-                    name: torch.stack([t[name] for t in terms_since]).double().mean(0).reshape(-1).tolist() for name in terms
+                    name: torch.stack([step_terms[name] for step_terms in terms_since]).double().mean(0).reshape(-1).tolist()
+                    for name in terms
                 }
                 for k, learner in enumerate(learners):
                     if not learner.done:

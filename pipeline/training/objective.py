@@ -59,8 +59,10 @@ class Objective(nn.Module):
         )
         self.scales = {}
         for name in [name for name in names if name not in targets]:
-            fit = self.fit_labels(name, labelled) if name.startswith("labels/") else self.fit_logits(name, knowledge)
-            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), *fit)
+            shape_and_target = (
+                self.fit_labels(name, labelled) if name.startswith("labels/") else self.fit_logits(name, knowledge)
+            )
+            self.scales[name] = scales[name] if scales else constant_loss(self.loss_of(name), *shape_and_target)
 
     def first_row(self, name: str, batch: Batch) -> tuple[Tensor, Batch]:
         """What the network predicts of the first row for the task of a term, (1, C, *grid), and that row. Raises ValueError."""

@@ -36,21 +36,21 @@ def shared(source: Iterator[Rows], readers: int, device: torch.device) -> list[G
     A batch is drawn and moved when the first reader asks for it, and freed when the last has taken it. A reader that is done
     must be closed: batches are kept for it.
     """
-    coming: dict[int, deque[Batch]] = {reader: deque() for reader in range(readers)}
+    queues: dict[int, deque[Batch]] = {reader: deque() for reader in range(readers)}
     lock, stage = threading.Lock(), Staging(device)
 
     def read(reader: int) -> Generator[Batch, None, None]:
         try:
             while True:
                 with lock:
-                    if not coming[reader]:
+                    if not queues[reader]:
                         batch = stage(next(source))
-                        for queue in list(coming.values()):
+                        for queue in list(queues.values()):
                             queue.append(batch)
-                    batch = coming[reader].popleft()
+                    batch = queues[reader].popleft()
                 yield batch
         finally:
-            coming.pop(reader)
+            queues.pop(reader)
 
     return [read(reader) for reader in range(readers)]
 
@@ -153,16 +153,20 @@ class Stack:
         self.base.scales = dict.fromkeys(first.scales, 1.0)
         device = next(first.parameters()).device
         self.weights = {
-            name: torch.tensor([o.weights[name] / o.scales.get(name, 1.0) for o in objectives], device=device)
+            name: torch.tensor(
+                [objective.weights[name] / objective.scales.get(name, 1.0) for objective in objectives], device=device
+            )
             for name in first.weights
         }
-        temperatures = {name: [o.tasks[name].temperature for o in objectives] for name in first.tasks}
+        temperatures = {name: [objective.tasks[name].temperature for objective in objectives] for name in first.tasks}
         self.temperatures = {
             name: torch.tensor(values, device=device) for name, values in temperatures.items() if len(set(values)) > 1
         }
         self.shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
-        self.decayed = torch.cat([torch.full([s.numel()], float(len(s) > 1), device=device) for s in self.shapes.values()])
+        self.decayed = torch.cat(
+            [torch.full([shape.numel()], float(len(shape) > 1), device=device) for shape in self.shapes.values()]
+        )
         self.matrix = nn.Parameter(torch.stack([self.row(objective) for objective in objectives]))
         self.fixed = self.stacked(objectives)
         for objective, row in zip(objectives, self.matrix.detach(), strict=True):
@@ -170,7 +174,10 @@ class Stack:
                 p.data = part.view(p.shape)
         self.mean, self.square = torch.zeros_like(self.matrix), torch.zeros_like(self.matrix)
         self.updates = 0
-        steps = [[[s.learning_rate * s.rate(u), s.weight_decay] for s in schedules] for u in range(schedules[0].updates)]
+        steps = [
+            [[schedule.learning_rate * schedule.rate(update), schedule.weight_decay] for schedule in schedules]
+            for update in range(schedules[0].updates)
+        ]
         self.steps = torch.tensor(steps, device=device)  # (updates, K, 2), all at once: a GPU would wait for each one's numbers
 
     def row(self, objective: Objective) -> Tensor:
