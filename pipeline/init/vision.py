@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.init.draft import Draft, built, commented, first_params, set_sizes, students
-from pipeline.init.image_labels import propose
-from pipeline.init.image_proposal import Proposal
+from pipeline.init.images.labels import propose
+from pipeline.init.images.proposal import Proposal
 from pipeline.project.commented import flow
 from pipeline.sources.vision.gathering import read_labels
 from pipeline.sources.vision.images import ENDINGS

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import main
 from pipeline.init.draft import built
-from pipeline.init.image_labels import propose
+from pipeline.init.images.labels import propose
 from pipeline.init.label_columns import counted
 from pipeline.init.start import below
 from pipeline.init.vision import draft
