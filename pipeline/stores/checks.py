@@ -21,8 +21,8 @@ def check_fields(fields: dict[str, Field], n_rows: int, shard_rows: int, where: 
     if not whole(n_rows, 1) or not whole(shard_rows, 1):
         raise StoreError(f"{where}: {n_rows} rows in shards of {shard_rows}: both must be at least 1")
     for name, f in fields.items():
-        inside = any(other.startswith(name + "/") for other in fields)
-        problem = "another field lies inside it" if inside else problem_of(name, f, n_rows, shard_rows)
+        contains_another = any(other.startswith(name + "/") for other in fields)
+        problem = "another field lies inside it" if contains_another else problem_of(name, f, n_rows, shard_rows)
         if problem:
             raise StoreError(f"{where}: field {name!r}: {problem}")
 
@@ -38,7 +38,7 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
         return f"codec {f.codec!r} is not one of {', '.join(CODECS)}"
     if (f.dtype == "qint8" and not f.shape) or (f.dtype in STORED and f.max_items):
         return f"{f.dtype} is for fields of one array with channels"
-    if not all(whole(n, 1) for n in f.shape) or not whole(f.max_items, 0):
+    if not all(whole(size, 1) for size in f.shape) or not whole(f.max_items, 0):
         return f"shape {f.shape}, expected whole numbers above 0"
     if name in IDS and (f.dtype, f.shape, f.max_items, f.dims) != (IDS[name].dtype, IDS[name].shape, 0, 0):
         return f"{f.kind} of shape {f.shape}, expected {IDS[name].dtype} of shape {IDS[name].shape}, not ragged"
@@ -52,10 +52,10 @@ def problem_of(name: str, f: Field, n_rows: int, shard_rows: int) -> str | None:
         return "it is absurdly large"
     if f.chunk_rows is not None and (not whole(f.chunk_rows, 1) or shard_rows % f.chunk_rows):
         return f"chunk_rows {f.chunk_rows} does not divide shards of {shard_rows} rows"
-    chunks = arrays_of(name, replace(f, chunk_rows=f.chunk_rows or 1), shard_rows).values()
-    largest = max(layout.chunk_bytes for layout in chunks)
-    if largest > LARGEST_CHUNK:
-        return f"a chunk of {largest} bytes, expected at most {LARGEST_CHUNK}; give fewer chunk_rows or narrower rows"
+    layouts = arrays_of(name, replace(f, chunk_rows=f.chunk_rows or 1), shard_rows).values()
+    chunk_bytes = max(layout.chunk_bytes for layout in layouts)
+    if chunk_bytes > LARGEST_CHUNK:
+        return f"a chunk of {chunk_bytes} bytes, expected at most {LARGEST_CHUNK}; give fewer chunk_rows or narrower rows"
     return None
 
 
@@ -67,8 +67,8 @@ def check_identity(identity: Any, where: str) -> None:
 
 def shallow(value: Any, levels: int) -> bool:
     """Whether JSON is nested at most so many levels deep: code that prints or compares it recurses once per level."""
-    inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return levels >= 0 and all(shallow(x, levels - 1) for x in inside)
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return levels >= 0 and all(shallow(child, levels - 1) for child in children)
 
 
 def whole(value: Any, least: int) -> bool:

@@ -17,21 +17,21 @@ def stored_arrays(path: Path, name: str, values: Any, f: Field, rows: slice, bas
     if f.max_items:
         return ragged_arrays(path, name, values, f, rows)
     values = checked(path, name, values, f.shape, f.decoded, range(rows.start, rows.stop))
-    beside = {}
+    extra = {}
     if f.dims:
         if basis is None or basis.shape != f.beside["basis"]:
             raise StoreError(f"{path}: field {name!r} needs a basis of shape {f.beside['basis']}; give one to StoreWriter")
-        values, beside["basis"] = project(values, basis), basis[None]
+        values, extra["basis"] = project(values, basis), basis[None]
         if f.dtype not in STORED:
             values = checked(path, name, values, values.shape[1:], f.dtype, range(rows.start, rows.stop))
     if f.dtype == "bfloat16":
-        narrow = to_bfloat16(values)
-        checked(path, name, from_bfloat16(narrow), values.shape[1:], "float32", range(rows.start, rows.stop))
-        values = narrow
+        bits = to_bfloat16(values)
+        checked(path, name, from_bfloat16(bits), values.shape[1:], "float32", range(rows.start, rows.stop))
+        values = bits
     elif f.dtype == "qint8":
         values, scale = quantize(values)
-        beside["scale"] = scale[None]
-    return {f"{name}/values": values, **{f"{name}/{k}": x for k, x in beside.items()}} if beside else {name: values}
+        extra["scale"] = scale[None]
+    return {f"{name}/values": values, **{f"{name}/{key}": array for key, array in extra.items()}} if extra else {name: values}
 
 
 def checked(
@@ -46,15 +46,15 @@ def checked(
     with np.errstate(over="ignore"):
         stored = values.astype(dtype, copy=False)
     if np.issubdtype(stored.dtype, np.floating):
-        bad = ~np.isfinite(stored)
-        if bad.any():
-            place = np.argwhere(bad)[0]
-            value = values[tuple(place)]
-            why = f"overflows {dtype}: store it as bfloat16 or float32" if np.isfinite(value) else "is not finite"
-            raise StoreError(f"{path}: field {name!r}, row {rows[place[0]]}: {value} {why}")
-    elif not np.can_cast(values.dtype, stored.dtype) and (odd := stored != values).any():
-        place = np.argwhere(odd)[0]
-        raise StoreError(f"{path}: field {name!r}, row {rows[place[0]]}: {values[tuple(place)]} does not fit {dtype}")
+        not_finite = ~np.isfinite(stored)
+        if not_finite.any():
+            index = np.argwhere(not_finite)[0]
+            value = values[tuple(index)]
+            reason = f"overflows {dtype}: store it as bfloat16 or float32" if np.isfinite(value) else "is not finite"
+            raise StoreError(f"{path}: field {name!r}, row {rows[index[0]]}: {value} {reason}")
+    elif not np.can_cast(values.dtype, stored.dtype) and (changed := stored != values).any():
+        index = np.argwhere(changed)[0]
+        raise StoreError(f"{path}: field {name!r}, row {rows[index[0]]}: {values[tuple(index)]} does not fit {dtype}")
     return stored
 
 
@@ -62,7 +62,7 @@ def ragged_arrays(path: Path, name: str, values: list[np.ndarray], f: Field, row
     """A ragged field's two arrays for one shard: values packed from where its range begins, and (begin, end) of each row."""
     if len(values) != rows.stop - rows.start:
         raise StoreError(f"{path}: field {name!r} has {len(values)} rows, expected {rows.stop - rows.start}")
-    lengths = np.array([len(row) for row in values], np.int64)
+    lengths = np.array([len(items) for items in values], np.int64)
     for row, (items, length) in enumerate(zip(values, lengths.tolist(), strict=True), rows.start):
         where = f"{path}: field {name!r}, row {row}"
         if length > f.max_items:
@@ -70,7 +70,7 @@ def ragged_arrays(path: Path, name: str, values: list[np.ndarray], f: Field, row
         if length and items.shape[1:] != f.shape:
             raise StoreError(f"{where}: items of shape {items.shape[1:]}, expected {f.shape}")
     ends = rows.start * f.max_items + np.cumsum(lengths)
-    items = np.concatenate([row.reshape(-1, *f.shape) for row in values])
-    row_of_each = np.repeat(np.arange(rows.start, rows.stop), lengths)
-    items = checked(path, name, items, f.shape, f.dtype, row_of_each)
+    items = np.concatenate([row_items.reshape(-1, *f.shape) for row_items in values])
+    row_indices = np.repeat(np.arange(rows.start, rows.stop), lengths)
+    items = checked(path, name, items, f.shape, f.dtype, row_indices)
     return {f"{name}/values": items, f"{name}/offsets": np.stack([ends - lengths, ends], 1)}

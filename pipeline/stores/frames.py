@@ -16,16 +16,16 @@ def blosc_bytes(data: Any) -> int:
     """What one Blosc frame says it decodes to; 0 if the data is not exactly one frame."""
     if len(data) < BLOSC.size:
         return 0
-    decoded, length = BLOSC.unpack_from(data)
-    return decoded if length == len(data) else 0
+    decoded_bytes, frame_bytes = BLOSC.unpack_from(data)
+    return decoded_bytes if frame_bytes == len(data) else 0
 
 
 def zstd_bytes(data: Any) -> int:
     """What the first Zstandard frame (RFC 8878, 3.1.1.1) says it decodes to; 0 if it is not one, or does not say."""
-    head = bytes(data[:ZSTD_HEADER])
-    if head[:4] != ZSTD or len(head) == 4:
+    header = bytes(data[:ZSTD_HEADER])
+    if header[:4] != ZSTD or len(header) == 4:
         return 0
-    size, single_segment, dictionary = head[4] >> 6, head[4] >> 5 & 1, head[4] & 3
-    width = (single_segment, 2, 4, 8)[size]
-    first = 6 - single_segment + (0, 1, 2, 4)[dictionary]
-    return int.from_bytes(head[first : first + width], "little") + 256 * (width == 2)
+    size_flag, single_segment, dictionary_flag = header[4] >> 6, header[4] >> 5 & 1, header[4] & 3
+    width = (single_segment, 2, 4, 8)[size_flag]
+    start = 6 - single_segment + (0, 1, 2, 4)[dictionary_flag]
+    return int.from_bytes(header[start : start + width], "little") + 256 * (width == 2)

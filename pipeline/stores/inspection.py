@@ -25,14 +25,14 @@ def describe(store: Store) -> dict[str, Any]:
 
 def describe_field(store: Store, name: str) -> dict[str, Any]:
     """Shape of a row, dtype and codec; bytes on disk, and as a share of the decoded rows'."""
-    field, stored = store.fields[name], store.nbytes(name)
+    field, stored_bytes = store.fields[name], store.nbytes(name)
     return {
         "shape": [f"<={field.max_items}", *field.shape] if field.max_items else list(field.shape),
         "dtype": field.kind,
         "codec": "zstd" if field.max_items else field.codec,
         "chunk_rows": field.chunk_rows,
-        "bytes": stored,
-        "share_of_decoded": stored / (field.row_bytes * store.n_rows),
+        "bytes": stored_bytes,
+        "share_of_decoded": stored_bytes / (field.row_bytes * store.n_rows),
     }
 
 
@@ -68,14 +68,14 @@ def field_differences(a: Store, b: Store, name: str) -> Iterator[str]:
             yield f"field {name}: {attribute} {getattr(left_field, attribute)} | {getattr(right_field, attribute)}"
     if (left_field.shape, left_field.max_items) != (right_field.shape, right_field.max_items):
         return
-    rows, furthest = 0, 0.0
+    n_differing, max_distance = 0, 0.0
     for first in range(0, a.n_rows, a.shard_rows):
-        part = slice(first, min(first + a.shard_rows, a.n_rows))
-        (left_values, left_lengths), (right_values, right_lengths) = (values(store, name, part) for store in (a, b))
-        differ, distance = compare(left_values, right_values, left_lengths != right_lengths)
-        rows, furthest = rows + differ, max(furthest, distance)
-    if rows:
-        yield f"field {name}: {rows} of {a.n_rows} rows differ, by at most {furthest:.4g}"
+        rows = slice(first, min(first + a.shard_rows, a.n_rows))
+        (left_values, left_lengths), (right_values, right_lengths) = (values(store, name, rows) for store in (a, b))
+        shard_count, shard_distance = compare(left_values, right_values, left_lengths != right_lengths)
+        n_differing, max_distance = n_differing + shard_count, max(max_distance, shard_distance)
+    if n_differing:
+        yield f"field {name}: {n_differing} of {a.n_rows} rows differ, by at most {max_distance:.4g}"
 
 
 def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -89,11 +89,11 @@ def values(store: Store, name: str, rows: slice) -> tuple[np.ndarray, np.ndarray
 def compare(left: np.ndarray, right: np.ndarray, lacking: np.ndarray) -> tuple[int, float]:
     """How many rows differ, and by how much at most: infinitely where one lacks items of the other (lacking, (R,))."""
     left, right = (array.reshape(len(array), -1) for array in (left, right))
-    differ = left != right
+    differs = left != right
     if left.dtype.kind == "f" and right.dtype.kind == "f":
-        differ &= ~(np.isnan(left) & np.isnan(right))
-    furthest = np.nan_to_num(apart(left[differ], right[differ]), nan=np.inf).max(initial=0)
-    return int((differ.any(1) | lacking).sum()), math.inf if lacking.any() else float(furthest)
+        differs &= ~(np.isnan(left) & np.isnan(right))
+    max_distance = np.nan_to_num(apart(left[differs], right[differs]), nan=np.inf).max(initial=0)
+    return int((differs.any(1) | lacking).sum()), math.inf if lacking.any() else float(max_distance)
 
 
 def apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -64,26 +64,26 @@ class Field:
     def beside(self) -> dict[str, tuple[int, int]]:
         """What is needed to decode a shard's rows, float32: {"scale", "basis": shape}."""
         channels = self.dims or (self.shape or (0,))[0]
-        found = {"scale": (2, channels)} if self.dtype == "qint8" else {}
-        return found | ({"basis": (1 + self.dims, self.shape[0])} if self.dims else {})
+        shapes = {"scale": (2, channels)} if self.dtype == "qint8" else {}
+        return shapes | ({"basis": (1 + self.dims, self.shape[0])} if self.dims else {})
 
     def sized(self, shard_rows: int) -> "Field":
         """The same field with its chunk_rows set."""
         if self.chunk_rows:
             return self
-        most = max(1, CHUNK_BYTES["zstd" if self.max_items else self.codec] // self.row_bytes)
-        chunk = max(d for d in range(1, shard_rows + 1) if shard_rows % d == 0 and d <= most)
-        return replace(self, chunk_rows=chunk)
+        max_rows = max(1, CHUNK_BYTES["zstd" if self.max_items else self.codec] // self.row_bytes)
+        chunk_rows = max(rows for rows in range(1, shard_rows + 1) if shard_rows % rows == 0 and rows <= max_rows)
+        return replace(self, chunk_rows=chunk_rows)
 
 
 def field_of(values: np.ndarray | list[np.ndarray]) -> Field:
     """The field of inputs or labels, which are small or compress well: zstd. A list is ragged. Raises StoreError."""
     if isinstance(values, list):
-        full = next((row for row in values if len(row)), values[0])
+        filled_row = next((row for row in values if len(row)), values[0])
         dtype = np.result_type(*{row.dtype for row in values})
         if dtype.kind not in "if":
             raise StoreError(padding_problem(dtype))
-        return Field(full.shape[1:], dtype.name, max_items=max(1, *map(len, values)))
+        return Field(filled_row.shape[1:], dtype.name, max_items=max(1, *map(len, values)))
     return Field(values.shape[1:], values.dtype.name, codec="zstd")
 
 
@@ -103,17 +103,17 @@ def arrays_of(name: str, f: Field, shard_rows: int) -> dict[str, Layout]:
     """
     assert f.chunk_rows is not None
     if f.max_items:
-        sizes = shard_rows * f.max_items, f.chunk_rows * f.max_items
+        item_counts = shard_rows * f.max_items, f.chunk_rows * f.max_items
         return {
-            f"{name}/values": Layout(f.shape, f.dtype, *sizes, "zstd", "item"),
+            f"{name}/values": Layout(f.shape, f.dtype, *item_counts, "zstd", "item"),
             f"{name}/offsets": Layout((2,), "int64", shard_rows, f.chunk_rows, "zstd"),
         }
     shape = (f.dims, *f.shape[1:]) if f.dims else f.shape
     layout = Layout(shape, STORED.get(f.dtype, f.dtype), shard_rows, f.chunk_rows, f.codec)
     if not f.beside:
         return {name: layout}
-    beside = {f"{name}/{what}": Layout(size, "float32", 1, 1, "raw", "shard") for what, size in f.beside.items()}
-    return {f"{name}/values": layout, **beside}
+    extra = {f"{name}/{key}": Layout(extra_shape, "float32", 1, 1, "raw", "shard") for key, extra_shape in f.beside.items()}
+    return {f"{name}/values": layout, **extra}
 
 
 def array_rows(layout: Layout, n_rows: int, n_shards: int) -> int:
@@ -123,18 +123,18 @@ def array_rows(layout: Layout, n_rows: int, n_shards: int) -> int:
 
 def array_metadata(name: str, layout: Layout, n_rows: int, row_dimension: str, attributes: dict[str, Any]) -> dict[str, Any]:
     """An array's zarr.json."""
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    endian_codec = {"name": "bytes", "configuration": {"endian": "little"}}
     itemsize = np.dtype(layout.dtype).itemsize
-    blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": itemsize, "blocksize": 0}
-    coders = {
+    blosc_settings = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": itemsize, "blocksize": 0}
+    compressors = {
         "raw": [],
-        "lz4": [{"name": "blosc", "configuration": blosc}],
+        "lz4": [{"name": "blosc", "configuration": blosc_settings}],
         "zstd": [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}],
     }
     sharding = {
         "chunk_shape": [layout.chunk_rows, *layout.shape],
-        "codecs": [little, *coders[layout.codec], {"name": "crc32c"}],
-        "index_codecs": [little, {"name": "crc32c"}],
+        "codecs": [endian_codec, *compressors[layout.codec], {"name": "crc32c"}],
+        "index_codecs": [endian_codec, {"name": "crc32c"}],
         "index_location": "end",
     }
     prefix = name.replace("/", ".")
@@ -165,14 +165,14 @@ def shard_file(array: str, layout: Layout, shard: int) -> str:
 
 def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> dict[str, dict[str, Any]]:
     """{relative path: content} of every zarr.json but the root's."""
-    shards = -(-n_rows // shard_rows)
+    n_shards = -(-n_rows // shard_rows)
     files: dict[str, dict[str, Any]] = {}
     for name, f in fields.items():
         for array, layout in arrays_of(name, f, shard_rows).items():
-            own = "" if layout.dimension == "row" else name.replace("/", ".") + "."
-            about = f.attributes | ({} if f.plain else {"decoded_from": f.dtype})
+            dimension_prefix = "" if layout.dimension == "row" else name.replace("/", ".") + "."
+            attributes = f.attributes | ({} if f.plain else {"decoded_from": f.dtype})
             files[f"{array}/zarr.json"] = array_metadata(
-                array, layout, array_rows(layout, n_rows, shards), own + layout.dimension, about
+                array, layout, array_rows(layout, n_rows, n_shards), dimension_prefix + layout.dimension, attributes
             )
             parents = array.split("/")[:-1]
             for depth in range(1, len(parents) + 1):
@@ -182,9 +182,9 @@ def metadata_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> di
 
 def count_files(fields: dict[str, Field], n_rows: int, shard_rows: int) -> int:
     """How many files a store of these fields, and of ids, will have."""
-    every = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
-    arrays = sum(len(arrays_of(name, f, shard_rows)) for name, f in every.items())
-    return 1 + len(metadata_files(every, n_rows, shard_rows)) + arrays * -(-n_rows // shard_rows)
+    all_fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
+    n_arrays = sum(len(arrays_of(name, f, shard_rows)) for name, f in all_fields.items())
+    return 1 + len(metadata_files(all_fields, n_rows, shard_rows)) + n_arrays * -(-n_rows // shard_rows)
 
 
 def field_as_json(f: Field) -> dict[str, Any]:

@@ -20,42 +20,42 @@ class MappedArray:
 
     def __init__(self, shards: list[Shard]):
         self.shards, self.layout = shards, shards[0].layout
-        size, chunks = self.layout.chunk_bytes, np.arange(self.layout.chunks)
-        starts = np.concatenate([shard.data.ctypes.data + chunks * (size + CRC) for shard in shards])
-        lowest, self.span = int(starts.min()), int(np.ptp(starts)) + size
-        self.memory = np.frombuffer(memoryview((ctypes.c_uint8 * self.span).from_address(lowest)), np.uint8)
+        chunk_bytes, chunk_numbers = self.layout.chunk_bytes, np.arange(self.layout.chunks)
+        starts = np.concatenate([shard.data.ctypes.data + chunk_numbers * (chunk_bytes + CRC) for shard in shards])
+        base, self.span = int(starts.min()), int(np.ptp(starts)) + chunk_bytes
+        self.memory = np.frombuffer(memoryview((ctypes.c_uint8 * self.span).from_address(base)), np.uint8)
         self.memory.flags.writeable = False
-        self.shifts = starts - lowest - np.arange(len(starts)) * size  # of each chunk, from where it would be without gaps
+        self.shifts = starts - base - np.arange(len(starts)) * chunk_bytes  # of each chunk, from where it would be without gaps
         self.touched, self.whole = np.zeros(len(starts), bool), False  # whole: all are touched
-        for shard, part in zip(shards, np.split(self.touched, len(shards)), strict=True):
-            shard.touched = part
+        for shard, shard_touched in zip(shards, np.split(self.touched, len(shards)), strict=True):
+            shard.touched = shard_touched
 
     @cached_property
     def items(self) -> np.ndarray:
         """At every byte, the opaque item of a row's length that starts there, (bytes,)."""
-        length = self.span - self.layout.row_bytes + 1
-        return np.ndarray((length,), self.layout.item, self.memory, strides=(1,))
+        n_items = self.span - self.layout.row_bytes + 1
+        return np.ndarray((n_items,), self.layout.item, self.memory, strides=(1,))
 
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Rows in any order into out, (R, *shape), of the array's own type: short ones together, long ones one by one."""
         if len(rows) and rows[rows.argmin()] < 0:  # min() takes four times as long
             raise IndexError(f"row {rows.min()}: rows to gather count from 0")
         rows = rows.astype(np.int64, copy=False)
-        chunk, width = rows // self.layout.chunk_rows, self.layout.row_bytes
-        starts = rows * width + self.shifts[chunk]
+        chunk_numbers, row_bytes = rows // self.layout.chunk_rows, self.layout.row_bytes
+        starts = rows * row_bytes + self.shifts[chunk_numbers]
         if not self.whole:
-            self.check(chunk)
-        if width < LONG:
-            items, step = out.reshape(-1).view(self.layout.item), PIECE // width
+            self.check(chunk_numbers)
+        if row_bytes < LONG:
+            items, step = out.reshape(-1).view(self.layout.item), PIECE // row_bytes
             for first in range(0, len(rows), step):
                 items[first : first + step] = self.items[starts[first : first + step]]
             return
-        target, memory = out.reshape(-1).view(np.uint8).data, self.memory.data  # memoryviews slice faster than arrays
-        for place, start in zip(range(0, len(target), width), starts.tolist(), strict=True):
-            target[place : place + width] = memory[start : start + width]
+        out_bytes, memory = out.reshape(-1).view(np.uint8).data, self.memory.data  # memoryviews slice faster than arrays
+        for offset, start in zip(range(0, len(out_bytes), row_bytes), starts.tolist(), strict=True):
+            out_bytes[offset : offset + row_bytes] = memory[start : start + row_bytes]
 
     def check(self, chunks: np.ndarray) -> None:
         """Check those chunks that nobody has touched yet against their checksums."""
-        for number in np.unique(chunks[~self.touched[chunks]]).tolist():
-            self.shards[number // self.layout.chunks].stored(number % self.layout.chunks)
+        for chunk in np.unique(chunks[~self.touched[chunks]]).tolist():
+            self.shards[chunk // self.layout.chunks].stored(chunk % self.layout.chunks)
         self.whole = bool(self.touched.all())

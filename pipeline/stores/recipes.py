@@ -32,17 +32,17 @@ def quantize(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     axes = (0, *range(2, values.ndim))
     low, high = values.min(axes).astype(np.float64), values.max(axes).astype(np.float64)
-    alike = ALIKE * (high - low) < np.maximum(abs(low), abs(high))
-    low, high = np.where(alike, np.minimum(low, 0), low), np.where(alike, np.maximum(high, 0), high)
+    nearly_equal = ALIKE * (high - low) < np.maximum(abs(low), abs(high))
+    low, high = np.where(nearly_equal, np.minimum(low, 0), low), np.where(nearly_equal, np.maximum(high, 0), high)
     scale = ((high - low) / 255).astype(np.float32)
     step = np.where(scale > 0, scale, 1)
-    zero = np.rint(-128 - low / step).astype(np.float32)
+    zero_point = np.rint(-128 - low / step).astype(np.float32)
     stored = np.empty(values.shape, np.int8)
     for first in range(0, len(values), BLOCK):  # in blocks that stay in the processor's cache: three times as fast
-        part = values[first : first + BLOCK] / channelwise(step, values.ndim)
-        part += channelwise(zero, values.ndim)
-        stored[first : first + BLOCK] = np.clip(np.rint(part, out=part), -128, 127, out=part)
-    return stored, np.stack([scale, zero])
+        block = values[first : first + BLOCK] / channelwise(step, values.ndim)
+        block += channelwise(zero_point, values.ndim)
+        stored[first : first + BLOCK] = np.clip(np.rint(block, out=block), -128, 127, out=block)
+    return stored, np.stack([scale, zero_point])
 
 
 def dequantize(stored: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -55,14 +55,14 @@ def dequantize(stored: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def principal_basis(batches: Sequence[np.ndarray], dims: int) -> np.ndarray:
     """(1 + dims, D) float32: the mean of batches (R, D, *grid) over rows and positions, then their leading components."""
-    lines = [np.moveaxis(x, 1, -1).reshape(-1, x.shape[1]) for x in batches]
-    mean = sum(x_PD.sum(0, dtype=np.float64) for x_PD in lines) / sum(map(len, lines))
-    scatter = sum(centred.T @ centred for x_PD in lines for centred in [x_PD - mean])
+    flat_batches = [np.moveaxis(batch, 1, -1).reshape(-1, batch.shape[1]) for batch in batches]
+    mean = sum(x_PD.sum(0, dtype=np.float64) for x_PD in flat_batches) / sum(map(len, flat_batches))
+    scatter = sum(centred.T @ centred for x_PD in flat_batches for centred in [x_PD - mean])
     _, vectors = np.linalg.eigh(scatter)
-    leading = vectors[:, ::-1][:, :dims].T
+    components = vectors[:, ::-1][:, :dims].T
     # eigh leaves the sign of a component open: make its largest entry positive
-    leading = leading * np.sign(np.take_along_axis(leading, np.abs(leading).argmax(1)[:, None], 1))
-    return np.concatenate([mean[None], leading]).astype(np.float32)
+    components = components * np.sign(np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1))
+    return np.concatenate([mean[None], components]).astype(np.float32)
 
 
 def project(values: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -77,9 +77,9 @@ def expand(coordinates: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return values
 
 
-def along_channels(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def along_channels(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(R, D, *grid) times (D, d) -> (R, d, *grid), float32."""
-    return np.ascontiguousarray(np.moveaxis(np.tensordot(x.astype(np.float32, copy=False), matrix, (1, 0)), -1, 1))
+    return np.ascontiguousarray(np.moveaxis(np.tensordot(values.astype(np.float32, copy=False), matrix, (1, 0)), -1, 1))
 
 
 def channelwise(values: np.ndarray, ndim: int) -> np.ndarray:

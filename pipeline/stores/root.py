@@ -26,10 +26,10 @@ def read_root(path: Path) -> tuple[dict[str, Any], str]:
         raise StoreError(f"{path}: format {attributes.get('format')!r}, this stillroom reads {FORMAT}; use a newer stillroom")
     stated = attributes.pop("digest", None)
     try:
-        whole = stated == digest(attributes) and root == group_metadata({"stillroom": {**attributes, "digest": stated}})
+        intact = stated == digest(attributes) and root == group_metadata({"stillroom": {**attributes, "digest": stated}})
     except (ValueError, RecursionError):  # NaN, infinity, endless nesting: these have no digest
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         raise StoreError(
             f"{path}/zarr.json: damaged: its content does not match its digest; restore the store or make it again"
         )

@@ -84,8 +84,8 @@ def checksum(data: Any) -> bytes:
 
 def as_items(rows: np.ndarray) -> np.ndarray:
     """The same rows, (R, *shape), as (R,) opaque items: NumPy moves items several times faster than numbers."""
-    width = math.prod(rows.shape[1:])
-    return rows.reshape(len(rows), width).view(f"V{width * rows.itemsize}")[:, 0]
+    row_size = math.prod(rows.shape[1:])
+    return rows.reshape(len(rows), row_size).view(f"V{row_size * rows.itemsize}")[:, 0]
 
 
 def as_rows(items: np.ndarray, layout: Layout) -> np.ndarray:
@@ -98,31 +98,31 @@ def encode_shard(rows: np.ndarray, layout: Layout) -> list[Any]:
     if len(rows) < layout.shard_rows:
         padding = np.zeros((layout.shard_rows - len(rows), *layout.shape), layout.dtype)
         rows = np.concatenate([rows.astype(layout.dtype, copy=False), padding])
-    whole = np.ascontiguousarray(rows, layout.dtype).reshape(layout.chunks, -1).view(np.uint8)
+    chunks = np.ascontiguousarray(rows, layout.dtype).reshape(layout.chunks, -1).view(np.uint8)
     parts: list[Any] = []
     index, end = [], 0
-    for chunk in whole:
+    for chunk in chunks:
         data = chunk if layout.coder is None else bytes(layout.coder.encode(chunk.view(layout.dtype)))
         parts += [data, checksum(data)]
         index.append((end, len(data) + CRC))
         end += len(data) + CRC
-    table = np.array(index, "<u8").tobytes()
-    return [*parts, table, checksum(table)]
+    index_data = np.array(index, "<u8").tobytes()
+    return [*parts, index_data, checksum(index_data)]
 
 
 def allow_files() -> None:
     """Raise the limit of open files as far as the system lets this process: every mapped shard is one."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def regular_size(path: Path) -> int:
     """Bytes of a file. Raises ValueError for a pipe or a device, which would block its reader for ever."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 class Shard:
@@ -140,15 +140,15 @@ class Shard:
         except (FileNotFoundError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise self.damaged(f"cannot be read ({error})") from None
         except OSError as error:
-            full = error.errno in (errno.EMFILE, errno.ENFILE)  # each shard that is read is an open file
-            remedy = ": raise `ulimit -n`, or prepare.shard_rows for fewer files" if full else ""
+            too_many_open = error.errno in (errno.EMFILE, errno.ENFILE)  # each shard that is read is an open file
+            remedy = ": raise `ulimit -n`, or prepare.shard_rows for fewer files" if too_many_open else ""
             raise StoreError(f"{path}: cannot be opened: {error.strerror}; the store itself may be whole{remedy}") from None
         if len(self.data) < layout.index_bytes:
             raise self.damaged("is shorter than its index")
-        table = self.data[-layout.index_bytes : -CRC]
-        if checksum(table) != self.data[-CRC:].tobytes():
+        index_data = self.data[-layout.index_bytes : -CRC]
+        if checksum(index_data) != self.data[-CRC:].tobytes():
             raise self.damaged("has an index that fails its checksum")
-        self.index = np.frombuffer(table.tobytes(), "<u8").reshape(-1, 2).tolist()
+        self.index = np.frombuffer(index_data.tobytes(), "<u8").reshape(-1, 2).tolist()
         self.check_index()
         self.touched = np.zeros(layout.chunks, bool)
 
@@ -190,9 +190,9 @@ class Shard:
         """Refuse compressed data that does not state the size of a chunk, before a decoder believes it: frames.py."""
         if self.layout.coder is None:
             return
-        stated = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
-        if stated != self.layout.chunk_bytes:
-            raise self.damaged(f"has a chunk ({number}) whose frame says {stated} bytes, expected {self.layout.chunk_bytes}")
+        n_bytes = blosc_bytes(data) if self.layout.codec == "lz4" else zstd_bytes(data)
+        if n_bytes != self.layout.chunk_bytes:
+            raise self.damaged(f"has a chunk ({number}) whose frame says {n_bytes} bytes, expected {self.layout.chunk_bytes}")
 
     def decoded(self, data: np.ndarray, number: int, out: np.ndarray | None) -> np.ndarray:
         out = np.empty(self.layout.chunk_bytes, np.uint8) if out is None else out

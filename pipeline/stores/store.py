@@ -33,9 +33,9 @@ PAGE = 4096  # bytes
 def open_store(path: Path) -> "Store":
     """Open a complete store. Raises StoreError for one that is incomplete, foreign, damaged or newer than this code."""
     path = Path(path)
-    attributes, stated = read_root(path)
+    attributes, stated_digest = read_root(path)
     try:
-        return Store(path, attributes, stated)
+        return Store(path, attributes, stated_digest)
     except (KeyError, TypeError, AttributeError, AssertionError) as error:
         raise StoreError(f"{path}/zarr.json: malformed ({error!r}); Stillroom did not write this") from None
 
@@ -51,32 +51,32 @@ class Store:
         self.ids: str = attributes["ids"]
         self.n_rows: int = attributes["n_rows"]
         self.shard_rows: int = attributes["shard_rows"]
-        every = {name: Field(**{**f, "shape": tuple(f["shape"])}) for name, f in attributes["fields"].items()}
-        check_fields(every, self.n_rows, self.shard_rows, str(path))
-        if lacking := sorted(IDS.keys() - every.keys()):
-            raise StoreError(f"{path}/zarr.json: damaged: no field {lacking[0]!r}, which every store has")
-        self.fields = {name: f for name, f in every.items() if name not in IDS}
-        self.layouts = {a: layout for name, f in every.items() for a, layout in arrays_of(name, f, self.shard_rows).items()}
-        self.check_files(every)
+        fields = {name: Field(**{**spec, "shape": tuple(spec["shape"])}) for name, spec in attributes["fields"].items()}
+        check_fields(fields, self.n_rows, self.shard_rows, str(path))
+        if missing := sorted(IDS.keys() - fields.keys()):
+            raise StoreError(f"{path}/zarr.json: damaged: no field {missing[0]!r}, which every store has")
+        self.fields = {name: f for name, f in fields.items() if name not in IDS}
+        self.layouts = {a: layout for name, f in fields.items() for a, layout in arrays_of(name, f, self.shard_rows).items()}
+        self.check_files(fields)
         self.shards = {
-            array: [Shard(path / shard_file(array, layout, s), layout) for s in range(self.n_shards)]
+            array: [Shard(path / shard_file(array, layout, shard), layout) for shard in range(self.n_shards)]
             for array, layout in self.layouts.items()
         }
-        self.mapped = {a: MappedArray(self.shards[a]) for a, layout in self.layouts.items() if layout.coder is None}
+        self.mapped = {array: MappedArray(self.shards[array]) for array, layout in self.layouts.items() if layout.coder is None}
 
     def check_files(self, fields: dict[str, Field]) -> None:
         """Check that the files are those that the fields call for, and that their metadata agrees with the root."""
         metadata = metadata_files(fields, self.n_rows, self.shard_rows)
-        listed = self.attributes["files"]
-        counted = len(metadata) + self.n_shards * len(self.layouts)  # before as many names are made as a root claims
-        if len(listed) != counted or listed.keys() != metadata.keys() | self.shard_files:
+        files = self.attributes["files"]
+        n_files = len(metadata) + self.n_shards * len(self.layouts)  # before as many names are made as a root claims
+        if len(files) != n_files or files.keys() != metadata.keys() | self.shard_files:
             raise StoreError(f"{self.path}/zarr.json: damaged: its list of files does not fit its fields")
         for file, content in metadata.items():
             try:
-                same = small_file(self.path / file) == canonical(content)
+                intact = small_file(self.path / file) == canonical(content)
             except (OSError, ValueError):
-                same = False
-            if not same:
+                intact = False
+            if not intact:
                 raise StoreError(f"{self.path}/{file}: missing or damaged; restore the store from its remote, or make it again")
 
     @property
@@ -85,7 +85,7 @@ class Store:
 
     @property
     def shard_files(self) -> set[str]:
-        return {shard_file(a, layout, s) for a, layout in self.layouts.items() for s in range(self.n_shards)}
+        return {shard_file(array, layout, shard) for array, layout in self.layouts.items() for shard in range(self.n_shards)}
 
     @cached_property
     def sample_id(self) -> np.ndarray:
@@ -114,26 +114,26 @@ class Store:
         first, last, step = (rows or slice(None)).indices(length)
         if step != 1:
             raise ValueError(f"rows {rows}: a slice here has no step; give an array of rows")
-        out, done = self.empty(name, max(0, last - first)), 0
+        out, n_filled = self.empty(name, max(0, last - first)), 0
         items = as_items(out)
         for piece in self.pieces(name, [slice(first, last)]):
-            items[done : done + len(piece)] = piece
-            done += len(piece)
+            items[n_filled : n_filled + len(piece)] = piece
+            n_filled += len(piece)
         return out
 
-    def empty(self, name: str, rows: int) -> np.ndarray:
+    def empty(self, name: str, n_rows: int) -> np.ndarray:
         """An uninitialised array for rows of a field, ragged ones padded, or of an array.
 
         It starts in the middle of a page: what is copied to it often starts near the start of one, and some processors
         take twice as long to copy between the same offsets of two pages.
         """
-        rows_of = self.fields.get(name) or self.layouts[name]
-        shape = rows_of.padded if isinstance(rows_of, Field) else rows_of.shape
-        dtype = rows_of.decoded if isinstance(rows_of, Field) else np.dtype(rows_of.dtype)
-        size = rows * math.prod(shape) * dtype.itemsize
-        room = np.empty(size + PAGE, np.uint8)
-        start = (PAGE // 2 - room.ctypes.data) % PAGE
-        return room[start : start + size].view(dtype).reshape(rows, *shape)
+        spec = self.fields.get(name) or self.layouts[name]
+        shape = spec.padded if isinstance(spec, Field) else spec.shape
+        dtype = spec.decoded if isinstance(spec, Field) else np.dtype(spec.dtype)
+        n_bytes = n_rows * math.prod(shape) * dtype.itemsize
+        buffer = np.empty(n_bytes + PAGE, np.uint8)
+        start = (PAGE // 2 - buffer.ctypes.data) % PAGE
+        return buffer[start : start + n_bytes].view(dtype).reshape(n_rows, *shape)
 
     def pieces(self, name: str, blocks: Iterable[slice]) -> Iterator[np.ndarray]:
         """Rows of these blocks, one after another, chunk by chunk, as opaque items: (r,), valid until the next piece."""
@@ -144,8 +144,8 @@ class Store:
             first = block.start
             while first < block.stop:
                 shard, row = divmod(first, layout.shard_rows)
-                number, row = divmod(row, layout.chunk_rows)
-                piece = shards[shard].items(number, buffer)[row : row + block.stop - first]
+                chunk, row = divmod(row, layout.chunk_rows)
+                piece = shards[shard].items(chunk, buffer)[row : row + block.stop - first]
                 yield piece if self.plain(name) else as_items(self.decoded(name, shard, as_rows(piece, layout)))
                 first += len(piece)
 
@@ -158,29 +158,29 @@ class Store:
             return out
         order = np.argsort(rows)
         ascending = rows[order]
-        span = layout.shard_rows if layout.coder is None else layout.chunk_rows
-        spans = np.unique(ascending // span)
-        ends = np.searchsorted(ascending, (spans + 1) * span).tolist()
-        for number, first, last in zip(spans.tolist(), [0, *ends], ends, strict=False):
-            shard, row = divmod(number * span, layout.shard_rows)
+        span_rows = layout.shard_rows if layout.coder is None else layout.chunk_rows
+        span_numbers = np.unique(ascending // span_rows)
+        ends = np.searchsorted(ascending, (span_numbers + 1) * span_rows).tolist()
+        for span, first, last in zip(span_numbers.tolist(), [0, *ends], ends, strict=False):
+            shard, row = divmod(span * span_rows, layout.shard_rows)
             if layout.coder is None:
-                stored = np.empty((last - first, *layout.shape), layout.dtype)
-                self.mapped[array].gather(ascending[first:last], stored)
+                stored_rows = np.empty((last - first, *layout.shape), layout.dtype)
+                self.mapped[array].gather(ascending[first:last], stored_rows)
             else:
-                stored = self.shards[array][shard].chunk(row // span)[ascending[first:last] - number * span]
-            as_items(out)[order[first:last]] = as_items(self.decoded(name, shard, stored))
+                stored_rows = self.shards[array][shard].chunk(row // span_rows)[ascending[first:last] - span * span_rows]
+            as_items(out)[order[first:last]] = as_items(self.decoded(name, shard, stored_rows))
         return out
 
-    def decoded(self, name: str, shard: int, stored: np.ndarray) -> np.ndarray:
+    def decoded(self, name: str, shard: int, values: np.ndarray) -> np.ndarray:
         """Rows of one shard as values."""
         if name not in self.fields:
-            return stored
+            return values
         f = self.fields[name]
         if f.dtype == "bfloat16":
-            stored = from_bfloat16(stored)
+            values = from_bfloat16(values)
         elif f.dtype == "qint8":
-            stored = dequantize(stored, self.beside(name, "scale", shard))
-        return expand(stored, self.beside(name, "basis", shard)) if f.dims else stored
+            values = dequantize(values, self.beside(name, "scale", shard))
+        return expand(values, self.beside(name, "basis", shard)) if f.dims else values
 
     def beside(self, name: str, what: str, shard: int) -> np.ndarray:
         """What is needed to decode a shard's rows: "scale" (2, channels), or "basis" (1 + dims, D)."""
@@ -188,15 +188,15 @@ class Store:
 
     def read_ragged(self, name: str, rows: Selection = None) -> tuple[np.ndarray, np.ndarray]:
         """Items of rows (all: None), one row after another, (M, *shape), and how many each row has, (R,)."""
-        begin, end = self.read(f"{name}/offsets", rows).T
-        limit = array_rows(self.layouts[f"{name}/values"], self.n_rows, self.n_shards)
-        if (begin > end).any() or (begin < 0).any() or (end > limit).any():
+        begins, ends = self.read(f"{name}/offsets", rows).T
+        n_values = array_rows(self.layouts[f"{name}/values"], self.n_rows, self.n_shards)
+        if (begins > ends).any() or (begins < 0).any() or (ends > n_values).any():
             raise StoreError(f"{self.path}: field {name!r}: damaged: row offsets outside its values")
-        lengths, most = end - begin, self.fields[name].max_items
-        if (lengths > most).any():
-            raise StoreError(f"{self.path}: field {name!r}: damaged: a row of {lengths.max()} items, expected at most {most}")
-        items = np.arange(lengths.sum()) + np.repeat(begin - (lengths.cumsum() - lengths), lengths)
-        return self.read(f"{name}/values", items), lengths
+        lengths, limit = ends - begins, self.fields[name].max_items
+        if (lengths > limit).any():
+            raise StoreError(f"{self.path}: field {name!r}: damaged: a row of {lengths.max()} items, expected at most {limit}")
+        item_indices = np.arange(lengths.sum()) + np.repeat(begins - (lengths.cumsum() - lengths), lengths)
+        return self.read(f"{name}/values", item_indices), lengths
 
     def read_padded(self, name: str, rows: Selection = None) -> tuple[np.ndarray, np.ndarray]:
         """As `read_ragged`, but items by row, padded with -1: (R, max_items, *shape)."""
@@ -215,18 +215,18 @@ class Store:
 
     def verify(self) -> None:
         """Check every file against the digest that the root records, and the rows' ids against theirs. Raises StoreError."""
-        stated = self.attributes["files"]
+        digests = self.attributes["files"]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for file, found in zip(stated, threads.map(lambda file: sha256(self.path / file), stated), strict=True):
-                if found != stated[file]:
+            for file, actual_digest in zip(digests, threads.map(lambda file: sha256(self.path / file), digests), strict=True):
+                if actual_digest != digests[file]:
                     raise StoreError(
                         f"{self.path}/{file}: damaged: not the bytes that were published; restore it from a remote"
                     )
-        running = hashlib.sha256()  # as digest_ids, without all ids in memory
+        hasher = hashlib.sha256()  # as digest_ids, without all ids in memory
         for name in IDS:
             for first in range(0, self.n_rows, self.shard_rows):
-                running.update(self.read(name, slice(first, first + self.shard_rows)).data)
-        if self.ids != running.hexdigest():
+                hasher.update(self.read(name, slice(first, first + self.shard_rows)).data)
+        if self.ids != hasher.hexdigest():
             raise StoreError(f"{self.path}/zarr.json: damaged: its ids are not those of its rows; restore it from a remote")
 
 
@@ -240,9 +240,9 @@ def open_aligned(*paths: Path) -> list[Store]:
     first, *others = stores = [open_store(path) for path in paths]
     for other in others:
         if other.ids != first.ids:
-            short = min(first.n_rows, other.n_rows)
-            same = (first.sample_id[:short] == other.sample_id[:short]).all(1) & (first.view[:short] == other.view[:short])
-            row = int(np.argmin(same)) if not same.all() else short
+            n_rows = min(first.n_rows, other.n_rows)
+            equal = (first.sample_id[:n_rows] == other.sample_id[:n_rows]).all(1) & (first.view[:n_rows] == other.view[:n_rows])
+            row = int(np.argmin(equal)) if not equal.all() else n_rows
             raise StoreError(f"{other.path}: row {row} is not the sample of {first.path}; make both from one transfer set")
         if other.shard_rows != first.shard_rows:
             raise StoreError(f"{other.path}: shards of {other.shard_rows} rows, {first.path} has {first.shard_rows}")

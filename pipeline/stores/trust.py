@@ -32,6 +32,6 @@ def ensure_verified(store: Store) -> None:
 
 def remembered(store: Store) -> Path:
     """Where the check of these files would be noted."""
-    found = {file: (store.path / file).stat() for file in store.attributes["files"]}
-    stamps = {file: [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns] for file, stat in found.items()}
+    stats = {file: (store.path / file).stat() for file in store.attributes["files"]}
+    stamps = {file: [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}
     return user_cache_path("stillroom") / "verified" / f"{digest([store.digest, stamps])}.json"

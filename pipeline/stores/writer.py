@@ -75,7 +75,7 @@ class StoreWriter:
         self.fields = {name: f.sized(shard_rows) for name, f in {**IDS, **fields}.items()}
         if self.bases:
             identity["bases"] = {
-                name: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for name, x in self.bases.items()
+                name: hashlib.sha256(np.ascontiguousarray(basis).tobytes()).hexdigest() for name, basis in self.bases.items()
             }
         self.attributes = {
             "format": FORMAT,
@@ -93,8 +93,8 @@ class StoreWriter:
         try:
             self.let_go = weakref.finalize(self, os.close, locked(self.lock))
         except BlockingIOError:
-            who = "another process, or another writer of this one,"
-            raise StoreError(f"{path}: {who} is making it; wait until it is done, or stop it") from None
+            holder = "another process, or another writer of this one,"
+            raise StoreError(f"{path}: {holder} is making it; wait until it is done, or stop it") from None
         check_absent(path)  # that process may just have finished
         self.scratch = folder / f"{path.name}-{digest([self.attributes, code])[:KEY]}"
         for stale in set(folder.glob(f"{glob.escape(path.name)}-{'[0-9a-f]' * KEY}")) - {self.scratch}:
@@ -144,37 +144,37 @@ class StoreWriter:
             raise StoreError(f"{self.path}: shard {shard} was given fields {sorted(arrays)}, expected {sorted(expected)}")
         digests = {}
         for name, values in arrays.items():
-            parts = stored_arrays(self.path, name, values, self.fields[name], rows, self.bases.get(name))
+            stored = stored_arrays(self.path, name, values, self.fields[name], rows, self.bases.get(name))
             for array, layout in arrays_of(name, self.fields[name], self.shard_rows).items():
                 file = shard_file(array, layout, shard)
-                digests[file] = write_whole(self.scratch / "store" / file, *encode_shard(parts[array], layout))
+                digests[file] = write_whole(self.scratch / "store" / file, *encode_shard(stored[array], layout))
         write_whole(self.note(shard), canonical(digests))
 
     def write_rest(self, make: Callable[[slice], Arrays]) -> None:
         """Write every unfinished shard: `make(rows)` computes one while the one before it is encoded and written."""
-        with ThreadPoolExecutor(1) as beside:
-            writing = None
+        with ThreadPoolExecutor(1) as thread:
+            pending = None
             for shard in self.unfinished:
                 arrays = make(self.rows(shard))
-                if writing:
-                    writing.result()
-                writing = beside.submit(self.write, shard, arrays)
-            if writing:
-                writing.result()
+                if pending:
+                    pending.result()
+                pending = thread.submit(self.write, shard, arrays)
+            if pending:
+                pending.result()
 
     def publish(self) -> str:
         """Put the finished store in its place and return its digest."""
         if self.unfinished:
             raise StoreError(f"{self.path}: shards {self.unfinished} are not written yet; write them before publishing")
-        files = dict(self.linked)
+        digests = dict(self.linked)
         for shard in range(self.n_shards):
-            files |= json.loads(self.note(shard).read_bytes())
-        gone = next((file for file in files if not (self.scratch / "store" / file).is_file()), None)
-        if gone:
-            raise StoreError(f"{self.path}: {gone} is gone from {self.scratch}; remove that folder and run again")
+            digests |= json.loads(self.note(shard).read_bytes())
+        missing = next((file for file in digests if not (self.scratch / "store" / file).is_file()), None)
+        if missing:
+            raise StoreError(f"{self.path}: {missing} is gone from {self.scratch}; remove that folder and run again")
         for file, content in metadata_files(self.fields, len(self.view), self.shard_rows).items():
-            files[file] = write_whole(self.scratch / "store" / file, canonical(content))
-        attributes = {**self.attributes, "files": files}
+            digests[file] = write_whole(self.scratch / "store" / file, canonical(content))
+        attributes = {**self.attributes, "files": digests}
         attributes["digest"] = digest(attributes)
         sync_folders(self.scratch / "store")
         write_whole(self.scratch / "store" / "zarr.json", canonical(group_metadata({"stillroom": attributes})))
