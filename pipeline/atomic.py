@@ -33,12 +33,12 @@ def drafted(path: Path) -> Iterator[BinaryIO]:
 
 def write_whole(path: Path, *parts: Any) -> str:
     """Write bytes-like parts as one file; returns its SHA-256, in hex."""
-    running = hashlib.sha256()
+    hasher = hashlib.sha256()
     with drafted(path) as file:
         for part in parts:
             file.write(part)
-            running.update(part)
-    return running.hexdigest()
+            hasher.update(part)
+    return hasher.hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,11 +12,11 @@ from pipeline.atomic import write_json
 @contextmanager
 def measured(path: Path) -> Iterator[dict[str, Any]]:
     """Time a block of work and write {"seconds", "cpu_seconds", ...} when it ends well; the block may add more keys."""
-    more: dict[str, Any] = {}
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield more
-    spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    write_json(path, {**spent, **more})
+    extra_costs: dict[str, Any] = {}
+    wall_start, cpu_start = time.perf_counter(), time.process_time()
+    yield extra_costs
+    costs = {"seconds": time.perf_counter() - wall_start, "cpu_seconds": time.process_time() - cpu_start}
+    write_json(path, {**costs, **extra_costs})
 
 
 def bytes_in(folder: Path) -> int:

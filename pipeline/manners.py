@@ -51,13 +51,13 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def own_line(error: Exception) -> str | None:
     """The last line of the project's own code that an error came through, if there is one."""
-    others = (CLONE / "pipeline", CLONE / "stages", Path(sys.prefix), Path(sys.base_prefix))
-    found = None
+    other_folders = (CLONE / "pipeline", CLONE / "stages", Path(sys.prefix), Path(sys.base_prefix))
+    place = None
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename).resolve()
-        if file.is_relative_to(Path.cwd()) and not any(map(file.is_relative_to, others)):
-            found = f"{file.relative_to(Path.cwd())}, line {frame.lineno}"
-    return found
+        if file.is_relative_to(Path.cwd()) and not any(map(file.is_relative_to, other_folders)):
+            place = f"{file.relative_to(Path.cwd())}, line {frame.lineno}"
+    return place
 
 
 def one_line(error: Exception) -> str:
@@ -67,8 +67,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{printable(error.filename or 'a file')}: {os.strerror(error.errno).lower()}; see who may read and write it"
     if isinstance(error, MemoryError):
-        said = printable(error) or "there was no more"
-        return f"out of memory ({said}): free some, or lower memory_budget or batch_size in params.yaml"
+        message = printable(error) or "there was no more"
+        return f"out of memory ({message}): free some, or lower memory_budget or batch_size in params.yaml"
     return printable(" ".join(str(error).split()))
 
 
@@ -120,20 +120,20 @@ def bar(label: str, total: int, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def log(label: str, total: int, unit: str) -> Iterator[Advance]:
-    start = last = time.monotonic()
-    done = 0
+    start = last_logged = time.monotonic()
+    n_done = 0
 
     def advance(units: int, skipped: bool = False) -> None:
-        nonlocal done, last, total
+        nonlocal n_done, last_logged, total
         if skipped:
             total -= units
             return
-        done, now = done + units, time.monotonic()
-        if now - last > LOG_EVERY:
-            rate = done / (now - start)
-            click.echo(f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {(total - done) / rate:.0f} s left", err=True)
-            last = now
+        n_done, now = n_done + units, time.monotonic()
+        if now - last_logged > LOG_EVERY:
+            rate = n_done / (now - start)
+            click.echo(f"{label}: {n_done}/{total} {unit}, {rate:.0f}/s, {(total - n_done) / rate:.0f} s left", err=True)
+            last_logged = now
 
     yield advance
-    spent = time.monotonic() - start
-    click.echo(f"{label}: {done} {unit} in {spent:.1f} s", err=True)
+    seconds = time.monotonic() - start
+    click.echo(f"{label}: {n_done} {unit} in {seconds:.1f} s", err=True)

@@ -18,11 +18,11 @@ class Outputs(NamedTuple):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
         """The same, each tensor changed."""
-        return Outputs(*({name: change(x) for name, x in kind.items()} for kind in self))
+        return Outputs(*({name: change(tensor) for name, tensor in group.items()} for group in self))
 
     def fields(self, teacher: str) -> dict[str, Tensor]:
         """By their names in a store: {"features/<teacher>/<tap>": ..., "logits/<teacher>/<task>": ...}."""
-        return {f"{kind}/{teacher}/{key}": x for kind, found in self._asdict().items() for key, x in found.items()}
+        return {f"{kind}/{teacher}/{key}": tensor for kind, group in self._asdict().items() for key, tensor in group.items()}
 
 
 class Inputs(dict[str, Tensor]):
@@ -43,30 +43,30 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder.eval()
         with torch.no_grad():
-            features, own = self.encoded(Inputs(sample))
-            again, _ = self.encoded(sample)
+            features, answers = self.encoded(Inputs(sample))
+            repeated, _ = self.encoded(sample)
         check_features(features, len(next(iter(sample.values()))))
-        check_repeated(features, again)
+        check_repeated(features, repeated)
         *_, self.tap = features
         self.width, *grid = features[self.tap].shape[1:]
         self.grid, self.positions = tuple(grid), prod(grid)
-        heads = {name: nn.Identity() if name in own else task.head(self.width, self.grid) for name, task in tasks.items()}
+        heads = {name: nn.Identity() if name in answers else task.head(self.width, self.grid) for name, task in tasks.items()}
         self.heads = nn.ModuleDict(heads)
 
     def encoded(self, inputs: dict[str, Tensor]) -> Outputs:
-        found = self.encoder(inputs)
-        return found if isinstance(found, Outputs) else Outputs(found, {})
+        outputs = self.encoder(inputs)
+        return outputs if isinstance(outputs, Outputs) else Outputs(outputs, {})
 
     def forward(self, inputs: dict[str, Tensor]) -> Outputs:
-        features, own = self.encoded(inputs)
-        logits = {name: own[name] if name in own else head(features[self.tap]) for name, head in self.heads.items()}
+        features, answers = self.encoded(inputs)
+        logits = {name: answers[name] if name in answers else head(features[self.tap]) for name, head in self.heads.items()}
         return Outputs(features, logits)
 
 
-def check_repeated(features: dict[str, Tensor], again: dict[str, Tensor]) -> None:
+def check_repeated(features: dict[str, Tensor], repeated: dict[str, Tensor]) -> None:
     """Refuse features that are random in evaluation mode, as from masks or dropout. Raises ValueError."""
-    for tap, x in features.items():
-        if not torch.allclose(x, again[tap], rtol=1e-3, atol=1e-5, equal_nan=True):
+    for tap, feature in features.items():
+        if not torch.allclose(feature, repeated[tap], rtol=1e-3, atol=1e-5, equal_nan=True):
             raise ValueError(
                 f"tap {tap!r}: two passes over the same rows differ; the encoder draws random numbers even in evaluation mode"
             )

@@ -23,32 +23,32 @@ def tensors(rows: Rows | Batch, device: torch.device) -> Batch:
 
     Flags of labels are not moved: counting them on a GPU would mean waiting for it.
     """
-    found = {name: torch.as_tensor(x) for name, x in rows.items()}
-    moved = {name: x if name.startswith("labelled/") else x.to(device, non_blocking=True) for name, x in found.items()}
-    return {name: widened(x) for name, x in moved.items()}
+    on_host = {name: torch.as_tensor(array) for name, array in rows.items()}
+    on_device = {name: x if name.startswith("labelled/") else x.to(device, non_blocking=True) for name, x in on_host.items()}
+    return {name: widened(tensor) for name, tensor in on_device.items()}
 
 
-def widened(x: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
     """Narrow floats, which are for storage, as float32; unsigned integers that torch can do little with as int64."""
-    if x.is_floating_point():
-        return x.float()
-    return x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+    if tensor.is_floating_point():
+        return tensor.float()
+    return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
 
 
-def narrowed(x: Tensor, dtype: str) -> np.ndarray:
+def narrowed(tensor: Tensor, dtype: str) -> np.ndarray:
     """A tensor as an array for a field of this type. float16 is made on its device: NumPy would take 30 times as long.
 
     A tensor that would overflow is left as it is, for the writer to report.
     """
-    if not x.is_floating_point():
-        return x.cpu().numpy()
-    half = x.half() if dtype == "float16" else x
-    return (half if half.isfinite().all() else x).cpu().numpy()
+    if not tensor.is_floating_point():
+        return tensor.cpu().numpy()
+    half = tensor.half() if dtype == "float16" else tensor
+    return (half if half.isfinite().all() else tensor).cpu().numpy()
 
 
 def part(rows: dict, prefix: str) -> dict:
     """The fields below `prefix/`, without it: part(rows, "inputs") -> {"mask": ...}."""
-    return {name.removeprefix(prefix + "/"): x for name, x in rows.items() if name.startswith(prefix + "/")}
+    return {name.removeprefix(prefix + "/"): value for name, value in rows.items() if name.startswith(prefix + "/")}
 
 
 def in_line(x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def in_line(x: Tensor) -> Tensor:
 
 @final
 class Existing:
-    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C). On another grid, x as it is.
+    """The positions that exist, as rows: (B, C, *grid) and a mask (B, *grid) -> (P, C). On another grid, a tensor as it is.
 
     Made once per batch: counting what exists waits for a GPU, and a mask as an index would be counted at each use.
     """
@@ -67,10 +67,10 @@ class Existing:
         self.grid = None if mask is None else mask.shape[1:]
         self.places = None if mask is None else mask.flatten(1).nonzero(as_tuple=True)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.places is None or x.dim() < 3 or x.shape[2:] != self.grid:
-            return x
-        return in_line(x).transpose(1, 2)[self.places]
+    def __call__(self, tensor: Tensor) -> Tensor:
+        if self.places is None or tensor.dim() < 3 or tensor.shape[2:] != self.grid:
+            return tensor
+        return in_line(tensor).transpose(1, 2)[self.places]
 
 
 def with_prefix(store: Store, prefix: str) -> list[str]:
@@ -113,10 +113,10 @@ def features_of(
     readers = [in_order(store, with_prefix(store, "features/"), batch_size, rows) for store in stores]
     if masked and MASK in inputs.fields:
         readers.append(in_order(inputs, [MASK], batch_size, rows))
-    for together in zip(*readers, strict=True):
-        batch = tensors({name: x for fields in together for name, x in fields.items()}, device)
+    for rows_by_store in zip(*readers, strict=True):
+        batch = tensors({name: array for store_rows in rows_by_store for name, array in store_rows.items()}, device)
         existing = Existing(batch.get(MASK))
-        yield {name: existing(x) for name, x in part(batch, "features").items()}
+        yield {name: existing(feature) for name, feature in part(batch, "features").items()}
         advance(len(next(iter(batch.values()))))
 
 
@@ -137,16 +137,16 @@ def batches(
     of random blocks of rows. start: the batch to begin with, so that a resumed run draws what it would have drawn. rank: of
     `ranks` processes that divide the rows among them.
     """
-    fitting = memory_budget // sum(x.nbytes for x in load(store, fields, slice(0, 1)).values())
-    blocks = blocks_of(store, fields, seed, fitting // 2)[rank::ranks]
+    budget_rows = memory_budget // sum(array.nbytes for array in load(store, fields, slice(0, 1)).values())
+    blocks = blocks_of(store, fields, seed, budget_rows // 2)[rank::ranks]
     n_rows = sum(block.stop - block.start for block in blocks)
     if n_rows < batch_size:
         raise ValueError(f"{store.path}: {n_rows} rows to learn from, fewer than a batch of {batch_size}")
     skip = start * batch_size
-    if n_rows <= fitting:
+    if n_rows <= budget_rows:
         pools = kept(store, fields, blocks, seed=seed, skip=skip)
     else:
-        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=fitting // 2))
+        pools = ahead(streamed(store, fields, blocks, seed=seed, skip=skip, pool_rows=budget_rows // 2))
     yield from cut(pools, batch_size)
 
 
@@ -170,22 +170,22 @@ def labelled_batches(
         if f"labelled/{task}" not in store.fields or not store.read(f"labelled/{task}").any():
             raise ValueError(f"{store.path}: no row carries a label of task {task!r}; prepare some, or drop the task")
     flags = load(store, [f"labelled/{task}" for task in tasks])
-    few = {name: first_share(flag, share) for name, flag in flags.items()}
-    for name, flag in few.items():
+    used_flags = {name: first_share(flag, share) for name, flag in flags.items()}
+    for name, flag in used_flags.items():
         if not flag.any():
             raise ValueError(f"{store.path}: {name}: a share of {share} of its {flags[name].sum()} rows is no row; raise it")
-    rows = np.flatnonzero(np.any(list(few.values()), axis=0))
-    even = [name for name in input_fields(store) if not store.fields[name].max_items]
-    size = len(rows) * sum(store.fields[name].row_bytes for name in even)
-    stored = even if size > memory_budget else []
-    fields = [name for name in input_fields(store) if name not in stored] + [f"labels/{task}" for task in tasks]
-    loaded = {**load(store, fields, rows), **{name: flag[rows] for name, flag in few.items()}}
+    rows = np.flatnonzero(np.any(list(used_flags.values()), axis=0))
+    regular_fields = [name for name in input_fields(store) if not store.fields[name].max_items]
+    n_bytes = len(rows) * sum(store.fields[name].row_bytes for name in regular_fields)
+    stored_fields = regular_fields if n_bytes > memory_budget else []
+    fields = [name for name in input_fields(store) if name not in stored_fields] + [f"labels/{task}" for task in tasks]
+    loaded = {**load(store, fields, rows), **{name: flag[rows] for name, flag in used_flags.items()}}
     if len(rows) < batch_size:
         raise ValueError(f"{store.path}: {len(rows)} labelled rows, fewer than a batch of {batch_size}")
     rng = np.random.default_rng(seed)
 
     def pool(order: np.ndarray) -> Pool:
-        return {**shuffled(loaded, order), **{name: InStore(store, name, rows[order]) for name in stored}}
+        return {**shuffled(loaded, order), **{name: InStore(store, name, rows[order]) for name in stored_fields}}
 
     for batch in cut((pool(rng.permutation(len(rows))) for _ in count()), batch_size):
         inputs, labels = augment(rng, part(batch, "inputs"), part(batch, "labels"))
@@ -200,19 +200,19 @@ def first_share(flag: np.ndarray, share: float) -> np.ndarray:
 
 def cut(pools: Iterator[Pool], batch_size: int) -> Iterator[Rows]:
     """Batches of each pool's rows; what is left of a pool begins the next one's first batch."""
-    left: Rows = {}
+    rest: Rows = {}
     for pool in pools:
         size = length(pool)
-        lacking = min(size, batch_size - length(left)) if left else 0
-        if left:
-            left = {name: np.concatenate([left[name], x]) for name, x in take(pool, 0, lacking).items()}
-            if length(left) < batch_size:
+        lacking = min(size, batch_size - length(rest)) if rest else 0
+        if rest:
+            rest = {name: np.concatenate([rest[name], array]) for name, array in take(pool, 0, lacking).items()}
+            if length(rest) < batch_size:
                 continue
-            yield left
+            yield rest
         full = (size - lacking) // batch_size * batch_size
         for first in range(lacking, lacking + full, batch_size):
             yield take(pool, first, first + batch_size)
-        left = {name: x.copy() for name, x in take(pool, lacking + full, size).items()} if lacking + full < size else {}
+        rest = {name: x.copy() for name, x in take(pool, lacking + full, size).items()} if lacking + full < size else {}
 
 
 def take(pool: Pool, first: int, last: int) -> Rows:

@@ -62,7 +62,7 @@ Pool = Mapping[str, Drawn]
 
 
 def shuffled(rows: Rows, order: np.ndarray) -> Pool:
-    return {name: Shuffled(x, order) for name, x in rows.items()}
+    return {name: Shuffled(array, order) for name, array in rows.items()}
 
 
 def load(store: Store, fields: list[str], rows: Selection = None) -> Rows:
@@ -77,21 +77,21 @@ def blocks_of(store: Store, fields: list[str], seed: int, pool_rows: int) -> lis
     Parts of those if a pool would have fewer than `MIXED` blocks: of sorted rows it would lack whole classes. A compressed
     chunk is then decoded once for every pool that has a part of it.
     """
-    declared = {name: store.fields[name] for name in fields}
-    widest = max(declared.values(), key=lambda f: f.row_bytes)
-    whole = math.lcm(*(f.chunk_rows or 1 for f in declared.values() if f is widest or f.codec != "raw" or f.max_items))
-    block = max(d for d in range(1, whole + 1) if whole % d == 0 and (d == 1 or d * MIXED <= pool_rows))
-    firsts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block))
-    return [slice(first, min(first + block, store.n_rows)) for first in firsts.tolist()]
+    specs = {name: store.fields[name] for name in fields}
+    widest = max(specs.values(), key=lambda f: f.row_bytes)
+    chunk_rows = math.lcm(*(f.chunk_rows or 1 for f in specs.values() if f is widest or f.codec != "raw" or f.max_items))
+    block_rows = max(d for d in range(1, chunk_rows + 1) if chunk_rows % d == 0 and (d == 1 or d * MIXED <= pool_rows))
+    starts = np.random.default_rng(seed).permutation(range(0, store.n_rows, block_rows))
+    return [slice(start, min(start + block_rows, store.n_rows)) for start in starts.tolist()]
 
 
 def kept(store: Store, fields: list[str], blocks: list[slice], *, seed: int, skip: int) -> Iterator[Pool]:
     """All rows, decoded once, in a new order each epoch. skip: rows that were drawn before."""
-    mine = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
-    rows = load(store, fields, mine if len(mine) < store.n_rows else None)  # sorted: of one rank, a codec changes no batch
-    epoch, skip = divmod(skip, length(rows))
-    for number in count(epoch):
-        yield shuffled(rows, np.random.default_rng([seed, number]).permutation(length(rows))[skip:])
+    indices = np.sort(np.concatenate([np.arange(block.start, block.stop) for block in blocks]))
+    rows = load(store, fields, indices if len(indices) < store.n_rows else None)  # sorted: of one rank, codecs change no batch
+    first_epoch, skip = divmod(skip, length(rows))
+    for epoch in count(first_epoch):
+        yield shuffled(rows, np.random.default_rng([seed, epoch]).permutation(length(rows))[skip:])
         skip = 0
 
 
@@ -100,60 +100,60 @@ def streamed(store: Store, fields: list[str], blocks: list[slice], *, seed: int,
 
     pool_rows: of each of these two. skip: as in `kept`.
     """
-    long = [name for name in fields if stays_in_store(store, name)]
-    copied = [name for name in fields if name not in long]
-    most = max(block.stop - block.start for block in blocks)
-    together = max(1, pool_rows // most)
+    long_fields = [name for name in fields if stays_in_store(store, name)]
+    copied_fields = [name for name in fields if name not in long_fields]
+    block_rows = max(block.stop - block.start for block in blocks)
+    n_blocks = max(1, pool_rows // block_rows)
     buffers: list[Rows] = [{}, {}]
-    epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
-    for number in count(epoch):
-        rng = np.random.default_rng([seed, number])
-        for pool in spread(rng, blocks, together):
-            places = rng.permutation(sum(block.stop - block.start for block in pool))
-            drawn, skip = min(skip, len(places)), max(0, skip - len(places))
-            if drawn < len(places):
+    first_epoch, skip = divmod(skip, sum(block.stop - block.start for block in blocks))
+    for epoch in count(first_epoch):
+        rng = np.random.default_rng([seed, epoch])
+        for pool_blocks in spread(rng, blocks, n_blocks):
+            positions = rng.permutation(sum(block.stop - block.start for block in pool_blocks))
+            n_drawn, skip = min(skip, len(positions)), max(0, skip - len(positions))
+            if n_drawn < len(positions):
                 buffers.reverse()
-                fill(buffers[0], store, copied, pool, places, together * most)
-                short = {name: x[drawn : len(places)] for name, x in buffers[0].items()}
-                yield {**short, **in_store(store, long, pool, places, drawn)}
+                fill(buffers[0], store, copied_fields, pool_blocks, positions, n_blocks * block_rows)
+                copied_rows = {name: array[n_drawn : len(positions)] for name, array in buffers[0].items()}
+                yield {**copied_rows, **in_store(store, long_fields, pool_blocks, positions, n_drawn)}
 
 
-def spread(rng: np.random.Generator, blocks: list[slice], together: int) -> Iterator[list[slice]]:
-    """Blocks dealt at random to pools of at most `together`, each from all over the store, so that sorted rows mix too."""
-    pools = -(-len(blocks) // together)
-    dealt = np.concatenate([rng.permutation(pools) for _ in range(0, len(blocks), pools)])[: len(blocks)]
-    by_row = sorted(blocks, key=lambda block: block.start)
-    for pool in rng.permutation(pools):
-        yield [by_row[b] for b in np.flatnonzero(dealt == pool)]
+def spread(rng: np.random.Generator, blocks: list[slice], n_blocks: int) -> Iterator[list[slice]]:
+    """Blocks dealt at random to pools of at most `n_blocks`, each from all over the store, so that sorted rows mix too."""
+    n_pools = -(-len(blocks) // n_blocks)
+    pool_of_block = np.concatenate([rng.permutation(n_pools) for _ in range(0, len(blocks), n_pools)])[: len(blocks)]
+    sorted_blocks = sorted(blocks, key=lambda block: block.start)
+    for pool in rng.permutation(n_pools):
+        yield [sorted_blocks[index] for index in np.flatnonzero(pool_of_block == pool)]
 
 
-def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, most: int) -> None:
-    """Put the rows of blocks, one after another, into these places of a buffer. It is made once, for `most` rows."""
+def fill(buffer: Rows, store: Store, fields: list[str], blocks: list[slice], positions: np.ndarray, capacity: int) -> None:
+    """Put the rows of blocks, one after another, into these positions of a buffer. It is made once, for `capacity` rows."""
     for name in fields:
         if name not in buffer:
-            buffer[name] = store.empty(name, most)
-        out, done = as_items(buffer[name]), 0
+            buffer[name] = store.empty(name, capacity)
+        out, n_filled = as_items(buffer[name]), 0
         for piece in pieces(store, name, blocks):
-            out[places[done : done + len(piece)]] = piece
-            done += len(piece)
+            out[positions[n_filled : n_filled + len(piece)]] = piece
+            n_filled += len(piece)
 
 
 def stays_in_store(store: Store, name: str) -> bool:
     """Whether rows of a field are stored as they are read, so long that copying them to a pool would be most of the work."""
-    declared = store.fields[name]
-    return declared.codec == "raw" and declared.plain and not declared.max_items and declared.row_bytes >= LONG
+    field = store.fields[name]
+    return field.codec == "raw" and field.plain and not field.max_items and field.row_bytes >= LONG
 
 
-def in_store(store: Store, fields: list[str], blocks: list[slice], places: np.ndarray, drawn: int) -> dict[str, InStore]:
-    """The rows of blocks that `fill` would put into these places from `drawn` on. Also reads their pages into memory."""
+def in_store(store: Store, fields: list[str], blocks: list[slice], positions: np.ndarray, n_drawn: int) -> dict[str, InStore]:
+    """The rows of blocks that `fill` would put into these positions from `n_drawn` on. Also reads their pages into memory."""
     if not fields:
         return {}
-    order = np.empty(len(places), np.int64)
-    order[places] = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    order = np.empty(len(positions), np.int64)
+    order[positions] = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
     for name in fields:
         for piece in store.pieces(name, blocks):
             piece.view(np.uint8)[::PAGE].max()
-    return {name: InStore(store, name, order[drawn:]) for name in fields}
+    return {name: InStore(store, name, order[n_drawn:]) for name in fields}
 
 
 def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]:
@@ -164,10 +164,10 @@ def pieces(store: Store, name: str, blocks: list[slice]) -> Iterator[np.ndarray]
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
     """The same endless items, each made in a thread while the one before it is in use."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items)
+        future = thread.submit(next, items)
         while True:
-            item = coming.result()
-            coming = thread.submit(next, items)
+            item = future.result()
+            future = thread.submit(next, items)
             yield item
 
 

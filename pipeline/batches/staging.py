@@ -25,17 +25,17 @@ class Staging:
     def __call__(self, rows: Rows) -> Batch:
         if not self.sets:
             # copied even for one reader: rows elsewhere in memory are summed in another order
-            return tensors({name: x.copy() for name, x in rows.items()}, self.device)
+            return tensors({name: array.copy() for name, array in rows.items()}, self.device)
         self.sets.reverse()
-        buffers, copied = self.sets[0]
-        copied.synchronize()
+        buffers, event = self.sets[0]
+        event.synchronize()
         flags = {
-            name: torch.from_numpy(x.copy()) for name, x in rows.items() if name.startswith("labelled/")
+            name: torch.from_numpy(array.copy()) for name, array in rows.items() if name.startswith("labelled/")
         }  # they stay on the host
-        for name, x in ((name, x) for name, x in rows.items() if name not in flags):
-            if name not in buffers or buffers[name].shape != x.shape:
-                buffers[name] = torch.empty(x.shape, dtype=torch.from_numpy(x).dtype, pin_memory=True)
-            np.copyto(buffers[name].numpy(), x)
+        for name, array in ((name, array) for name, array in rows.items() if name not in flags):
+            if name not in buffers or buffers[name].shape != array.shape:
+                buffers[name] = torch.empty(array.shape, dtype=torch.from_numpy(array).dtype, pin_memory=True)
+            np.copyto(buffers[name].numpy(), array)
         batch = tensors({**buffers, **flags}, self.device)
-        copied.record()
+        event.record()
         return batch
