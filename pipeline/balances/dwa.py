@@ -28,8 +28,8 @@ class DWA(Balance):
         if self.training:
             self.seen.append(losses.detach())
         if len(self.seen) == self.every:
-            seen = torch.stack(self.seen)
-            mean = seen.sum(0) / (seen > 0).sum(0)
+            seen_losses = torch.stack(self.seen)
+            mean = seen_losses.sum(0) / (seen_losses > 0).sum(0)
             self.means = [*self.means[-1:], torch.where(mean.isnan(), self.means[-1], mean) if self.means else mean]
             self.seen = []
             if len(self.means) == 2:

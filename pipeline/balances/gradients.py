@@ -36,10 +36,10 @@ class GradientBalance(Balance):
             gradients.append(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in shared]))
             for p in shared:
                 p.grad = None
-        together = torch.stack(gradients)
-        present = together[together.any(1)]  # all at once: each look is a wait for a GPU
-        finite = len(present) > 1 and present.isfinite().all()  # if not, the training loop refuses it
-        combined = self.combine(present) if finite else present.sum(0)
+        gradients_TP = torch.stack(gradients)
+        present_gradients = gradients_TP[gradients_TP.any(1)]  # all at once: each look is a wait for a GPU
+        combinable = len(present_gradients) > 1 and present_gradients.isfinite().all()  # if not, the training loop refuses it
+        combined = self.combine(present_gradients) if combinable else present_gradients.sum(0)
         for p, gradient in zip(shared, combined.split([p.numel() for p in shared]), strict=True):
             p.grad = torch.empty_like(p).copy_(gradient.view_as(p))  # in p's memory format: fused optimisers rely on it
 
@@ -59,8 +59,8 @@ class UPGrad(GradientBalance):
     """Each term's gradient projected onto the directions that worsen no term; summed (2406.16232)."""
 
     def aggregator(self, methods: ModuleType) -> Any:
-        mean = methods.UPGrad()
-        return lambda gradients: len(gradients) * mean(gradients)
+        aggregate = methods.UPGrad()
+        return lambda gradients: len(gradients) * aggregate(gradients)
 
 
 @final

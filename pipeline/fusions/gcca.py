@@ -26,20 +26,20 @@ class GCCA(LinearFusion):
     def solve(self, moments: Moments) -> dict[str, Tensor]:
         check_dims(self.dims, moments)
         c, scale = moments.covariance, equal_say(moments)
-        white = torch.block_diag(*(self.whitened(block) for block in moments.blocks()))
-        eigenvalues, vectors = leading(white @ c @ white, self.dims)
+        whitening = torch.block_diag(*(self.whitened(block) for block in moments.blocks()))
+        eigenvalues, vectors = leading(whitening @ c @ whitening, self.dims)
         self.shared = int((eigenvalues > SHARED).sum())
-        common = white @ vectors[:, : self.shared]
-        common = common / (common * (c @ common)).sum(0).sqrt()  # of unit variance, and uncorrelated
-        explained = c @ common  # (sum D, S): how each channel follows from the shared components
-        left = c - explained @ explained.T
-        eigenvalues, vectors = leading(scale[:, None] * left * scale, self.dims - self.shared)
-        own = scale[:, None] * vectors
-        own = (own - common @ (explained.T @ own)) / eigenvalues.mean().clamp(min=1e-12).sqrt() if own.shape[1] else own
-        return {"components": torch.cat([common, own], 1)}
+        shared = whitening @ vectors[:, : self.shared]
+        shared = shared / (shared * (c @ shared)).sum(0).sqrt()  # of unit variance, and uncorrelated
+        loadings = c @ shared  # (sum D, S): how each channel follows from the shared components
+        residual = c - loadings @ loadings.T
+        eigenvalues, vectors = leading(scale[:, None] * residual * scale, self.dims - self.shared)
+        rest = scale[:, None] * vectors
+        rest = (rest - shared @ (loadings.T @ rest)) / eigenvalues.mean().clamp(min=1e-12).sqrt() if rest.shape[1] else rest
+        return {"components": torch.cat([shared, rest], 1)}
 
     def whitened(self, block: Tensor) -> Tensor:
         """Inverse square root of a teacher's covariance, with ridge."""
-        size = block.diagonal().mean().clamp(min=1e-12)
+        mean_variance = block.diagonal().mean().clamp(min=1e-12)
         eigenvalues, vectors = torch.linalg.eigh(block)
-        return vectors @ torch.diag((eigenvalues.clamp(min=0) + self.ridge * size).rsqrt()) @ vectors.T
+        return vectors @ torch.diag((eigenvalues.clamp(min=0) + self.ridge * mean_variance).rsqrt()) @ vectors.T

@@ -38,9 +38,9 @@ class LinearFusion(AffineFusion):
     def fit(self, batches: Iterable[Features]) -> Self:
         self.moments = Moments(batches)
         self.mean = self.moments.mean.float()
-        found = self.solve(self.moments)
-        scales = {name: variances(self.moments.covariance, p).mean().clamp(min=1e-12).sqrt() for name, p in found.items()}
-        self.projections = {name: (p / scales[name]).float() for name, p in found.items()}
+        projections = self.solve(self.moments)
+        scales = {name: variances(self.moments.covariance, p).mean().clamp(min=1e-12).sqrt() for name, p in projections.items()}
+        self.projections = {name: (p / scales[name]).float() for name, p in projections.items()}
         return self
 
     @property
@@ -49,13 +49,13 @@ class LinearFusion(AffineFusion):
 
     def transform(self, features: Features) -> Features:
         z_PD = positions(features).float() - self.mean
-        return {name: on_grid(z_PD[:, at] @ p[at], features) for name, p, at in self.parts()}
+        return {name: on_grid(z_PD[:, channels] @ p[channels], features) for name, p, channels in self.parts()}
 
     def parts(self) -> Iterator[tuple[str, Tensor, slice]]:
         """Each target's map, and the channels it reads: with one target per teacher, those of the others are all zero in it."""
         for name, p in self.projections.items():
-            used = p.any(1).nonzero().flatten().tolist() or [0]
-            yield name, p, slice(used[0], used[-1] + 1)
+            used_channels = p.any(1).nonzero().flatten().tolist() or [0]
+            yield name, p, slice(used_channels[0], used_channels[-1] + 1)
 
 
 def on_grid(x_PK: Tensor, features: Features) -> Tensor:
@@ -77,8 +77,8 @@ def check_dims(dims: int, moments: Moments) -> None:
 
 def equal_say(moments: Moments) -> Tensor:
     """The scale of every channel, (sum D,), that gives each teacher a mean variance of 1: sqrt(D_t / tr C_tt)."""
-    blocks = moments.covariance.diagonal().split(list(moments.widths.values()))
-    return torch.cat([(v.numel() / v.sum().clamp(min=1e-12)).sqrt().expand(v.numel()) for v in blocks])
+    diagonals = moments.covariance.diagonal().split(list(moments.widths.values()))
+    return torch.cat([(v.numel() / v.sum().clamp(min=1e-12)).sqrt().expand(v.numel()) for v in diagonals])
 
 
 def leading(symmetric: Tensor, dims: int) -> tuple[Tensor, Tensor]:

@@ -32,11 +32,11 @@ class Moments:
     def at(self) -> dict[str, slice]:
         """Where each feature's channels are among all channels."""
         ends = accumulate(self.widths.values())
-        return {name: slice(end - d, end) for (name, d), end in zip(self.widths.items(), ends, strict=True)}
+        return {name: slice(end - width, end) for (name, width), end in zip(self.widths.items(), ends, strict=True)}
 
     def blocks(self) -> list[Tensor]:
         """Each feature's own covariance, (D, D)."""
-        return [self.covariance[at, at] for at in self.at.values()]
+        return [self.covariance[channels, channels] for channels in self.at.values()]
 
     def merge(self, x_PD: Tensor) -> None:
         count, mean = len(x_PD), x_PD.mean(0)
@@ -44,10 +44,10 @@ class Moments:
         if not self.count:
             self.count, self.mean, self.scatter = count, mean, centred.T @ centred
             return
-        total, step = self.count + count, mean - self.mean
-        self.scatter.addmm_(centred.T, centred).addr_(step, step, alpha=self.count * count / total)
-        self.mean = self.mean + step * (count / total)
-        self.count = total
+        total_count, delta = self.count + count, mean - self.mean
+        self.scatter.addmm_(centred.T, centred).addr_(delta, delta, alpha=self.count * count / total_count)
+        self.mean = self.mean + delta * (count / total_count)
+        self.count = total_count
 
 
 def common_grid(features: Features) -> tuple[int, ...]:

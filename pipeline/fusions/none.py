@@ -19,10 +19,10 @@ class NoFusion(AffineFusion):
         self.moments = moments = Moments(batches)
         std = moments.covariance.diagonal().sqrt()
         scale = (std > 1e-6) / std.clamp(min=1e-6)
-        split = list(moments.widths.values())
+        widths = list(moments.widths.values())
         self.affine = {
             name: (mean.float(), factor.float())
-            for name, mean, factor in zip(moments.widths, moments.mean.split(split), scale.split(split), strict=True)
+            for name, mean, factor in zip(moments.widths, moments.mean.split(widths), scale.split(widths), strict=True)
         }
         return self
 

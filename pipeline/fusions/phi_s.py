@@ -18,9 +18,9 @@ class PhiS(LinearFusion):
     """
 
     def solve(self, moments: Moments) -> dict[str, Tensor]:
-        turns = [equalising(block / block.diagonal().mean().clamp(min=1e-12)) for block in moments.blocks()]
-        whole = torch.block_diag(*turns).split(list(moments.widths.values()), dim=1)
-        return dict(zip(moments.widths, whole, strict=True))
+        rotations = [equalising(block / block.diagonal().mean().clamp(min=1e-12)) for block in moments.blocks()]
+        projections = torch.block_diag(*rotations).split(list(moments.widths.values()), dim=1)
+        return dict(zip(moments.widths, projections, strict=True))
 
 
 def equalising(covariance: Tensor) -> Tensor:
@@ -30,15 +30,15 @@ def equalising(covariance: Tensor) -> Tensor:
     for _ in range(len(c) - 1):
         diagonal = c.diagonal()
         low, high = int(diagonal.argmin()), int(diagonal.argmax())
-        below, above, both = goal - diagonal[low], diagonal[high] - goal, c[low, high]
+        below, above, cross = goal - diagonal[low], diagonal[high] - goal, c[low, high]
         if min(below, above) <= 1e-12 * goal:
             break
-        # tan of the angle that puts `goal` at [low, low]: t^2 above + 2 t both - below = 0
-        tangent = (-both + (both**2 + above * below).sqrt()) / above
+        # tan of the angle that puts `goal` at [low, low]: t^2 above + 2 t cross - below = 0
+        tangent = (-cross + (cross**2 + above * below).sqrt()) / above
         cosine = (1 + tangent**2).rsqrt()
-        turn = torch.stack([torch.stack([cosine, -tangent * cosine]), torch.stack([tangent * cosine, cosine])])
+        rotation = torch.stack([torch.stack([cosine, -tangent * cosine]), torch.stack([tangent * cosine, cosine])])
         pair = [low, high]
-        c[:, pair] = c[:, pair] @ turn
-        c[pair] = turn.T @ c[pair]
-        q[:, pair] = q[:, pair] @ turn
+        c[:, pair] = c[:, pair] @ rotation
+        c[pair] = rotation.T @ c[pair]
+        q[:, pair] = q[:, pair] @ rotation
     return q

@@ -32,9 +32,9 @@ class Quality(NamedTuple):
 
 def split_rows(sample_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit on, and rows to judge by: every tenth of the different samples, in all of its views. (N, 16) -> ascending."""
-    _, sample = np.unique(as_items(sample_id), return_inverse=True)
-    held = sample % TENTH == min(TENTH - 1, sample.max())
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    _, sample_index = np.unique(as_items(sample_id), return_inverse=True)
+    is_held = sample_index % TENTH == min(TENTH - 1, sample_index.max())
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
 class Joint(NamedTuple):
@@ -51,11 +51,11 @@ def assess(fusion: Fusion, seen: Iterable[Features], held: Iterable[Features]) -
     seen: those it was fitted on; not read where its own moments of them say enough.
     """
     if isinstance(fusion, AffineFusion):
-        judged, projection = Moments(held), fusion.projection
-        return of_joint(mapped(fusion.moments, projection), mapped(judged, projection), judged.at)
-    fitted, judged = (Moments({**x, **renamed(fusion.transform(x))} for x in batches) for batches in (seen, held))
-    teachers = {name: at for name, at in judged.at.items() if not name.startswith(FUSED)}
-    return of_joint(split(fitted, teachers), split(judged, teachers), teachers)
+        held_moments, projection = Moments(held), fusion.projection
+        return of_joint(mapped(fusion.moments, projection), mapped(held_moments, projection), held_moments.at)
+    seen_moments, held_moments = (Moments({**x, **renamed(fusion.transform(x))} for x in batches) for batches in (seen, held))
+    teachers = {name: channels for name, channels in held_moments.at.items() if not name.startswith(FUSED)}
+    return of_joint(split(seen_moments, teachers), split(held_moments, teachers), teachers)
 
 
 def mapped(moments: Moments, projection: Tensor) -> Joint:
@@ -66,8 +66,8 @@ def mapped(moments: Moments, projection: Tensor) -> Joint:
 
 def split(moments: Moments, teachers: Container[str]) -> Joint:
     """Of features and code that were measured together."""
-    of = [torch.full((at.stop - at.start,), name in teachers) for name, at in moments.at.items()]
-    t, c = torch.cat(of).to(moments.covariance.device), moments.covariance
+    masks = [torch.full((channels.stop - channels.start,), name in teachers) for name, channels in moments.at.items()]
+    t, c = torch.cat(masks).to(moments.covariance.device), moments.covariance
     return Joint(c[t][:, t], c[~t][:, t], c[~t][:, ~t])
 
 
@@ -75,14 +75,14 @@ def renamed(fused: Features) -> Features:
     return {FUSED + name: x for name, x in fused.items()}
 
 
-def of_joint(seen: Joint, held: Joint, at: dict[str, slice]) -> Quality:
-    """at: where each teacher's channels lie."""
-    pairs = [(a, b) for i, a in enumerate(at) for b in list(at)[i + 1 :]]
-    alike = {f"{a} | {b}": cka(held.teachers, at[a], at[b]) for a, b in pairs}
-    return Quality(explained(seen, held, at), effective_rank(held.code), alike)
+def of_joint(seen: Joint, held: Joint, channels: dict[str, slice]) -> Quality:
+    """channels: where each teacher's channels lie."""
+    pairs = [(a, b) for i, a in enumerate(channels) for b in list(channels)[i + 1 :]]
+    similarities = {f"{a} | {b}": cka(held.teachers, channels[a], channels[b]) for a, b in pairs}
+    return Quality(explained(seen, held, channels), effective_rank(held.code), similarities)
 
 
-def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float]:
+def explained(seen: Joint, held: Joint, channels: dict[str, slice]) -> dict[str, float]:
     """{teacher: share of its variance over held rows that the ridge regression of seen rows on the code gives back}.
 
     Of covariances, so a shift of the held rows' means is not seen.
@@ -90,31 +90,31 @@ def explained(seen: Joint, held: Joint, at: dict[str, slice]) -> dict[str, float
     ridge = RIDGE * seen.code.diagonal().mean() * torch.eye(len(seen.code), dtype=seen.code.dtype, device=seen.code.device)
     weights = torch.linalg.solve(seen.code + ridge, seen.cross)
     kept = 2 * (weights * held.cross).sum(0) - (weights * (held.code @ weights)).sum(0)  # of the variance of each channel
-    whole = held.teachers.diagonal()
-    return {name: (kept[part].sum() / whole[part].sum().clamp(min=1e-12)).item() for name, part in at.items()}
+    total = held.teachers.diagonal()
+    return {name: (kept[part].sum() / total[part].sum().clamp(min=1e-12)).item() for name, part in channels.items()}
 
 
-def lines(found: Quality | None) -> Iterator[str]:
+def lines(quality: Quality | None) -> Iterator[str]:
     """What to say of a fusion; None: it had nothing to fuse."""
-    if not found:
+    if not quality:
         yield "no teacher has features: logits alone"
         return
-    kept = ", ".join(f"{r2:.2f} of {teacher}" for teacher, r2 in found.r2.items())
-    yield f"keeps {kept} (R^2); effective rank {found.effective_rank:.1f}"
-    if found.cka:
-        yield "teachers alike (linear CKA): " + ", ".join(f"{pair} {value:.2f}" for pair, value in found.cka.items())
-    if found.readable:
-        losses = ", ".join(f"{share:.2f} of {name}" for name, share in found.readable.items())
+    kept_shares = ", ".join(f"{r2:.2f} of {teacher}" for teacher, r2 in quality.r2.items())
+    yield f"keeps {kept_shares} (R^2); effective rank {quality.effective_rank:.1f}"
+    if quality.cka:
+        yield "teachers alike (linear CKA): " + ", ".join(f"{pair} {value:.2f}" for pair, value in quality.cka.items())
+    if quality.readable:
+        losses = ", ".join(f"{share:.2f} of {name}" for name, share in quality.readable.items())
         yield f"heads on it leave {losses} (loss; 1: that of a constant)"
-    for teacher, r2 in found.r2.items():
+    for teacher, r2 in quality.r2.items():
         if r2 < ENOUGH:
             yield f"less than {ENOUGH} of {teacher} is left: raise dims, or take another fusion, if students should have it"
 
 
 def effective_rank(covariance: Tensor) -> float:
-    share = torch.linalg.eigvalsh(covariance).clamp(min=0)
-    share = share / share.sum().clamp(min=1e-12)
-    return (-(share * share.clamp(min=1e-30).log()).sum()).exp().item()
+    shares = torch.linalg.eigvalsh(covariance).clamp(min=0)
+    shares = shares / shares.sum().clamp(min=1e-12)
+    return (-(shares * shares.clamp(min=1e-30).log()).sum()).exp().item()
 
 
 def cka(c: Tensor, a: slice, b: slice) -> float:

@@ -44,8 +44,8 @@ class TaskAware(LinearFusion, LearnedFusion):
 
     def adopt(self, module: nn.Module) -> None:
         assert isinstance(module, Code)
-        found = (module.whitening @ module.weight).detach().double()
-        self.projections = {"components": (found / variances(self.moments.covariance, found).mean().sqrt()).float()}
+        projection = (module.whitening @ module.weight).detach().double()
+        self.projections = {"components": (projection / variances(self.moments.covariance, projection).mean().sqrt()).float()}
 
 
 @final

@@ -29,8 +29,8 @@ class CKA(Loss):
 def kernel(x: Tensor) -> Tensor:
     """Inner products of different rows, (B, B), centred so that every row's mean is 0 (Szekely & Rizzo 2014), of norm 1."""
     x, n = (x - x.mean(0)).flatten(1), len(x)
-    others = 1 - torch.eye(n, dtype=x.dtype, device=x.device)
-    k = (x @ x.T) * others
+    off_diagonal = 1 - torch.eye(n, dtype=x.dtype, device=x.device)
+    k = (x @ x.T) * off_diagonal
     means = k.sum(1, keepdim=True) / (n - 2)
-    k = (k - means - means.T + k.sum() / ((n - 1) * (n - 2))) * others
+    k = (k - means - means.T + k.sum() / ((n - 1) * (n - 2))) * off_diagonal
     return k * (k.square().sum() + 1e-12).rsqrt()

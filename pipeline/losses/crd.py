@@ -32,9 +32,9 @@ class CRD(Loss):
         if student.dim() > 2:
             raise ValueError(f"CRD compares pooled features, not logits {tuple(student.shape)}: choose another logit_loss")
         s, t = F.normalize(student, dim=1), F.normalize(target, dim=1)
-        rows = torch.eye(len(s), len(t), dtype=torch.bool, device=s.device) | (target != 0).any(1)
-        logits = (s @ t.T / self.temperature).masked_fill(~rows, -torch.inf)
-        return (logits.logsumexp(1) - logits.diagonal()) / rows.sum(1).clamp(min=2).log()
+        is_candidate = torch.eye(len(s), len(t), dtype=torch.bool, device=s.device) | (target != 0).any(1)
+        logits = (s @ t.T / self.temperature).masked_fill(~is_candidate, -torch.inf)
+        return (logits.logsumexp(1) - logits.diagonal()) / is_candidate.sum(1).clamp(min=2).log()
 
 
 @final
@@ -51,8 +51,8 @@ class Bank(nn.Module):
 
     def forward(self, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         student, target = (x.flatten(2).mean(2) if x.dim() > 2 else x for x in (student, target))
-        alike = F.normalize(self.seen, dim=1) @ F.normalize(target, dim=1).T > SAME
-        others = self.seen.masked_fill(alike.any(1, keepdim=True), 0)
+        is_duplicate = F.normalize(self.seen, dim=1) @ F.normalize(target, dim=1).T > SAME
+        others = self.seen.masked_fill(is_duplicate.any(1, keepdim=True), 0)
         if self.training:
             self.seen.copy_(torch.cat([target, self.seen])[: len(self.seen)])
         return self.student(student), self.target(torch.cat([target, others]))

@@ -23,16 +23,16 @@ class DKD(Loss):
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
         best = target.argmax(1, keepdim=True)
-        chosen = torch.zeros_like(target, dtype=torch.bool).scatter(1, best, True)
-        (one_s, among_s), (one_t, among_t) = (self.split(x / self.temperature, best, chosen) for x in (student, target))
-        parts = self.alpha * kl(one_s, one_t) + self.beta * kl(among_s, among_t)
-        return self.temperature**2 * per_row(parts)
+        is_best = torch.zeros_like(target, dtype=torch.bool).scatter(1, best, True)
+        (pair_s, others_s), (pair_t, others_t) = (self.split(x / self.temperature, best, is_best) for x in (student, target))
+        divergence = self.alpha * kl(pair_s, pair_t) + self.beta * kl(others_s, others_t)
+        return self.temperature**2 * per_row(divergence)
 
-    def split(self, logits: Tensor, best: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, logits: Tensor, best: Tensor, is_best: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the class and of all others together, (B, 2, *grid); of each other among them, (B, C, *grid)."""
         log_p = F.log_softmax(logits, 1)
-        rest = log_p.masked_fill(chosen, -torch.inf).logsumexp(1, keepdim=True)  # one minus the first would cancel
-        return torch.cat([log_p.gather(1, best), rest], 1), (log_p - rest).masked_fill(chosen, 0)
+        log_rest = log_p.masked_fill(is_best, -torch.inf).logsumexp(1, keepdim=True)  # one minus the first would cancel
+        return torch.cat([log_p.gather(1, best), log_rest], 1), (log_p - log_rest).masked_fill(is_best, 0)
 
 
 def kl(log_s: Tensor, log_t: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Adapter(nn.Module):
 
     def forward(self, student: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return tuple(
-            part(x.movedim(1, -1).contiguous()).movedim(-1, 1) for part, x in ((self.student, student), (self.target, target))
+            layer(x.movedim(1, -1).contiguous()).movedim(-1, 1) for layer, x in ((self.student, student), (self.target, target))
         )
 
 

@@ -22,11 +22,11 @@ class RRD(Loss):
         self.best = best
 
     def __call__(self, student: Tensor, target: Tensor) -> Tensor:
-        there = exists(target)
-        order = torch.where(there, target, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        there = there.gather(1, order)
-        ranked = student.gather(1, order).masked_fill(~there, torch.finfo(student.dtype).min / 2)
-        remaining = ranked.flip(1).logcumsumexp(1).flip(1)
-        best = there[:, : self.best]
-        terms = (remaining - ranked)[:, : self.best].masked_fill(~best, 0)
-        return per_row(terms.sum(1) / best.sum(1).clamp(min=1))
+        is_present = exists(target)
+        order = torch.where(is_present, target, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        is_present = is_present.gather(1, order)
+        ranked_logits = student.gather(1, order).masked_fill(~is_present, torch.finfo(student.dtype).min / 2)
+        log_remaining = ranked_logits.flip(1).logcumsumexp(1).flip(1)
+        best_present = is_present[:, : self.best]
+        terms = (log_remaining - ranked_logits)[:, : self.best].masked_fill(~best_present, 0)
+        return per_row(terms.sum(1) / best_present.sum(1).clamp(min=1))

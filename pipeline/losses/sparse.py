@@ -42,8 +42,8 @@ class Sparse:
 def with_rest(logits: Tensor, ids: Tensor) -> Tensor:
     """Log-probabilities of some classes, (B, K, *grid), and of all others together: (B, K + 1, *grid)."""
     log_p, ids = F.log_softmax(logits, dim=1), ids.long()
-    others = log_p.scatter(1, ids, -torch.inf).logsumexp(1, keepdim=True)  # one minus the mass of those would cancel
-    return torch.cat([log_p.gather(1, ids), others], 1)
+    log_rest = log_p.scatter(1, ids, -torch.inf).logsumexp(1, keepdim=True)  # one minus the mass of those would cancel
+    return torch.cat([log_p.gather(1, ids), log_rest], 1)
 
 
 def top_k(logits: Tensor, k: int) -> Sparse:

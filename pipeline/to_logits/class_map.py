@@ -26,12 +26,12 @@ class ClassMap(ToLogits):
         self.sources = sources(labels, task.classes, filled=(0,))
 
     def __call__(self, raw: Any, size: tuple[int, ...]) -> Tensor:
-        theirs = raw.logits.shape[1]
-        check_known(self.sources, theirs)
-        named = {number for group in self.sources for number in group}
-        rest = [number for number in range(theirs) if number not in named]
+        n_classes = raw.logits.shape[1]
+        check_known(self.sources, n_classes)
+        named_classes = {number for group in self.sources for number in group}
+        unnamed_classes = [number for number in range(n_classes) if number not in named_classes]
         background, *others = self.sources
-        if not background + rest:
+        if not background + unnamed_classes:
             raise ValueError("labels: leaves no class of theirs for background, our class 0")
-        joined = merged(raw.logits, [background + rest, *others])
-        return middles(F.interpolate(joined, size, mode="bilinear"), self.stride)
+        our_logits = merged(raw.logits, [background + unnamed_classes, *others])
+        return middles(F.interpolate(our_logits, size, mode="bilinear"), self.stride)

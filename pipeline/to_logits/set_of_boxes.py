@@ -34,17 +34,17 @@ class SetOfBoxes(ToLogits):
         if self.softmax:
             prob_BQC = merged(raw.logits.log_softmax(-1), self.sources, -1).exp()
         else:
-            prob_BQC = torch.stack([raw.logits[..., list(found)].amax(-1) for found in self.sources], -1).sigmoid()
+            prob_BQC = torch.stack([raw.logits[..., list(group)].amax(-1) for group in self.sources], -1).sigmoid()
         stride = self.task.stride
         height, width = (-(-side // stride) for side in size)
         scale = raw.pred_boxes.new_tensor([size[1], size[0], size[1], size[0]]) / stride
         x, y, w, h = (raw.pred_boxes * scale)[..., None, None].unbind(2)  # (B, Q, 1, 1) each, in cells
         columns = torch.arange(width, device=x.device).view(1, 1, 1, -1)
-        lines = torch.arange(height, device=x.device).view(1, 1, -1, 1)
-        off = (x.floor() - columns) ** 2 + (y.floor() - lines) ** 2
-        near_BQhw = torch.exp(-off / (2 * SPREAD**2))
-        heat = torch.stack([(near_BQhw * prob_BQC[:, :, c, None, None]).amax(1) for c in range(self.task.classes)], 1)
-        best = (near_BQhw * prob_BQC.amax(2)[..., None, None]).argmax(1, keepdim=True)
+        rows = torch.arange(height, device=x.device).view(1, 1, -1, 1)
+        squared_distance = (x.floor() - columns) ** 2 + (y.floor() - rows) ** 2
+        near_BQhw = torch.exp(-squared_distance / (2 * SPREAD**2))
+        heatmap = torch.stack([(near_BQhw * prob_BQC[:, :, c, None, None]).amax(1) for c in range(self.task.classes)], 1)
+        best_box = (near_BQhw * prob_BQC.amax(2)[..., None, None]).argmax(1, keepdim=True)
         sizes = (side.clamp(min=0.1).log() + 0 * near_BQhw for side in (w, h))
-        box = [part.gather(1, best) for part in (x - columns + 0 * near_BQhw, y - lines + 0 * near_BQhw, *sizes)]
-        return torch.cat([heat.clamp(LEAST, 1 - LEAST).logit(), *box], 1)
+        box = [part.gather(1, best_box) for part in (x - columns + 0 * near_BQhw, y - rows + 0 * near_BQhw, *sizes)]
+        return torch.cat([heatmap.clamp(LEAST, 1 - LEAST).logit(), *box], 1)

@@ -29,21 +29,21 @@ def sources(labels: Labels, classes: int, filled: tuple[int, ...] = ()) -> list[
             raise ValueError(f"labels: {theirs} -> {ours}, expected a class of ours from 0 to {classes - 1}")
         if not str(theirs).isdigit():
             raise ValueError(f"labels: {theirs!r}, expected the number of a class of theirs")
-    found = [[int(theirs) for theirs, ours in labels.items() if ours == number] for number in range(classes)]
-    left = [str(number) for number, theirs in enumerate(found) if not theirs and number not in filled]
-    if left:
-        raise ValueError(f"labels: leaves out classes {', '.join(left)} of ours, and would teach that they are nowhere")
-    return found
+    groups = [[int(theirs) for theirs, ours in labels.items() if ours == number] for number in range(classes)]
+    untaught = [str(number) for number, group in enumerate(groups) if not group and number not in filled]
+    if untaught:
+        raise ValueError(f"labels: leaves out classes {', '.join(untaught)} of ours, and would teach that they are nowhere")
+    return groups
 
 
-def check_known(found: list[list[int]], theirs: int) -> None:
+def check_known(groups: list[list[int]], n_classes: int) -> None:
     """Raises ValueError for a class that the model does not have."""
-    unknown = [number for group in found for number in group if number >= theirs]
+    unknown = [number for group in groups for number in group if number >= n_classes]
     if unknown:
-        raise ValueError(f"labels: class {unknown[0]} of theirs, but the model has {theirs}, from 0")
+        raise ValueError(f"labels: class {unknown[0]} of theirs, but the model has {n_classes}, from 0")
 
 
-def merged(x_BK: Tensor, found: list[list[int]], dim: int = 1) -> Tensor:
+def merged(x_BK: Tensor, groups: list[list[int]], dim: int = 1) -> Tensor:
     """Log-probabilities or logits of merged classes: log-sum-exp over those of theirs, along `dim`; -inf if there are none."""
-    parts = [x_BK.index_select(dim, torch.tensor(group, device=x_BK.device)).logsumexp(dim) for group in found]
+    parts = [x_BK.index_select(dim, torch.tensor(group, device=x_BK.device)).logsumexp(dim) for group in groups]
     return torch.stack(parts, dim)
