@@ -12,9 +12,7 @@ from pipeline.init.images.voc import voc_folders
 from pipeline.sources.vision.images import ENDINGS
 
 SHOWN = 3  # files left out, in an error
-# files left out, in an error
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".svg")  # image formats that are not read
-# image formats that are not read
 
 
 def propose(data: Path, files: list[Path]) -> Proposal:

@@ -10,7 +10,6 @@ from pipeline.sources.vision.labels import text_of
 from pipeline.sources.vision.labels_csv import read_rows
 
 BOXES = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"bbox"}, {"x", "y", "width", "height"})  # columns
-# columns
 
 
 def tables(proposal: Proposal, files: list[Path], photos: dict[Path, list[Path]]) -> None:
