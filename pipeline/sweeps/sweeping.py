@@ -73,14 +73,11 @@ class Trials:
         candidates = [self.candidate(choice, hurdles) for choice in choices]
         keys = [canonical(choice) for choice in choices]  # by choice: names differ with hurdles
         new_candidates = {key: candidate for key, candidate in zip(keys, candidates, strict=True) if key not in self.known}
-        missing_candidates = {
-            candidate.name: candidate for candidate in new_candidates.values() if not self.file(candidate.name).exists()
-        }
-        asked_updates, left_updates = (
-            sum(updates_of(candidate.student) for candidate in subset) for subset in (candidates, missing_candidates.values())
-        )
-        self.advance(asked_updates - left_updates, skipped=True)
-        for _, group in groupby(sorted(missing_candidates.values(), key=by_stream), key=by_stream):
+        missing = {candidate.name: candidate for candidate in new_candidates.values() if not self.file(candidate.name).exists()}
+        asked_updates = sum(updates_of(candidate.student) for candidate in candidates)
+        missing_updates = sum(updates_of(candidate.student) for candidate in missing.values())
+        self.advance(asked_updates - missing_updates, skipped=True)
+        for _, group in groupby(sorted(missing.values(), key=by_stream), key=by_stream):
             self.train(list(group), hurdles)
         for key, candidate in new_candidates.items():
             record = json.loads(self.file(candidate.name).read_text()) | {"choice": candidate.choice}  # not an earlier sweep's
@@ -136,12 +133,10 @@ class Trials:
         """Raises ValueError for the first of these that fails by itself, on one update."""
         for candidate in candidates:
             single_update = {"updates": 1, "head_updates": min(1, candidate.student.head_updates)}
-            students, store = (
-                [(candidate.student.model_copy(update=single_update), candidate.seed)],
-                self.stores[candidate.student.reads],
-            )
+            student = candidate.student.model_copy(update=single_update)
+            store = self.stores[student.reads]
             try:
-                distil(self.params, students, candidate.student.tasks, store, self.val, lambda updates: None)
+                distil(self.params, [(student, candidate.seed)], student.tasks, store, self.val, lambda updates: None)
             except CANNOT as error:
                 raise ValueError(f"sweep, {candidate.choice}: {error}") from error
 

@@ -89,9 +89,10 @@ class Objective(nn.Module):
         target, shape = cached(batch, name, Existing(batch.get(MASK))), tuple(Existing(row.get(MASK))(pred).shape[1:])
         if self.logit_loss and isinstance(target, Sparse):
             raise ValueError(f"{name}: sparse logits have a loss of their own; remove this student's logit_loss")
-        teacher_shape, student_shape = (
-            (target.ids.shape[2:], shape[1:]) if isinstance(target, Sparse) else (target.shape[1:], shape)
-        )
+        if isinstance(target, Sparse):  # of some classes: grids alone
+            teacher_shape, student_shape = target.ids.shape[2:], shape[1:]
+        else:
+            teacher_shape, student_shape = target.shape[1:], shape
         if teacher_shape != student_shape:
             raise ValueError(
                 f"{name}: the teacher's are {tuple(teacher_shape)} per row, the student's {student_shape}; give the "

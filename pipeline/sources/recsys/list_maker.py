@@ -136,9 +136,8 @@ class ListMaker:
     ) -> Lists:
         """Candidates (N, L), where they exist, of users (N,) at times (N,), as networks may know them. outcomes: (N, L)."""
         blank = np.zeros(item.shape)
-        click, conversion = (
-            np.where(exists, outcomes.get(task, blank), -1).astype(np.int8) for task in ("click", "conversion")
-        )
+        click = np.where(exists, outcomes.get("click", blank), -1).astype(np.int8)
+        conversion = np.where(exists, outcomes.get("conversion", blank), -1).astype(np.int8)
         return Lists(
             user=self.users(user),
             item=np.where(exists[:, None], self.items(item, time), UNKNOWN).astype(np.int32),

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,9 +146,10 @@ def read_lines(path: Path, separator: str, columns: list[str], *, header: bool, 
     rows, lines = [], []
     try:
         with path.open(newline="", encoding=encoding) as file:
-            text, delimiter = (
-                (file, separator) if len(separator) == 1 else ((line.replace(separator, "\t") for line in file), "\t")
-            )
+            text: Iterable[str] = file
+            delimiter = separator
+            if len(separator) > 1:  # csv takes one character
+                text, delimiter = (line.replace(separator, "\t") for line in file), "\t"
             reader = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE, strict=True)
             names = next(reader, []) if header else columns
             check_header(path, names)

@@ -124,10 +124,8 @@ class TextFiles(WordSource):
         """Also with the splits that have no files of their own."""
         if not any(self.shares.values()):
             return records_by_split
-        drawn_from, ids = (
-            records_by_split["transfer"],
-            ids_of({"first": [record.words for record in records_by_split["transfer"]]}),
-        )
+        drawn_from = records_by_split["transfer"]
+        ids = ids_of({"first": [record.words for record in drawn_from]})
         splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
         for record, sample_id in zip(drawn_from, ids, strict=True):
             split = drawn(bytes(sample_id), self.shares["val"], self.shares["test/clean"], self.seed)
