@@ -70,7 +70,7 @@ def check_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise ValueError(f"{out}: is a file; give a folder")
     names, model_card = [path.name for path in out.iterdir()], out / "README.md"
-    card_text = model_card.read_text(errors="replace") if model_card.is_file() else ""
+    card_text = model_card.read_text("utf-8", errors="replace") if model_card.is_file() else ""
     foreign_names = [
         name for name in names if SAID not in card_text or not (name == "README.md" or names_file(card_text, name))
     ]

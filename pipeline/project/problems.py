@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.project.class_spec import near
 from pipeline.project.params import Params
-from pipeline.project.sections import KNOWLEDGE, LONGEST, FilledStudent
+from pipeline.project.sections import KNOWLEDGE, LONGEST_NAME, FilledStudent
 
 Problem = tuple[str, str]  # where, what
 
@@ -19,9 +19,9 @@ def student_problems(params: Params, where: str, student: FilledStudent) -> list
     problems += [
         (f"{where}.labelled", no_such(task, student.tasks, "task")) for task in student.labelled if task not in student.tasks
     ]
-    if not student.separate and (length := len("+".join(student.tasks))) > LONGEST:
+    if not student.separate and (length := len("+".join(student.tasks))) > LONGEST_NAME:
         problems.append(
-            (f"{where}.tasks", f"joined, their names are its file's: {length} characters; shorten them to {LONGEST}")
+            (f"{where}.tasks", f"joined, their names are its file's: {length} characters; shorten them to {LONGEST_NAME}")
         )
     if student.separate and student.labelled:
         problems.append((f"{where}.labelled", "one network per task (separate) learns from its own labels; drop this key"))

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.project.class_spec import ClassSpec, Count, Positive, Share, Weight
 from pipeline.stores.layout import Field as StoredField
 
-LONGEST = 200  # characters of a name, since it names files: these may have 255, ours add some
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=LONGEST)]
+LONGEST_NAME = 200  # characters of a name, since it names files: these may have 255, ours add some
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=LONGEST_NAME)]
 Term = Literal["fused", "logits", "labels"]
 Precision = Literal["float32", "bfloat16"]
 SHOWN = 16  # rows of "clean" whose predictions are kept for pictures

@@ -60,11 +60,9 @@ def are_maps(files: list[Path], common_stems: set[str]) -> bool:
 
 def other_masks(images_by_folder: dict[Path, list[Path]], mask_folders: set[Path]) -> list[Path]:
     """Folders named as masks are, beside one of images with the same names, except for an ending such as `_mask`."""
+    image_stems = {path.stem for folder, images in images_by_folder.items() if folder.name.lower() in IMAGES for path in images}
     found = []
     for folder in [folder for folder in images_by_folder if folder not in mask_folders and folder.name.lower() in MASKS]:
-        image_stems = {
-            path.stem for other in images_by_folder if other.name.lower() in IMAGES for path in images_by_folder[other]
-        }
         mask_stems = [{path.stem, path.stem.rpartition("_")[0]} for path in images_by_folder[folder]]
         if 2 * sum(not stems.isdisjoint(image_stems) for stems in mask_stems) > len(mask_stems):
             found.append(folder)

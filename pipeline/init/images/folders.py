@@ -8,7 +8,7 @@ from pipeline.init.label_columns import counted
 from pipeline.init.splits import SPLITS
 
 UNSORTED = ("unlabelled", "unlabeled", "unsorted")  # names of folders that are not classes
-SHOWN = 3  # classes, in words
+SHOWN = 3  # folders, in a message
 
 
 def class_folders(proposal: Proposal, photos: dict[Path, list[Path]], used_folders: set[Path], data: Path) -> set[Path]:
